@@ -1,0 +1,66 @@
+"""The command line: a file per verb, each with SUMMARY, EXAMPLES, arguments(parser) and run(args) -> exit status.
+
+Only the verb that was asked for is imported: start-up time is part of the product. Answers go to stdout, talk to stderr.
+Exit status: 0 fine, 1 findings, 2 could not run; `run` exits with the command's own, 125 when Stockade itself failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from stockade import __version__
+from stockade.types import StockadeError
+
+VERBS = {
+    "run": "run a command held to a policy",
+    "explain": "say how the policy decides one request, and why",
+    "policy": "check policy files",
+    "presets": "list the policies that ship with Stockade",
+    "audit": "verify and read the audit trail",
+    "doctor": "say what this kernel and machine can enforce",
+}
+
+
+def _parser(verb: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stockade", description="Hold an AI agent's processes to a policy.")
+    parser.add_argument("--version", action="version", version=f"stockade {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, summary in VERBS.items():
+        if name != verb:
+            verbs.add_parser(name, help=summary, add_help=False)
+            continue
+        module = importlib.import_module(f"stockade.cli.{name}")
+        own = verbs.add_parser(
+            name,
+            help=summary,
+            description=module.SUMMARY,
+            epilog="examples:\n" + module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.arguments(own)
+        own.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `stockade`. Returns the exit status; only a bug shows a traceback."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in words if not word.startswith("-")), None)
+    args = _parser(verb).parse_args(words)
+    try:
+        status: int = args.run(args)
+    except StockadeError as error:
+        print(f"stockade: {error.message} [{error.code}]", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return 125 if verb == "run" else 2
+    except BrokenPipeError:
+        return 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
