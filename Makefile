@@ -1,0 +1,43 @@
+# Everything works as root on a Debian 12 or 13 with nothing prepared; deploy/setup.sh installs what is missing.
+BIN := .venv/bin
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench clean root
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## packages, a Python >= 3.12, .venv/bin/stockade
+	@deploy/setup.sh
+
+demo: root ## a governed pip install on the real PyPI, what is refused around it, and the audit of it all
+	@deploy/setup.sh --tests
+	@$(BIN)/python tests/framework/demo.py
+
+test: root ## lint, types, then every test; skips are printed with their reasons (PYTEST_ARGS: more for pytest)
+	@deploy/setup.sh --tests
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: ## ruff and mypy --strict
+	@deploy/setup.sh
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: ## rewrite the Python code as ruff formats it
+	@deploy/setup.sh
+	$(BIN)/ruff format .
+
+bench: root ## what Stockade costs beside the same work without it (BENCH_ARGS="-o out.json" keeps the numbers)
+	@deploy/setup.sh --tests
+	@$(BIN)/python tests/bench/bench.py $(BENCH_ARGS)
+
+clean: ## remove the venv and every cache
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis agent/*.egg-info
+	find agent tests policies bpf -name __pycache__ -type d -prune -exec rm -rf {} +
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "make: this loads BPF and makes namespaces on the live kernel: run it as root (sudo make ...)" >&2; exit 1; }

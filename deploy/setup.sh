@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Prepares a checkout on Debian 12 or 13: what apt must provide, a Python >= 3.12, and .venv with Stockade installed editable.
+#
+#   deploy/setup.sh            what Stockade needs to run
+#   deploy/setup.sh --tests    and the clients and servers that the tests drive
+#
+# Idempotent: the second run finds everything in place, asks no registry and takes well under a second.
+# PYTHON=/path/to/python3 chooses the interpreter. Where pip and apt fetch from is theirs to know: nothing is set here.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly VENV=.venv
+readonly STAMP=$VENV/.stockade-setup
+
+# What must be installed: a package, or COMMAND=PACKAGE where another vendor's package may already provide the command.
+RUNTIME=(python3-bpfcc bpftool iproute2 libseccomp2 ca-certificates python3-venv curl=curl)
+TESTS=(python3-requests python3-pip libc6-dev musl-tools gcc=gcc git=git openssl=openssl nginx=nginx-light
+       node=nodejs npm=npm java=default-jre-headless javac=default-jdk-headless)
+
+say()  { printf 'setup: %s\n' "$*" >&2; }
+fail() { printf 'setup: %s\n' "$1" >&2; shift; printf '       %s\n' "$@" >&2; exit 1; }
+
+missing_packages() {  # one package name a line
+    local want package
+    for want in "$@"; do
+        case $want in
+            *=*) PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin command -v "${want%%=*}" >/dev/null || echo "${want#*=}" ;;
+            *)   package=$want
+                 [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package" ;;
+        esac
+    done
+}
+
+install_packages() {
+    local missing log
+    mapfile -t missing < <(missing_packages "$@")
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || fail "these packages are missing, and there is no apt-get here: ${missing[*]}"
+    [ "$(id -u)" = 0 ] || fail "these packages are missing: ${missing[*]}" "run as root, or: sudo apt-get install ${missing[*]}"
+    say "installing ${missing[*]}"
+    log=$(mktemp)
+    # The tests start their own nginx in their own namespace: a package that starts the machine's one would take port 80 for nothing.
+    local policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        fail "apt-get could not install ${missing[*]} (all of its output: $log)"
+    fi
+    rm -f "$log"
+}
+
+# By running it: pyenv leaves a python3.13 on the PATH that exists and only prints an error.
+fits() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; }
+
+find_python() {
+    local candidate pyenv=${PYENV_ROOT:-${HOME:-/root}/.pyenv}
+    if [ -n "${PYTHON:-}" ]; then
+        fits "$PYTHON" || fail "PYTHON=$PYTHON is not a Python >= 3.12 with venv and ensurepip"
+        command -v "$PYTHON"
+        return
+    fi
+    for candidate in /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3 "$pyenv"/versions/3.13*/bin/python3 \
+                     "$pyenv"/versions/3.12*/bin/python3 python3.13 python3.12 python3; do
+        if fits "$candidate"; then command -v "$candidate"; return; fi
+    done
+    fail "no Python >= 3.12 found (looked at the system's, at $pyenv and along PATH)" \
+         "Debian 13, Ubuntu 24.04: apt-get install python3 python3-venv" \
+         "Debian 12 has none: build one with pyenv (pyenv install 3.13), then run this again, or name it: PYTHON=/path/to/python3.13"
+}
+
+link_bcc() {  # python3-bpfcc is pure Python over libbcc: any Python 3 can import it through a link
+    local from site
+    from=$(/usr/bin/python3 -c 'import bcc, os; print(os.path.dirname(bcc.__file__))') || fail "/usr/bin/python3 cannot import bcc" \
+        "apt-get install --reinstall python3-bpfcc"
+    site=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    ln -sfn "$from" "$site/bcc"
+}
+
+make_venv() {
+    local python wanted
+    # A venv knows its Python: looking for one again costs more than everything else of a second run.
+    if [ -x $VENV/bin/python ] && fits $VENV/bin/python && [ -z "${PYTHON:-}" ]; then python=$VENV/bin/python; else python=$(find_python); fi
+    wanted="$("$python" -c 'import sys; print(sys.version)' | tr '\n' ' ') $(sha256sum <pyproject.toml) $(pwd)"
+    [ "$(cat $STAMP 2>/dev/null)" != "$wanted" ] || return 0
+    if [ "$python" != $VENV/bin/python ]; then
+        say "making $VENV with $("$python" --version) ($python)"
+        "$python" -m venv --clear $VENV
+    fi
+    say "installing Stockade and what it needs into $VENV"
+    $VENV/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+    link_bcc
+    $VENV/bin/python -c 'import bcc, mitmproxy, stockade' || fail "$VENV is incomplete" "rm -r $VENV and run this again"
+    printf '%s' "$wanted" >$STAMP
+}
+
+case ${1:-} in
+    '')      install_packages "${RUNTIME[@]}" ;;
+    --tests) install_packages "${RUNTIME[@]}" "${TESTS[@]}" ;;
+    *)       fail "unknown argument: $1" "usage: deploy/setup.sh [--tests]" ;;
+esac
+make_venv
