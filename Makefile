@@ -14,7 +14,7 @@ setup: ## packages, a Python >= 3.12, .venv/bin/stockade
 
 demo: root ## a governed pip install on the real PyPI, what is refused around it, and the audit of it all
 	@deploy/setup.sh --tests
-	@$(BIN)/python tests/framework/demo.py
+	@$(BIN)/python tests/e2e/demo.py
 
 test: root ## lint, types, then every test; skips are printed with their reasons (PYTEST_ARGS: more for pytest)
 	@deploy/setup.sh --tests

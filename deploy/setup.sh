@@ -80,7 +80,7 @@ link_bcc() {  # python3-bpfcc is pure Python over libbcc: any Python 3 can impor
 }
 
 make_venv() {
-    local python wanted
+    local python wanted log
     # A venv knows its Python: looking for one again costs more than everything else of a second run.
     if [ -x $VENV/bin/python ] && fits $VENV/bin/python && [ -z "${PYTHON:-}" ]; then python=$VENV/bin/python; else python=$(find_python); fi
     wanted="$("$python" -c 'import sys; print(sys.version)' | tr '\n' ' ') $(sha256sum <pyproject.toml) $(pwd)"
@@ -90,9 +90,12 @@ make_venv() {
         "$python" -m venv --clear $VENV
     fi
     say "installing Stockade and what it needs into $VENV"
-    $VENV/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+    log=$(mktemp)
+    $VENV/bin/python -m pip install --disable-pip-version-check --editable '.[dev]' >"$log" 2>&1 ||
+        { tail -n 20 "$log" >&2; fail "pip could not install Stockade (all of its output: $log)"; }
+    rm -f "$log"
     link_bcc
-    $VENV/bin/python -c 'import bcc, mitmproxy, stockade' || fail "$VENV is incomplete" "rm -r $VENV and run this again"
+    $VENV/bin/python -W ignore -c 'import bcc, mitmproxy, stockade' || fail "$VENV is incomplete" "rm -r $VENV and run this again"
     printf '%s' "$wanted" >$STAMP
 }
 
