@@ -1,0 +1,88 @@
+"""The journal: requests that were let go and whose end is not known yet.
+
+Owns PATH.journal. A request is written here before it may leave, and struck out once its record is in the trail; what is still open when
+the agent starts again was interrupted. Never read by anyone else, never part of the chain.
+
+One line per request: a state byte, `+` open or `-` struck out, then JSON. Striking out overwrites that byte in place, which needs no
+space: a full disk cannot make a finished request look interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from stockade.audit.file import LineFile
+from stockade.audit.record import Json, canonical
+
+_COMPACT = 1 << 20  # bytes: one long-lived stream keeps the file from emptying, so past this it is written anew
+_OPEN, _DONE = b"+", b"-"
+
+
+class Journal:
+    """Not thread-safe: the trail holds the lock, on threads and on the file."""
+
+    def __init__(self, file: LineFile) -> None:
+        self._file = file
+        self._open: dict[int, tuple[int, Json]] = {}  # token → (offset, fields)
+        self._next = 1
+        self._floor = 0  # size after the last compaction: what is open may itself be large
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[Journal, list[Json]]:
+        """The journal, and the fields of every request that a dead agent left open, oldest first. They stay until clear()."""
+        file = LineFile.open(path)
+        left = []
+        for line in file.read(file.size, 0).split(b"\n")[:-1]:  # what has no newline was never acknowledged
+            if line[:1] == _OPEN:
+                try:
+                    left.append(json.loads(line[1:]))
+                except ValueError:
+                    continue
+        return cls(file), left
+
+    def clear(self) -> None:
+        """Forget what open() found: call when its records are in the trail."""
+        self._file.truncate(0)
+
+    def begin(self, fields: Json) -> int:
+        """Write fields down; returns a token. Raises AuditError."""
+        offset = self._file.append(_OPEN + canonical(fields) + b"\n")
+        token, self._next = self._next, self._next + 1
+        self._open[token] = (offset, fields)
+        return token
+
+    def fields(self, token: int) -> Json:
+        """Raises KeyError for a token that is not open."""
+        return self._open[token][1]
+
+    def strike(self, token: int) -> None:
+        """The record of this request is in the trail."""
+        offset, _ = self._open.pop(token)
+        self._file.patch(offset, _DONE)
+        if not self._open:
+            self._file.truncate(0)
+        elif self._file.size > max(_COMPACT, 4 * self._floor):
+            self._compact()
+
+    def tokens(self) -> list[int]:
+        return list(self._open)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _compact(self) -> None:
+        """Write the open ones to a fresh file and put it in this one's place: at every instant one of the two is whole."""
+        fresh = self._file.path.with_name(self._file.path.name + ".new")
+        fresh.unlink(missing_ok=True)
+        file = LineFile.open(fresh)
+        try:
+            moved = {token: (file.append(_OPEN + canonical(fields) + b"\n"), fields) for token, (_, fields) in self._open.items()}
+            fresh.rename(self._file.path)
+        except OSError:  # no space for the copy: the old file goes on
+            file.close()
+            fresh.unlink(missing_ok=True)
+            return
+        self._file.close()
+        file.path = self._file.path
+        self._file, self._open, self._floor = file, moved, file.size

@@ -1,0 +1,43 @@
+"""What must not be written down: credentials that travel in paths, query strings and arguments.
+
+Owns one list of shapes. Masks what is known to be a secret; it does not guess by entropy, because package paths are full of harmless
+hashes that an auditor needs. A masked path names the same resource, so it stays useful; it cannot be used as the credential.
+"""
+
+from __future__ import annotations
+
+import re
+
+MASK = "***"
+
+# Issued tokens, told by the prefix their issuer gave them.
+_TOKEN = re.compile(
+    r"(?:\b(?:gh[opsur]_|github_pat_|glpat-|sk-|sk_live_|rk_live_|xox[abeprs]-|xapp-|hf_|npm_|pypi-|dop_v1_|shpat_|SG\.|ya29\.)[\w.\-]{8,}"
+    r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w\-]{30,}|\beyJ[\w\-]{8,}\.[\w\-]+\.[\w\-]*)"
+)
+# Segments that are a credential by their place: Telegram's bots, incoming webhooks of Slack, Discord and Teams.
+_SEGMENT = re.compile(
+    r"(?P<telegram>/(?:file/)?bot)(?=\d+(?::|%3[aA]))[^/?#]+"
+    r"|(?P<slack>/(?:services|workflows|triggers)/[A-Z][A-Z0-9]{5,}/)[^?#]+"
+    r"|(?P<discord>/api(?:/v\d+)?/webhooks/\d+/)[^/?#]+"
+    r"|(?P<teams>/(?:webhookb2|IncomingWebhook)/)[^?#]+"
+)
+_QUERY = re.compile(
+    r"(?i)(?P<name>[?&;](?:[\w\-.]*(?:token|secret|passw(?:or)?d|signature|credential|api[_\-]?key)|key|sig|auth|code|sid|jwt)=)[^&;#]+"
+)
+_BEARER = re.compile(r"(?i)(?P<name>\b(?:bearer|basic|token)\s+)[\w.\-+/=~]{8,}")
+_USERINFO = re.compile(r"(?P<name>://)[^/@\s]+@")
+
+
+def mask_path(path: str) -> str:
+    """The path, with credentials replaced: `/bot123:abc/getMe` is `/bot***/getMe`. Takes a path with or without its query."""
+    path = _SEGMENT.sub(lambda match: f"{next(part for part in match.groups() if part)}{MASK}", path)
+    if "?" in path:
+        path = _QUERY.sub(rf"\g<name>{MASK}", path)
+    return _TOKEN.sub(MASK, path)
+
+
+def mask_text(text: str) -> str:
+    """Free text (an argument, a detail), with bearer values, URL passwords and issued tokens replaced."""
+    text = _USERINFO.sub(rf"\g<name>{MASK}@", _BEARER.sub(rf"\g<name>{MASK}", text))
+    return mask_path(text) if "/" in text else _TOKEN.sub(MASK, text)
