@@ -1,0 +1,109 @@
+"""The tests' internet: every server, its name, its addresses and its certificates, in one namespace.
+
+The host reaches it by address; by *name* only what runs on a Machine, whose /etc/hosts and trust store know these names and this CA.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from framework import packages
+from framework.ca import Authority, Leaf, pem
+from framework.netns import Addresses, Namespace
+from framework.nginx import Nginx, Site
+from framework.web import Sink, Streams, Web, git_handler
+
+# Sites that answer with what they saw. The first is the plain case; each other one differs in the one thing its name says.
+ECHO = "echo.web.test"
+OTHER = "other.web.test"  # in no policy: what nobody may reach
+H1 = "h1.web.test"
+TLS12 = "tls12.web.test"
+RSA = "rsa.web.test"
+LONG = "long.web.test"
+MTLS = "mtls.web.test"
+SLACK = ("api.slack.com", "files.slack.com")
+INSPECTED = tuple(f"i{number}.web.test" for number in range(4))
+RELAYED = tuple(f"r{number}.web.test" for number in range(4))
+# Servers with something to serve.
+PYPI = "pypi.web.test"
+NPM = "npm.web.test"
+GIT = "git.web.test"
+STREAM = "stream.web.test"
+RAW = "raw.web.test"  # not HTTP at all: TCP and UDP
+RAW_PORT = 7000
+RELAY_PORT = 8080
+
+
+class Internet:
+    """All of it, up until close()."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.namespace = Namespace()
+        self.hosts: dict[str, Addresses] = {}
+        roots = {"ec": Authority.root("ec"), "rsa": Authority.root("rsa")}
+        self.roots = b"".join(pem(root.certificate) for root in roots.values())
+        self._certificates = directory / "certificates"
+        self._certificates.mkdir()
+        self._below = roots["ec"].intermediate()
+        client_ca = self._certificates / "client-ca.pem"
+        client_root = Authority.root("ec")
+        client_ca.write_bytes(pem(client_root.certificate))
+        self.client = client_root.issue(self._certificates, "client.web.test", client=True)
+
+        deep = roots["ec"]
+        for _ in range(5):
+            deep = deep.intermediate()
+        trees = {name: directory / name for name in (PYPI, NPM, GIT)}
+        packages.pypi(trees[PYPI])
+        packages.npm(trees[NPM], f"https://{NPM}")
+        packages.git(trees[GIT])
+        self.nginx = Nginx(
+            self.namespace,
+            directory,
+            [
+                self._site(ECHO),
+                self._site(OTHER),
+                self._site(H1, http2=False),
+                self._site(TLS12, protocols="TLSv1.2"),
+                self._site(RSA, leaf=roots["rsa"].intermediate("rsa").issue(self._certificates, RSA, kind="rsa")),
+                self._site(LONG, leaf=deep.issue(self._certificates, LONG)),
+                self._site(MTLS, client_ca=client_ca),
+                self._site(PYPI, root=trees[PYPI]),
+                self._site(NPM, root=trees[NPM]),
+                *(self._site(name) for name in (*SLACK, *INSPECTED)),
+                *(self._site(name, plain_ports=(RELAY_PORT,)) for name in RELAYED),
+            ],
+        )
+        self.git = Web(self.namespace, self._address(GIT), self._leaf(GIT), git_handler(trees[GIT]))
+        self.stream = Web(self.namespace, self._address(STREAM), self._leaf(STREAM), Streams)
+        self.raw = Sink(self.namespace, RAW, self._address(RAW), RAW_PORT)
+
+    def _address(self, name: str) -> Addresses:
+        return self.hosts.setdefault(name, self.namespace.address())
+
+    def _leaf(self, name: str) -> Leaf:
+        return self._below.issue(self._certificates, name)
+
+    def _site(
+        self,
+        name: str,
+        *,
+        leaf: Leaf | None = None,
+        http2: bool = True,
+        protocols: str = "TLSv1.2 TLSv1.3",
+        client_ca: Path | None = None,
+        root: Path | None = None,
+        plain_ports: tuple[int, ...] = (80,),
+    ) -> Site:
+        return Site(name, self._address(name), leaf or self._leaf(name), http2, protocols, client_ca, root, plain_ports)
+
+    def close(self) -> None:
+        self.namespace.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
