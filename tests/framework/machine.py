@@ -56,7 +56,7 @@ def brief(records: Sequence[Record]) -> str:
     return "\n".join(" ".join(f"{name}={value}" for name in fields if (value := _field(record, name)) is not None) for record in records)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """What came of one `stockade run`, and what it wrote down."""
 
@@ -69,7 +69,7 @@ class Result:
     def select(self, **expected: Any) -> list[Record]:
         return select(self.records, **expected)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"exit {self.status}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}\n--- records\n{brief(self.records)}"
 
 
