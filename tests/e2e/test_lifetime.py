@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from framework.internet import ECHO, H1, Internet
-from framework.machine import Machine, Running, wait_for
+from framework.machine import STOCKADE, Machine, Running, wait_for
 from framework.policy import bare, http
 
 pytestmark = pytest.mark.client("/usr/bin/python3")
@@ -90,23 +91,17 @@ def end(work: Path) -> None:
     """Ends what an agent that was killed left behind: the processes whose working directory is this run's own."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if Path(os.readlink(process / "cwd")) == work and b"hammer.py" in (process / "cmdline").read_bytes():
+            if (process / "cwd").readlink() == work and b"hammer.py" in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
         except (OSError, ValueError):
             continue
 
 
 def test_start_and_stop_are_on_record_and_the_trail_verifies(machine: Machine) -> None:
-    import subprocess
-
-    from framework.machine import STOCKADE
-
     result = machine.run("true", policy=bare(http("curl", ECHO)))
     assert result.status == 0, result
-    assert [record["reason"] for record in result.select(action="lifecycle")][:: len(result.select(action="lifecycle")) - 1] == [
-        "started",
-        "stopped",
-    ]
+    reasons = [record["reason"] for record in result.select(action="lifecycle")]
+    assert (reasons[0], reasons[-1]) == ("started", "stopped")
     verified = subprocess.run([STOCKADE, "audit", "verify", result.audit], capture_output=True, text=True)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     lines = result.audit.read_text().splitlines()
