@@ -17,21 +17,31 @@ import dns.message
 import dns.name
 import dns.opcode
 import dns.rcode
-import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
-import dns.rrset
 
 POSITIVE_TTL = 30  # seconds. Addresses never change their meaning; the kernel decides again at each connect
 NEGATIVE_TTL = 1  # a refusal may be lifted by a reload, and must not be remembered
 UDP_PAYLOAD = 1232  # https://www.dnsflagday.net/2020/
 
 _HEADER = struct.Struct("!HHHHHH")
+_OPCODE = 0x7800
 _LABEL = re.compile(rb"[A-Za-z0-9_-]{1,63}")
 _NUMBER = re.compile(
     rb"[0-9]+|0[xX][0-9A-Fa-f]*"
 )  # a last label like this makes an address, not a name: https://url.spec.whatwg.org/#ends-in-a-number-checker
-_SOA = dns.rrset.from_text(dns.name.root, NEGATIVE_TTL, "IN", "SOA", f"stockade.invalid. nobody.invalid. 1 3600 600 86400 {NEGATIVE_TTL}")
+_POINTER = struct.pack("!H", 0xC000 | _HEADER.size)  # "the name of the question": keeps the case it was asked in
+_RECORD = struct.Struct("!HHIH")  # type, class, TTL, length
+_SOA_DATA = b"".join(
+    [
+        dns.name.from_text("stockade.invalid.").to_wire() or b"",
+        dns.name.from_text("nobody.invalid.").to_wire() or b"",
+        struct.pack("!IIIII", 1, 3600, 600, 86400, NEGATIVE_TTL),
+    ]
+)
+_SOA = (
+    b"\0" + _RECORD.pack(dns.rdatatype.SOA, dns.rdataclass.IN, NEGATIVE_TTL, len(_SOA_DATA)) + _SOA_DATA
+)  # of the root: any name is below it
 
 
 class NotAQuery(Exception):
@@ -63,10 +73,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back. data: the one record, or None for an empty answer. blocked: text of the extended error 15."""
+    """What goes back. data: the one record's RDATA, or None for an empty answer. blocked: text of the extended error 15."""
 
     rcode: dns.rcode.Rcode = dns.rcode.NOERROR
-    data: dns.rdata.Rdata | None = None
+    data: bytes | None = None
     blocked: str | None = None
 
 
@@ -95,19 +105,25 @@ def parse(query: bytes) -> Question:
 
 
 def spell(question: Question, answer: Answer, *, tcp: bool) -> bytes:
-    """The answer as bytes, with TC set when the client cannot take it whole."""
+    """The answer as bytes, with TC set and nothing in it when the client cannot take it whole.
+
+    Spelt by hand: an answer is one record, and dnspython's renderer takes 90 µs for it on a machine where all the rest takes 100.
+    """
     query = question.message
-    reply = dns.message.make_response(query, recursion_available=True, our_payload=UDP_PAYLOAD)
-    reply.set_rcode(answer.rcode)
-    reply.flags |= query.flags & dns.flags.CD  # RFC 4035 3.2.2
-    if query.edns >= 0 and answer.blocked is not None:
-        reply.use_edns(0, 0, UDP_PAYLOAD, options=[dns.edns.EDEOption(dns.edns.EDECode.BLOCKED, answer.blocked)])
+    edns = query.edns >= 0
+    asked = (question.name.to_wire() or b"") + struct.pack("!HH", question.type, question.message.question[0].rdclass)
+    answers, authority = b"", b""
     if answer.data is not None:
-        reply.answer.append(dns.rrset.from_rdata(question.name, POSITIVE_TTL, answer.data))
+        answers = _POINTER + _RECORD.pack(question.type, dns.rdataclass.IN, POSITIVE_TTL, len(answer.data)) + answer.data
     elif answer.rcode in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-        reply.authority.append(_SOA)
-    size = 65535 if tcp else max(512, min(query.payload, UDP_PAYLOAD)) if query.edns >= 0 else 512
-    return bytes(reply.to_wire(max_size=size, prefer_truncation=True))
+        authority = _SOA
+    opt = _opt(answer.rcode, answer.blocked) if edns else b""
+    size = 65535 if tcp else max(512, min(query.payload, UDP_PAYLOAD)) if edns else 512
+    flags = dns.flags.QR | dns.flags.RA | query.flags & (dns.flags.RD | dns.flags.CD) | answer.rcode & 15  # CD: RFC 4035 3.2.2
+    if _HEADER.size + len(asked) + len(answers) + len(authority) + len(opt) > size:
+        answers, authority, flags = b"", b"", flags | dns.flags.TC
+    header = _HEADER.pack(query.id, flags, 1, bool(answers), bool(authority), bool(opt))
+    return header + asked + answers + authority + opt
 
 
 def failure(query: bytes, rcode: dns.rcode.Rcode) -> bytes | None:
@@ -115,8 +131,13 @@ def failure(query: bytes, rcode: dns.rcode.Rcode) -> bytes | None:
     if len(query) < _HEADER.size:
         return None
     number, flags, *_ = _HEADER.unpack_from(query)
-    kept = flags & (0x7800 | dns.flags.RD)
-    if rcode > 15:  # BADVERS and above need an OPT record to hold their upper bits (RFC 6891 6.1.3)
-        opt = struct.pack("!BHHIH", 0, dns.rdatatype.OPT, UDP_PAYLOAD, (rcode >> 4) << 24, 0)
-        return _HEADER.pack(number, dns.flags.QR | dns.flags.RA | kept | (rcode & 15), 0, 0, 0, 1) + opt
-    return _HEADER.pack(number, dns.flags.QR | dns.flags.RA | kept | rcode, 0, 0, 0, 0)
+    opt = _opt(rcode) if rcode > 15 else b""
+    flags = dns.flags.QR | dns.flags.RA | flags & (_OPCODE | dns.flags.RD) | rcode & 15
+    return _HEADER.pack(number, flags, 0, 0, 0, bool(opt)) + opt
+
+
+def _opt(rcode: int, blocked: str | None = None) -> bytes:
+    """An OPT record: our size, the upper bits of rcode (RFC 6891 6.1.3), version 0, no flags: DO is ignored, nothing here is signed."""
+    text = b"" if blocked is None else blocked.encode("ascii")
+    options = b"" if blocked is None else struct.pack("!HHH", dns.edns.OptionType.EDE, len(text) + 2, dns.edns.EDECode.BLOCKED) + text
+    return struct.pack("!BHHBBHH", 0, dns.rdatatype.OPT, UDP_PAYLOAD, rcode >> 4, 0, 0, len(options)) + options

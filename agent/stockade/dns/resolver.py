@@ -17,8 +17,6 @@ from ipaddress import IPv4Address, IPv6Address
 
 import dns.exception
 import dns.rcode
-import dns.rdata
-import dns.rdataclass
 import dns.rdatatype
 import dns.reversename
 from dns.name import Name, from_text
@@ -29,8 +27,9 @@ from stockade.types import UNKNOWN_BINARY, Action, Binary, Decision, Destination
 
 log = logging.getLogger(__name__)
 
-_LOOPBACK = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
-_EMPTY = Answer()
+Address = IPv4Address | IPv6Address
+
+_LOOPBACK: dict[dns.rdatatype.RdataType, Address] = {dns.rdatatype.A: IPv4Address("127.0.0.1"), dns.rdatatype.AAAA: IPv6Address("::1")}
 _BROKEN = Answer(dns.rcode.SERVFAIL)
 
 
@@ -113,7 +112,8 @@ class Resolver:
             return _denied(Answer(dns.rcode.NXDOMAIN), Level.DESTINATION, Reason.PROTOCOL_ERROR)
         # 4) localhost is the sandbox's own (RFC 6761 6.3); what may be reached there is decided at connect.
         if question.host == "localhost" or question.host.endswith(".localhost"):
-            answer = Answer(data=_address(question.type, _LOOPBACK))
+            address = _LOOPBACK.get(question.type)
+            answer = Answer(data=address.packed if address else None)
             return _Finding(answer, Outcome.ALLOW, Level.STATIC, Reason.LOCAL_LISTENER)
         # 5) The way back from an address.
         if question.type == dns.rdatatype.PTR:
@@ -124,10 +124,10 @@ class Resolver:
             return _blocked(decision.level, decision.reason, decision)
         # 7) Only addresses are made up. HTTPS and SVCB would carry ECH keys and hints of real addresses; TXT and the like are tunnels.
         if question.type not in (dns.rdatatype.A, dns.rdatatype.AAAA):
-            return _denied(_EMPTY, Level.DESTINATION, Reason.RECORD_TYPE, decision)
-        return self._resolve(question, decision, question.host)
+            return _denied(Answer(), Level.DESTINATION, Reason.RECORD_TYPE, decision)
+        return self._resolve(question.type, question.host, decision)
 
-    def _resolve(self, question: Question, decision: Decision, host: str) -> _Finding:
+    def _resolve(self, kind: dns.rdatatype.RdataType, host: str, decision: Decision) -> _Finding:
         """A name that may be asked for gets its address, once the kernel knows what to do with it."""
         try:
             index = self._table.allocate(host)
@@ -137,10 +137,9 @@ class Resolver:
         except OSError as error:
             log.error("verdicts of a name not published: %s", error)
             return _denied(_BROKEN, Level.STATIC, Reason.KERNEL_MAP_FULL, decision)
-        data = _address(question.type, self._table.addresses(index))
-        return _Finding(
-            Answer(data=data), decision.outcome, decision.level, decision.reason, decision, address=getattr(data, "address", None)
-        )
+        v4, v6 = self._table.addresses(index)
+        address: Address = v4 if kind == dns.rdatatype.A else v6
+        return _Finding(Answer(data=address.packed), decision.outcome, decision.level, decision.reason, decision, address=str(address))
 
     def _reverse(self, name: Name, asker: Asker) -> _Finding:
         """A synthetic address is its name, for whoever may ask for that name; 127.0.0.1 and ::1 are localhost; no other is known."""
@@ -148,7 +147,7 @@ class Resolver:
             address = ipaddress.ip_address(dns.reversename.to_address(name))
         except (dns.exception.DNSException, ValueError):
             return _denied(Answer(dns.rcode.NXDOMAIN), Level.DESTINATION, Reason.NO_RULE)
-        if address in _LOOPBACK:
+        if address in _LOOPBACK.values():
             return _Finding(Answer(data=_pointer("localhost")), Outcome.ALLOW, Level.STATIC, Reason.LOCAL_LISTENER, address=str(address))
         index = self._table.index_at(address)
         host = None if index is None else self._table.name_of(index)
@@ -174,19 +173,8 @@ def _blocked(
     return _Finding(answer, Outcome.DENY, level, reason, decision, host, address)
 
 
-def _address(kind: dns.rdatatype.RdataType, addresses: tuple[IPv4Address, IPv6Address]) -> dns.rdata.Rdata | None:
-    """A or AAAA; None (no data) for any other type."""
-    if kind == dns.rdatatype.A:
-        return _data(kind, addresses[0].packed)
-    return _data(kind, addresses[1].packed) if kind == dns.rdatatype.AAAA else None
-
-
-def _pointer(host: str) -> dns.rdata.Rdata:
-    return _data(dns.rdatatype.PTR, from_text(host + ".").to_wire() or b"")
-
-
-def _data(kind: dns.rdatatype.RdataType, wire: bytes) -> dns.rdata.Rdata:
-    return dns.rdata.from_wire(dns.rdataclass.IN, kind, wire, 0, len(wire))
+def _pointer(host: str) -> bytes:
+    return from_text(host + ".").to_wire() or b""
 
 
 def _record(asker: Asker, found: _Finding, detail: dict[str, str | int | list[str]], host: str | None = None) -> Record:
