@@ -1,0 +1,119 @@
+"""Addresses that must not be dialled, whatever name led to them: one table, asked after every resolution about the address that is then
+dialled.
+
+A public name may answer with a private, loopback or metadata address (rebinding). Documentation networks are not in the table: they lead
+nowhere, and test machines give them to public names.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from stockade.policy.hosts import LOCALHOST, Address, Network, as_address
+from stockade.policy.index import Entry
+from stockade.policy.model import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """private: reachable when a rule names the host exactly, or states the range in `addresses:`. Everything else never is."""
+
+    network: Network
+    name: str
+    private: bool = False
+
+    def __str__(self) -> str:
+        single = self.network.prefixlen == self.network.max_prefixlen
+        return f"{self.name} {self.network.network_address if single else self.network}"
+
+
+def _row(network: str, name: str, *, private: bool = False) -> Range:
+    return Range(ipaddress.ip_network(network), name, private)
+
+
+# The first row that holds the address answers: the narrow rows stand before the wide ones.
+RANGES = (
+    _row("169.254.169.254/32", "metadata"),  # EC2, GCE, Azure, OpenStack
+    _row("168.63.129.16/32", "metadata"),  # Azure's host agent: a public address that only a VM can reach
+    _row("100.100.100.200/32", "metadata"),  # Alibaba Cloud, inside CGNAT
+    _row("192.0.0.192/32", "metadata"),  # Oracle Cloud's older address
+    _row("fd00:ec2::254/128", "metadata"),  # EC2 over IPv6, inside ULA
+    _row("198.18.0.0/15", "agent"),  # Stockade's synthetic addresses
+    _row("fd57:a11d::/64", "agent"),
+    _row("0.0.0.0/32", "unspecified"),  # Linux dials itself
+    _row("0.0.0.0/8", "this network"),
+    _row("127.0.0.0/8", "loopback"),
+    _row("169.254.0.0/16", "link-local"),
+    _row("192.0.0.0/24", "protocol assignments"),
+    _row("192.88.99.0/24", "6to4 relay"),
+    _row("224.0.0.0/4", "multicast"),
+    _row("255.255.255.255/32", "broadcast"),
+    _row("240.0.0.0/4", "reserved"),
+    _row("::/128", "unspecified"),
+    _row("::1/128", "loopback"),
+    _row("fe80::/10", "link-local"),
+    _row("fec0::/10", "site-local"),
+    _row("ff00::/8", "multicast"),
+    _row("100::/64", "discard"),
+    _row("10.0.0.0/8", "private", private=True),
+    _row("172.16.0.0/12", "private", private=True),
+    _row("192.168.0.0/16", "private", private=True),
+    _row("100.64.0.0/10", "shared (CGNAT)", private=True),
+    _row("fc00::/7", "unique local", private=True),
+)
+
+
+def refused_range(address: Address, host: str, policy: Policy, port: int | None) -> str | None:
+    """The name of the range that forbids dialling address for a normalised host, such as `metadata 169.254.169.254`; None when it may be
+    dialled.
+
+    port None is any port. A CIDR in some rule's deny list forbids as well.
+    """
+    if host == LOCALHOST and address.is_loopback:
+        return None if any(entry.covers(port) for entry in policy.index.reaching(host)) else str(range_of(address))
+    for dialled in (address, *_embedded(address)):
+        found = range_of(dialled)
+        if found is not None and not (found.private and _opened(dialled, host, policy, port)):
+            return str(found)
+        for entry in policy.index.denied_networks(dialled, None):
+            if not entry.ports or port is None or port in entry.ports:
+                return f"denied {entry.pattern.text}"
+    return None
+
+
+def range_of(address: Address) -> Range | None:
+    """The row that holds an address itself, whatever it embeds."""
+    return next((row for row in RANGES if row.network.version == address.version and address in row.network), None)
+
+
+def _opened(address: Address, host: str, policy: Policy, port: int | None) -> bool:
+    """Whether some rule lets host lead to a private address."""
+    return any(entry.covers(port) and _lets(entry, address, host) for entry in policy.index.reaching(host))
+
+
+def _lets(entry: Entry, address: Address, host: str) -> bool:
+    """`addresses:` says where, for every kind of entry; without it only what was named exactly, or as this very address, may be private."""
+    stated = entry.rule.destination.addresses
+    if stated:
+        return any(address in network for network in stated)
+    return entry.pattern.kind == "name" or (entry.pattern.network is not None and as_address(host) is not None)
+
+
+_COMPATIBLE = ipaddress.ip_network("::/96")  # RFC 4291, deprecated
+_TRANSLATED = ipaddress.ip_network("::ffff:0:0:0/96")  # RFC 2765, SIIT
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
+_NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")  # RFC 8215
+_ISATAP = (0x00005EFE, 0x02005EFE)  # RFC 5214: upper half of the interface identifier
+
+
+def _embedded(address: Address) -> tuple[ipaddress.IPv4Address, ...]:
+    """The IPv4 addresses that a gateway on the way would take out of an IPv6 address."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return ()
+    low = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    isatap = (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
+    if isatap or any(address in network for network in (_COMPATIBLE, _TRANSLATED, _NAT64, _NAT64_LOCAL)):
+        found.append(low)
+    return tuple(inner for inner in found if inner is not None)

@@ -1,0 +1,76 @@
+"""Families: which files a binary's name in a policy stands for, and which variables steer code into a binary.
+
+Reads policies/, opens no binary.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from stockade import resources
+from stockade.policy.document import Findings, Listing, Mapping, Node, Scalar, compose
+from stockade.policy.problems import PolicyError
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """executables and scripts: absolute paths or globs, or base names (with globs) to be searched in PATH.
+
+    A script matches only when the kernel started it through its shebang. interpreter: runs whatever code it is given.
+    """
+
+    name: str
+    executables: tuple[str, ...]
+    scripts: tuple[str, ...] = ()
+    interpreter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Families:
+    by_name: dict[str, Family]
+
+    def expand(self, name: str) -> Family:
+        """A name that is no family stands for itself: a base name in PATH, or an absolute path."""
+        return self.by_name.get(name) or Family(name, (name,))
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.by_name)
+
+
+@functools.cache
+def load_families() -> Families:
+    """The families of policies/binaries.yaml. Raises PolicyError when that file is broken."""
+    findings = Findings()
+    families: dict[str, Family] = {}
+    root = _read("binaries.yaml", findings)
+    for key, value in root if isinstance(root, Mapping) else ():
+        lists: dict[str, Node] = {name.text: node for name, node in value} if isinstance(value, Mapping) else {}
+        interpreter = lists.pop("interpreter", None)
+        if not lists or lists.keys() - {"executables", "scripts"}:
+            findings.add(key.place, "bad_family", f"`{key.text}` needs lists", accepted="executables, scripts, interpreter: true")
+        executables, scripts = _texts(lists.get("executables")), _texts(lists.get("scripts"))
+        families[key.text] = Family(key.text, executables, scripts, isinstance(interpreter, Scalar) and interpreter.text == "true")
+    if findings.failed:
+        raise PolicyError(findings.problems)
+    return Families(families)
+
+
+@functools.cache
+def loader_variables() -> tuple[str, ...]:
+    """Names of variables that make a program load or run foreign code; a trailing `*` stands for any ending."""
+    findings = Findings()
+    names = _texts(_read("loader_variables.yaml", findings))
+    if findings.failed:
+        raise PolicyError(findings.problems)
+    return names
+
+
+def _read(name: str, findings: Findings) -> Node | None:
+    path: Path = resources.POLICIES / name
+    return compose(path.read_bytes(), str(path), findings)
+
+
+def _texts(node: Node | None) -> tuple[str, ...]:
+    return tuple(item.text for item in node.items if isinstance(item, Scalar)) if isinstance(node, Listing) else ()

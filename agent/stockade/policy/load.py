@@ -1,0 +1,186 @@
+"""Loading: files and presets, and all they extend, composed into one Policy.
+
+Either the whole policy loads or every problem is raised at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from stockade.policy.document import Findings, Place, compose
+from stockade.policy.families import load_families
+from stockade.policy.lint import warn
+from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule
+from stockade.policy.presets import preset_names, preset_path
+from stockade.policy.problems import PolicyError, Problem
+from stockade.policy.rules import parse_rule
+from stockade.policy.schema import Document, Part, Reader, RuleDraft
+
+
+def load(paths: Sequence[Path | str], *, presets: Sequence[str] = (), generation: int = 1) -> Policy:
+    """Composes files, then presets, into one policy: rules and lists are joined, the stricter of two stated scalars holds.
+
+    A file's `extends` comes before its own rules; a file that is reached twice counts once. Raises PolicyError with every problem found.
+    """
+    findings = Findings()
+    composition = _Composition(findings)
+    if not paths and not presets:
+        findings.add(Place("policy"), "no_policy", "no policy is given", accepted="a file, or a preset: " + ", ".join(preset_names()))
+    for path in paths:
+        composition.include(Path(path), Place(str(path)), ())
+    for preset in presets:
+        found = preset_path(preset)
+        if found is None:
+            findings.add(Place(f"preset {preset}"), "unknown_preset", f"there is no preset `{preset}`", accepted=", ".join(preset_names()))
+        else:
+            composition.include(found, Place(str(found)), ())
+    rules = composition.rules()
+    warn(rules, composition.exec(rules), load_families(), findings)
+    if findings.failed:
+        raise PolicyError(_sorted(findings))
+    return composition.policy(rules, generation)
+
+
+def _sorted(findings: Findings) -> tuple[Problem, ...]:
+    return tuple(sorted(findings.problems, key=lambda problem: (problem.path, problem.line, problem.column)))
+
+
+@dataclass(slots=True)
+class _Composition:
+    """Documents in the order in which they count: a file given on the command line before what it extends, rules the other way round."""
+
+    findings: Findings
+    documents: list[Document] = field(default_factory=list)
+    sources: dict[Path, str] = field(default_factory=dict)
+    drafts: dict[str, RuleDraft] = field(default_factory=dict)
+    unnamed: list[RuleDraft] = field(default_factory=list)
+    closure: dict[Path, set[str]] = field(default_factory=dict)  # names of the rules that a file brought, with those it extends
+
+    def include(self, path: Path, asked: Place, chain: tuple[Path, ...]) -> set[str]:
+        """Reads one file and what it extends. asked: who wants it. Returns the names of its rules."""
+        real = path.resolve()
+        if real in chain:
+            loop = " → ".join(item.name for item in (*chain[chain.index(real) :], real))
+            self.findings.add(asked, "extends_cycle", f"the files extend each other: {loop}")
+            return set()
+        if real in self.closure:
+            return self.closure[real]
+        document = self._read(path, asked)
+        if document is None:
+            return set()
+        self.sources[real] = path.stem
+        self.documents.append(document)
+        inherited: set[str] = set()
+        for entry in document.extends:
+            target = self._target(path, entry)
+            if target is not None:
+                inherited |= self.include(target, entry.place, (*chain, real))
+        self._change(document, inherited)
+        for draft in document.rules:
+            self._add(draft)
+        self.closure[real] = inherited | {draft.name for draft in document.rules}
+        return self.closure[real]
+
+    def _read(self, path: Path, asked: Place) -> Document | None:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            self.findings.add(asked, "unreadable", f"cannot read {path}: {error.strerror}")
+            return None
+        root = compose(data, str(path), self.findings)
+        return None if root is None else Reader(self.findings).document(root)
+
+    def _target(self, path: Path, entry: Part[str]) -> Path | None:
+        """A shipped preset, or a file beside the one that extends."""
+        if entry.value.startswith(("./", "../", "/")) or entry.value.endswith((".yaml", ".yml")):
+            return path.parent / entry.value
+        found = preset_path(entry.value)
+        if found is None:
+            accepted = ", ".join(f"presets/{name}" for name in preset_names()) + ", ./file.yaml"
+            self.findings.add(entry.place, "unknown_preset", f"there is no preset `{entry.value}`", accepted=accepted)
+        return found
+
+    def _change(self, document: Document, inherited: set[str]) -> None:
+        """Applies `override` and `remove` to what a document extends."""
+        for name, override in document.override.items():
+            if self._inherits(name, inherited, override.place) and name in self.drafts:
+                base = self.drafts[name]
+                self.drafts[name] = RuleDraft(name, {**base.keys, **override.keys}, base.place, base.states_exec)
+        for part in document.remove:
+            if self._inherits(part.value, inherited, part.place):
+                self.drafts.pop(part.value, None)
+
+    def _inherits(self, name: str, inherited: set[str], place: Place) -> bool:
+        if name in inherited:
+            return True
+        close = get_close_matches(name, inherited, n=1)
+        meant = f"; did you mean `{close[0]}`?" if close else ""
+        accepted = ", ".join(sorted(inherited)) or "names of rules in the files under `extends`"
+        self.findings.add(place, "unknown_rule", f"no rule `{name}` is extended here{meant}", accepted=accepted)
+        return False
+
+    def _add(self, draft: RuleDraft) -> None:
+        if not draft.name:
+            self.unnamed.append(draft)
+        elif draft.name in self.drafts:
+            other = self.drafts[draft.name].place
+            self.findings.add(draft.place, "duplicate_rule", f"rule `{draft.name}` already stands in {other.path}:{other.line}")
+        else:
+            self.drafts[draft.name] = draft
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule in order; those with an error are left out, their problems are in the findings."""
+        drafts = [*self.drafts.values(), *self.unnamed]
+        parsed = [parse_rule(draft, position, self.findings) for position, draft in enumerate(drafts)]
+        return tuple(rule for rule in parsed if rule is not None)
+
+    def exec(self, rules: tuple[Rule, ...]) -> Exec:
+        """A document that does not list what may run means the binaries of its rules."""
+        stated = [name for document in self.documents for name in document.exec_allow or ()]
+        implied = [name for rule in rules if not self.drafts[rule.name].states_exec for name in rule.binary.allow]
+        unlisted = [document.exec_unlisted for document in self.documents]
+        writable = [document.exec_writable for document in self.documents]
+        return Exec(
+            allow=tuple(dict.fromkeys([*stated, *implied])),
+            deny=_union([document.exec_deny for document in self.documents]),
+            unlisted="no-network" if "no-network" in unlisted and "refuse" not in unlisted else "refuse",
+            writable=True in writable and False not in writable,
+            env=_union([document.exec_env for document in self.documents]),
+        )
+
+    def policy(self, rules: tuple[Rule, ...], generation: int) -> Policy:
+        documents = self.documents
+        labels: dict[str, str] = {}
+        env: dict[str, str | None] = {}
+        for document in reversed(documents):  # the earlier document's own words count
+            labels.update(document.labels)
+            env.update(document.env)
+        modes = {document.mode for document in documents}
+        mode: Literal["enforce", "observe"] = "observe" if "observe" in modes and "enforce" not in modes else "enforce"
+        on_failure = {document.on_audit_failure for document in documents}
+        return Policy(
+            name=next((document.name for document in documents if document.name), next(iter(self.sources.values()))),
+            labels=labels,
+            mode=mode,
+            best_effort=frozenset(_union([document.best_effort for document in documents])),
+            exec=self.exec(rules),
+            filesystem=Filesystem(
+                _union([document.read for document in documents]),
+                _union([document.write for document in documents]),
+                _union([document.hide for document in documents]),
+            ),
+            process=Process(next((document.user for document in documents if document.user), None), tuple(env.items())),
+            on_audit_failure="continue" if "continue" in on_failure and "deny" not in on_failure else "deny",
+            rules=rules,
+            sources=tuple(self.sources),
+            generation=generation,
+            warnings=_sorted(self.findings),
+        )
+
+
+def _union(lists: list[list[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item for entries in lists for item in entries))

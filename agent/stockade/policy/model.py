@@ -1,0 +1,198 @@
+"""The policy as one value: what may run, what it may reach, under which generation. Owns no parsing and no deciding."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from stockade.policy.document import NOWHERE, Place
+from stockade.policy.hosts import LOCALHOST, HostPattern, Network, as_address
+from stockade.policy.index import Index, build
+from stockade.policy.paths import PathList
+from stockade.policy.problems import Problem
+from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason
+
+WEB_PORTS = (443, 80)
+TLS_PORTS = (443,)
+MODEL_PORTS = (11434, 8000)  # Ollama; vLLM and NIM
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Binaries or methods of a rule, in the order written."""
+
+    allow: tuple[str, ...]
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """addresses: where a private address may lie that a host of this rule resolves to."""
+
+    allow: tuple[HostPattern, ...]
+    deny: tuple[HostPattern, ...] = ()
+    addresses: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    allow: PathList
+    deny: PathList
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One network rule. With method and path it is inspected; without both it is relayed (`tls: passthrough` or `protocol: tcp`).
+
+    ports: as written, empty when the rule names none. position: its place in the policy, from 0.
+    """
+
+    name: str
+    binary: Names
+    destination: Destination
+    ports: tuple[int, ...] = ()
+    method: Names | None = None
+    path: Paths | None = None
+    tls: Literal["inspect", "passthrough"] = "inspect"
+    protocol: Literal["http", "tcp"] = "http"
+    why: str = ""
+    position: int = 0
+    place: Place = NOWHERE
+
+    @property
+    def inspected(self) -> bool:
+        return self.method is not None
+
+    def ports_for(self, pattern: HostPattern) -> tuple[int, ...]:
+        """The ports that a destination entry of this rule opens."""
+        if pattern.port is not None:
+            return (pattern.port,)
+        if self.ports:
+            return self.ports
+        if pattern.value == LOCALHOST:
+            return MODEL_PORTS
+        return WEB_PORTS if self.inspected else TLS_PORTS
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """What may run. allow already holds the binaries of rules whose document says nothing about exec; the agent adds CMD's own file.
+
+    env: variables of policies/loader_variables.yaml that a binary with network rules may nevertheless be started with.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    unlisted: Literal["refuse", "no-network"] = "refuse"
+    writable: bool = False
+    env: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """Absolute paths. read and write are empty when the policy leaves them to the default (system read; workdir and /tmp write)."""
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """env: pairs of name and value; the value None means inherited from whoever started Stockade."""
+
+    user: str | None = None
+    env: tuple[tuple[str, str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A whole policy, composed and checked. sources: every file that was read for it. warnings: what its author should look at."""
+
+    name: str
+    labels: dict[str, str] = field(default_factory=dict)
+    mode: Literal["enforce", "observe"] = "enforce"
+    best_effort: frozenset[str] = frozenset()
+    exec: Exec = Exec()
+    filesystem: Filesystem = Filesystem()
+    process: Process = Process()
+    on_audit_failure: Literal["deny", "continue"] = "deny"
+    rules: tuple[Rule, ...] = ()
+    sources: tuple[Path, ...] = ()
+    generation: int = 1
+    warnings: tuple[Problem, ...] = ()
+    index: Index = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", build(self.rules))
+
+    def with_generation(self, generation: int) -> Policy:
+        return dataclasses.replace(self, generation=generation)
+
+    @property
+    def enforced(self) -> bool:
+        """Whether a denial is carried out."""
+        return self.mode == "enforce"
+
+    def binary_names(self) -> tuple[str, ...]:
+        """Every binary the policy names, the denied ones too: what must be enrolled. `may_exec` says which of them may run."""
+        names = [name for rule in self.rules for name in (*rule.binary.allow, *rule.binary.deny)]
+        return tuple(dict.fromkeys([*names, *self.exec.allow, *self.exec.deny]))
+
+    def network_names(self) -> frozenset[str]:
+        """The binaries that have network rules: they are held to the list of loader variables."""
+        return frozenset(name for rule in self.rules for name in rule.binary.allow)
+
+    def may_exec(self, binary: Binary) -> Decision:
+        """Whether a file may be executed.
+
+        A deny also covers a file by its base name or path: it must not depend on how families overlap.
+        """
+        spelt = binary.names | {name for path in (binary.script or binary.path,) for name in (path, path.rpartition("/")[2])}
+        if not spelt.isdisjoint(self.exec.deny):
+            return self._exec(Outcome.DENY, Reason.EXEC_DENIED)
+        if not binary.names.isdisjoint(self.exec.allow):
+            return self._exec(Outcome.ALLOW, Reason.EXEC_ALLOWED)
+        outcome = Outcome.DENY if self.exec.unlisted == "refuse" else Outcome.ALLOW
+        return self._exec(outcome, Reason.EXEC_UNLISTED)
+
+    def _exec(self, outcome: Outcome, reason: Reason) -> Decision:
+        allowed = outcome is Outcome.ALLOW
+        effect = Effect.PASS if allowed else Effect.REFUSE
+        return Decision(outcome, effect, Level.EXEC, reason, None, self.generation, enforced=allowed or self.enforced)
+
+    def ports_for(self, host: str) -> tuple[int, ...]:
+        """Every port that some rule opens on a normalised host, sorted: what the kernel compiler enumerates for a name."""
+        return tuple(sorted({port for entry in self.index.reaching(host) for port in entry.ports}))
+
+    def literals(self) -> tuple[tuple[Network, tuple[int, ...]], ...]:
+        """Destinations given as address or CIDR, with their ports; a single address is a /32 or /128."""
+        found: dict[Network, set[int]] = {}
+        for rule, pattern in self._destinations():
+            network = pattern.network or _single(pattern)
+            if network is not None:
+                found.setdefault(network, set()).update(rule.ports_for(pattern))
+        return tuple((network, tuple(sorted(ports))) for network, ports in found.items())
+
+    def host_services(self) -> tuple[int, ...]:
+        """Ports of the host's own loopback that rules on `localhost` open, sorted."""
+        local = (rule.ports_for(pattern) for rule, pattern in self._destinations() if pattern.value == LOCALHOST)
+        return tuple(sorted({port for ports in local for port in ports}))
+
+    def ports(self) -> tuple[int, ...]:
+        """Every port that any rule opens on any host, sorted."""
+        return tuple(sorted({port for rule, pattern in self._destinations() for port in rule.ports_for(pattern)}))
+
+    def _destinations(self) -> Iterator[tuple[Rule, HostPattern]]:
+        return ((rule, pattern) for rule in self.rules for pattern in rule.destination.allow)
+
+
+def _single(pattern: HostPattern) -> Network | None:
+    address = as_address(pattern.value) if pattern.kind == "name" else None
+    if address is None:
+        return None
+    return ipaddress.ip_network(address)
