@@ -154,7 +154,7 @@ class Trail:
         self._head = Head(seq, digest)
         self._pin_head()
         self._unsigned += 1
-        if self._unsigned >= CHECKPOINT_RECORDS:
+        if self._unsigned == CHECKPOINT_RECORDS:
             self._due.set()
         return seq
 
