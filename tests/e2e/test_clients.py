@@ -96,7 +96,7 @@ def test_pip_installs(machine: Machine) -> None:
         room=(room := machine.room()),
     )
     served(result, binary="pip", host=PYPI, path=f"/simple/{packages.PACKAGE}/")
-    served(result, binary="pip", host=PYPI, path="/files/stockade_tiny-1.0-py3-none-any.whl")
+    served(result, binary="pip", host=PYPI, path="/packages/stockade_tiny-1.0-py3-none-any.whl")
     assert packages.GREETING in (room / "work/site/stockade_tiny.py").read_text()
 
 

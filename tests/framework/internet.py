@@ -5,6 +5,7 @@ The host reaches it by address; by *name* only what runs on a Machine, whose /et
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -38,7 +39,8 @@ RELAY_PORT = 8080
 class Internet:
     """All of it, up until close()."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, trees: Mapping[str, Path] | None = None) -> None:
+        """`trees`: further names, each with the directory of files that it serves."""
         self.directory = directory
         self.namespace = Namespace()
         self.hosts: dict[str, Addresses] = {}
@@ -55,10 +57,10 @@ class Internet:
         deep = roots["ec"]
         for _ in range(5):
             deep = deep.intermediate()
-        trees = {name: directory / name for name in (PYPI, NPM, GIT)}
-        packages.pypi(trees[PYPI])
-        packages.npm(trees[NPM], f"https://{NPM}")
-        packages.git(trees[GIT])
+        own = {name: directory / name for name in (PYPI, NPM)}
+        packages.pypi(own[PYPI])
+        packages.npm(own[NPM], f"https://{NPM}")
+        packages.git(directory / GIT)
         self.nginx = Nginx(
             self.namespace,
             directory,
@@ -70,13 +72,12 @@ class Internet:
                 self._site(RSA, leaf=roots["rsa"].intermediate("rsa").issue(self._certificates, RSA, kind="rsa")),
                 self._site(LONG, leaf=deep.issue(self._certificates, LONG)),
                 self._site(MTLS, client_ca=client_ca),
-                self._site(PYPI, root=trees[PYPI]),
-                self._site(NPM, root=trees[NPM]),
+                *(self._site(name, root=root) for name, root in (own | dict(trees or {})).items()),
                 *(self._site(name) for name in (*SLACK, *INSPECTED)),
                 *(self._site(name, plain_ports=(RELAY_PORT,)) for name in RELAYED),
             ],
         )
-        self.git = Web(self.namespace, self._address(GIT), self._leaf(GIT), git_handler(trees[GIT]))
+        self.git = Web(self.namespace, self._address(GIT), self._leaf(GIT), git_handler(directory / GIT))
         self.stream = Web(self.namespace, self._address(STREAM), self._leaf(STREAM), Streams)
         self.raw = Sink(self.namespace, RAW, self._address(RAW), RAW_PORT)
 

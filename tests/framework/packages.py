@@ -15,8 +15,8 @@ PACKAGE = "stockade-tiny"
 GREETING = "hello from stockade-tiny"
 
 
-def pypi(root: Path) -> None:
-    """`/simple/stockade-tiny/` and its wheel under /files/ (PEP 503, PEP 427)."""
+def pypi(root: Path, host: str = "") -> None:
+    """`/simple/stockade-tiny/` and its wheel below /packages/ (PEP 503, PEP 427); `host` is the URL of where the latter is."""
     module, info = "stockade_tiny", "stockade_tiny-1.0.dist-info"
     files = {
         f"{module}.py": f"GREETING = {GREETING!r}\n",
@@ -25,7 +25,7 @@ def pypi(root: Path) -> None:
     }
     record = [f"{name},sha256={_urlsafe(hashlib.sha256(text.encode()).digest())},{len(text)}" for name, text in files.items()]
     files[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,", ""])
-    wheel = root / "files" / f"{module}-1.0-py3-none-any.whl"
+    wheel = root / "packages" / f"{module}-1.0-py3-none-any.whl"
     wheel.parent.mkdir(parents=True)
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, text in files.items():
@@ -33,7 +33,7 @@ def pypi(root: Path) -> None:
     index = root / "simple" / PACKAGE / "index.html"
     index.parent.mkdir(parents=True)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    index.write_text(f'<!DOCTYPE html><html><body><a href="/files/{wheel.name}#sha256={digest}">{wheel.name}</a></body></html>\n')
+    index.write_text(f'<!DOCTYPE html><html><body><a href="{host}/packages/{wheel.name}#sha256={digest}">{wheel.name}</a></body></html>\n')
 
 
 def npm(root: Path, url: str) -> None:
