@@ -37,22 +37,21 @@ def decide(request: Request, policy: Policy) -> Decision:
     if request.method is None and request.path is None:
         return _allow(policy, Effect.PASS, Level.DESTINATION, rules[0])
 
-    # 3) what: a denied method or path at one of a rule's destinations falls whatever else allows it
+    # 3) how: a denied method at one of a rule's destinations falls whatever else allows it
     method, path = request.method, request.path
     for rule in rules:
         if rule.method and method in rule.method.deny:
             return _deny(policy, Level.METHOD, Reason.RULE_DENY, rule)
-    if path is not None:
-        for rule in rules:
-            if rule.path and rule.path.deny.pattern and rule.path.deny.matches(path):
-                return _deny(policy, Level.PATH, Reason.RULE_DENY, rule)
-
-    # 4) method, then path, both in one rule
     spoken = [rule for rule in rules if method is None or (rule.method and method in rule.method.allow)]
     if not spoken:
         return _deny(policy, Level.METHOD, Reason.NO_RULE, rules[0])
     if path is None:
         return _allow(policy, Effect.PASS, Level.METHOD, spoken[0])
+
+    # 4) what: so does a denied path; and one rule must allow both method and path
+    for rule in rules:
+        if rule.path and rule.path.deny.pattern and rule.path.deny.matches(path):
+            return _deny(policy, Level.PATH, Reason.RULE_DENY, rule)
     for rule in spoken:
         if rule.path and rule.path.allow.matches(path):
             return _allow(policy, Effect.PASS, Level.PATH, rule)

@@ -205,7 +205,7 @@ def too_broad(pattern: HostPattern) -> str | None:
         return f"a network wider than /{widest} allows too much" if pattern.network.prefixlen < widest else None
     if pattern.kind == "below" and _public_suffix(pattern.value):
         return f"anybody can register a name below the public suffix {pattern.value}"
-    if pattern.kind == "name" and "." not in pattern.value and pattern.value in _suffixes():
+    if pattern.kind == "name" and pattern.value.isalpha() and pattern.value != LOCALHOST and pattern.value in _suffixes():
         return f"{pattern.value} is a public suffix, not a host"
     return None
 
