@@ -32,7 +32,7 @@ format: ## rewrite the Python code as ruff formats it
 	$(BIN)/ruff format .
 
 bench: root ## what Stockade costs beside the same work without it (BENCH_ARGS="-o out.json" keeps the numbers)
-	@deploy/setup.sh --tests
+	@deploy/setup.sh --bench
 	@$(BIN)/python tests/bench/bench.py $(BENCH_ARGS)
 
 clean: ## remove the venv and every cache

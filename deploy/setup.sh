@@ -3,6 +3,7 @@
 #
 #   deploy/setup.sh            what Stockade needs to run
 #   deploy/setup.sh --tests    and the clients and servers that the tests drive
+#   deploy/setup.sh --bench    and the load generator of the benchmarks
 #
 # Idempotent: the second run finds everything in place, asks no registry and takes well under a second.
 # PYTHON=/path/to/python3 chooses the interpreter. Where pip and apt fetch from is theirs to know: nothing is set here.
@@ -16,6 +17,7 @@ readonly STAMP=$VENV/.stockade-setup
 RUNTIME=(python3-bpfcc bpftool iproute2 libseccomp2 ca-certificates python3-venv curl=curl)
 TESTS=(python3-requests python3-pip libc6-dev musl-tools gcc=gcc git=git openssl=openssl nginx=nginx-light
        node=nodejs npm=npm java=default-jre-headless javac=default-jdk-headless)
+BENCH=(wrk=wrk)
 
 say()  { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$1" >&2; shift; printf '       %s\n' "$@" >&2; exit 1; }
@@ -102,6 +104,7 @@ make_venv() {
 case ${1:-} in
     '')      install_packages "${RUNTIME[@]}" ;;
     --tests) install_packages "${RUNTIME[@]}" "${TESTS[@]}" ;;
-    *)       fail "unknown argument: $1" "usage: deploy/setup.sh [--tests]" ;;
+    --bench) install_packages "${RUNTIME[@]}" "${TESTS[@]}" "${BENCH[@]}" ;;
+    *)       fail "unknown argument: $1" "usage: deploy/setup.sh [--tests | --bench]" ;;
 esac
 make_venv
