@@ -26,6 +26,7 @@ lint: ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/e2e/*.py tests/bench/*.py
 
 format: ## rewrite the Python code as ruff formats it
 	@deploy/setup.sh

@@ -1,6 +1,7 @@
 """`make bench`: the same work without and with Stockade, side by side in one run.
 
-Ratios mean something on a noisy machine, rates alone do not. The servers are the tests' own, one veth away; both columns speak to the same ones. Nothing here passes or fails.
+Ratios mean something on a noisy machine, rates alone do not. The servers are the tests' own, one veth away; both columns
+speak to the same ones. Nothing here passes or fails.
 """
 
 from __future__ import annotations
@@ -79,7 +80,18 @@ class Bench:
     def start_up(self) -> Iterator[Row]:
         room = self._machine.room()
         (room / "policy.yaml").write_text(POLICY)
-        run = [STOCKADE, "run", "--policy", room / "policy.yaml", "--workdir", room / "work", "--audit", room / "audit.jsonl", "--", "true"]
+        run: list[str | Path] = [
+            STOCKADE,
+            "run",
+            "--policy",
+            room / "policy.yaml",
+            "--workdir",
+            room / "work",
+            "--audit",
+            room / "audit.jsonl",
+            "--",
+            "true",
+        ]
         # An empty tmpfs over the cache, in the run's own mount namespace: the machine's cache stays as it is.
         cold: list[str | Path] = ["sh", "-ec", f'mkdir -p {CACHE}; mount -t tmpfs -o mode=700 none {CACHE}; exec "$@"', "sh", *run]
         plain = self.seconds(["true"], 9)
