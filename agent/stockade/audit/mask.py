@@ -12,7 +12,7 @@ MASK = "***"
 
 # Issued tokens, told by the prefix their issuer gave them.
 _TOKEN = re.compile(
-    r"(?:\b(?:gh[opsur]_|github_pat_|glpat-|sk-|sk_live_|rk_live_|xox[abeprs]-|xapp-|hf_|npm_|pypi-|dop_v1_|shpat_|SG\.|ya29\.)[\w.\-]{8,}"
+    r"(?:\b(?:gh[opsur]_|github_pat_|glpat-|sk-|sk_live_|rk_live_|xox[abeprs]-|xapp-|hf_|npm_|pypi-|dop_v1_|shpat_|SG\.|ya29\.)[\w.\-]{16,}"
     r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w\-]{30,}|\beyJ[\w\-]{8,}\.[\w\-]+\.[\w\-]*)"
 )
 # Segments that are a credential by their place: Telegram's bots, incoming webhooks of Slack, Discord and Teams.

@@ -9,6 +9,7 @@ What is acknowledged survives kill -9; what a checkpoint covers survives the mac
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -56,17 +57,18 @@ class Trail:
 
         key: the private key, made when absent (default PATH.key). human: where human lines go.
         """
-        file = LineFile.open(path, lock=True)
-        try:
+        with contextlib.ExitStack() as opened:
+            file = LineFile.open(path, lock=True)
+            opened.callback(file.close)
             end = _End.of(file)
-            file.truncate(file.size - end.torn)
             pin = LineFile.open(beside(path, "head"))
+            opened.callback(pin.close)
             journal, left = Journal.open(beside(path, "journal"))
+            opened.callback(journal.close)
             trail = cls(file, pin, journal, Signer.at(key or beside(path, "key"), beside(path, "pub")), end.head, human)
+            file.truncate(file.size - end.torn)
             trail._recover(end, left, read_pin(pin.read(pin.size, 0)))
-        except BaseException:
-            file.close()
-            raise
+            opened.pop_all()
         trail._clock.start()
         return trail
 
