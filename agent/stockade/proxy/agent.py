@@ -1,0 +1,92 @@
+"""The agent as the worker speaks to it: calls multiplexed by number over the channel. Nothing here decides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from stockade.kernel.abi import Origin
+from stockade.proxy import codec
+from stockade.proxy.channel import Channel
+from stockade.proxy.spine import Caller, Resolved
+from stockade.types import Effect, Http, Reason, Record
+
+
+class Agent:
+    """The worker's end. Commands of the agent go to `command(number, command)`; every other frame answers one of our calls."""
+
+    def __init__(self, command: Callable[[int, tuple[Any, ...]], None]) -> None:
+        self._command = command
+        self._channel: Channel | None = None
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._number = 0
+
+    def attach(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def received(self, frame: bytes) -> None:
+        number, *rest = pickle.loads(frame)  # noqa: S301 - from the agent, which is root and made this process
+        if len(rest) == 1:
+            self._command(number, rest[0])
+            return
+        kind, value = rest
+        future = self._waiting.pop(number, None)
+        if future is None or future.done():
+            return
+        if kind == "answer":
+            future.set_result(value)
+        else:
+            future.set_exception(ConnectionError(value))
+
+    def say(self, call: str, **fields: Any) -> int:
+        """One frame, no answer awaited. Returns its number."""
+        assert self._channel is not None
+        self._number += 1
+        self._channel.send(json.dumps({"call": call, "id": self._number, **fields}, separators=(",", ":")).encode())
+        return self._number
+
+    def done(self, number: int, problem: str | None = None) -> None:
+        """Acknowledge a command of the agent."""
+        assert self._channel is not None
+        self._channel.send(json.dumps({"call": "done", "id": number, "problem": problem}).encode())
+
+    def take_descriptors(self, count: int) -> list[int]:
+        """Descriptors that came with a command, in the order sent. Raises ValueError when fewer came."""
+        assert self._channel is not None
+        return self._channel.take_descriptors(count)
+
+    async def drain(self) -> None:
+        assert self._channel is not None
+        await self._channel.drain()
+
+    async def _ask(self, call: str, **fields: Any) -> Any:
+        number = self.say(call, **fields)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            return await future
+        finally:
+            self._waiting.pop(number, None)
+
+    async def identify(self, origin: Origin) -> Caller:
+        answer: Caller = await self._ask("identify", origin=codec.encode_origin(origin))
+        return answer
+
+    async def resolve(self, host: str, port: int, sandbox: int) -> Resolved:
+        answer: Resolved = await self._ask("resolve", host=host, port=port, sandbox=sandbox)
+        return answer
+
+    async def record(self, sandbox: int, record: Record) -> int:
+        answer: int = await self._ask("record", sandbox=sandbox, record=codec.encode_record(record))
+        return answer
+
+    async def begin(self, sandbox: int, record: Record) -> int:
+        answer: int = await self._ask("begin", sandbox=sandbox, record=codec.encode_record(record))
+        return answer
+
+    def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:
+        """Not awaited: the answer is on its way already, and an agent that cannot write refuses the next `begin`."""
+        self.say("finish", token=token, http=codec.encode_http(http), effect=effect.value, reason=reason.value)

@@ -1,0 +1,174 @@
+"""One accepted connection and the sandbox it belongs to: who, to where, under which policy, and how to end it.
+
+Owns the records about connections. What flows inside is the business of `relay` or `engine`, which it holds as `live`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stockade.kernel.abi import Origin, Verdict
+from stockade.proxy.agent import Agent
+from stockade.proxy.ladder import Decide
+from stockade.proxy.leaves import Leaves
+from stockade.proxy.relay import Relay, reset_on_close
+from stockade.proxy.settings import Settings
+from stockade.proxy.spine import Caller
+from stockade.proxy.upstream import Unreachable, dial
+from stockade.types import Action, Decision, Destination, Effect, Http, Level, Outcome, Reason, Record, Request
+
+
+@dataclass(slots=True, eq=False)
+class Served:
+    """A sandbox as its worker knows it. policy is always the newest; every decision reads it anew."""
+
+    sandbox: int
+    policy: Any
+    leaves: Leaves
+    listeners: list[socket.socket]
+    connections: set[Connection] = field(default_factory=set)
+    _room: asyncio.Semaphore | None = None
+
+    def room(self, connections: int) -> asyncio.Semaphore:
+        """One count of connections for all listeners of the sandbox."""
+        if self._room is None:
+            self._room = asyncio.Semaphore(connections)
+        return self._room
+
+
+class Live(Protocol):
+    """What carries an admitted connection."""
+
+    def cut(self) -> None:
+        """Reset both sides now."""
+
+    async def redecide(self) -> None:
+        """The policy is new: cut and record what it denies."""
+
+    def interrupt(self) -> None:
+        """The worker stops: complete the records that are open, then cut."""
+
+
+class Connection:
+    """From accept to close. origin and caller are set as they become known; both stay the same for the connection's life."""
+
+    def __init__(self, served: Served, client: socket.socket, agent: Agent, decide: Decide) -> None:
+        self.served, self.client, self.agent, self.decider = served, client, agent, decide
+        self.origin: Origin | None = None
+        self.caller: Caller | None = None
+        self.live: Live | None = None
+
+    def decide(self) -> Decision:
+        """What the newest policy says to this connection as such, without method and path."""
+        caller = self.caller
+        assert caller is not None and caller.host is not None
+        return self.decider(Request(caller.binary, caller.host, caller.port, ancestors=caller.ancestry), self.served.policy)
+
+    def relayed(self, decision: Decision) -> bool:
+        """Whether a passing decision means the relay. A denial that `mode: observe` lets pass goes the way the kernel sent it."""
+        if decision.effect is Effect.REFUSE:
+            return self.origin is not None and self.origin.verdict is Verdict.RELAY
+        return decision.effect is Effect.RELAY
+
+    def demands_tls(self, decision: Decision) -> bool:
+        """Whether the rule that relays says `tls: passthrough`; only an explicit `protocol: tcp` may carry anything else."""
+        rules = getattr(self.served.policy, "rules", ())
+        return not any(rule.name == decision.rule and rule.protocol == "tcp" for rule in rules)
+
+    def record(
+        self,
+        level: Level,
+        reason: Reason,
+        *,
+        action: Action = Action.CONNECT,
+        effect: Effect = Effect.REFUSE,
+        decision: Decision | None = None,
+        http: Http | None = None,
+        detail: Mapping[str, str | int] | None = None,
+    ) -> Record:
+        """A record about this connection, complete with all that is known of it."""
+        origin, caller = self.origin, self.caller
+        host = str(origin.address) if origin is not None else ""
+        port = origin.port if origin is not None else None
+        if caller is not None and caller.host is not None:
+            host, port = caller.host, caller.port
+        return Record(
+            action=action,
+            outcome=decision.outcome if decision is not None else Outcome.DENY,
+            effect=effect,
+            level=level,
+            reason=reason,
+            rule=decision.rule if decision is not None else None,
+            enforced=decision.enforced if decision is not None else True,
+            binary=caller.binary if caller is not None else None,
+            exec_id=origin.exec_id if origin is not None else None,
+            pid=origin.pid if origin is not None else None,
+            ancestry=caller.ancestry if caller is not None else (),
+            destination=Destination(host, port) if host else None,
+            http=http,
+            generation=decision.generation if decision is not None else None,
+            detail=dict(detail or {}),
+        )
+
+    async def refuse(self, level: Level, reason: Reason, error: str, decision: Decision | None = None) -> None:
+        """Record that this connection ends here. The caller closes it, whether or not the record could be written."""
+        await self.agent.record(self.served.sandbox, self.record(level, reason, decision=decision, detail={"error": error[:1024]}))
+
+    async def cut_and_record(self, level: Level, reason: Reason, decision: Decision | None = None, **detail: str | int) -> None:
+        """Reset first, then write it down: a trail that is full must not keep a denied connection open."""
+        self.reset()
+        record = self.record(level, reason, effect=Effect.CUT, decision=decision, detail=detail)
+        await self.agent.record(self.served.sandbox, record)
+
+    def reset(self) -> None:
+        reset_on_close(self.client)
+        if self.live is not None:
+            self.live.cut()
+
+
+async def reach(connection: Connection, settings: Settings) -> socket.socket:
+    """A socket to the other side: resolved and checked by the agent, dialled as it stands. Raises Unreachable."""
+    caller = connection.caller
+    assert caller is not None and caller.host is not None
+    try:
+        resolved = await connection.agent.resolve(caller.host, caller.port, connection.served.sandbox)
+    except ConnectionError as error:
+        raise Unreachable(Reason.RESOLVE_FAILED, str(error)) from error
+    if resolved.refused is not None:
+        raise Unreachable(Reason.ADDRESS_REFUSED, resolved.refused)
+    if not resolved.addresses:
+        raise Unreachable(Reason.RESOLVE_FAILED, f"{caller.host} does not resolve")
+    try:
+        return await dial(resolved.addresses, caller.port, settings.dial_seconds)
+    except OSError as error:
+        raise Unreachable(Reason.UPSTREAM_UNREACHABLE, str(error) or "no answer in time") from error
+
+
+class RelayedConnection:
+    """`Live` for a relay."""
+
+    def __init__(self, connection: Connection, relay: Relay) -> None:
+        self._connection, self._relay = connection, relay
+        self.ended = False
+
+    def cut(self) -> None:
+        self.ended = True
+        self._relay.cut()
+
+    async def redecide(self) -> None:
+        connection = self._connection
+        decision = connection.decide()
+        if decision.passes and connection.relayed(decision):
+            return
+        # A rule that now wants to look inside cannot look into a session that it did not terminate.
+        sent, received = self._relay.sent, self._relay.received
+        denial = None if decision.passes else decision
+        level = decision.level
+        await connection.cut_and_record(level, Reason.POLICY_CHANGED, denial, bytes_sent=sent, bytes_received=received)
+
+    def interrupt(self) -> None:
+        self.cut()

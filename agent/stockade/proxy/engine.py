@@ -1,0 +1,364 @@
+"""Inspected connections: one narrow interface, `Engine.handle`, and mitmproxy's sans-io layers as what stands behind it.
+
+mitmproxy brings the protocols; this module brings sockets, TLS contexts, timers and the hooks. There is no Master, no addon and no
+`mitmproxy.ctx`: `Handler.handle_hook` is called by the layers directly, which keeps the policy between the head and the dial without
+anything else in the way. Which protocol a connection speaks is never guessed: TLS or HTTP, or it is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from typing import Any
+
+from mitmproxy import flow as mflow
+from mitmproxy import http
+from mitmproxy import options as moptions
+from mitmproxy.connection import ConnectionState, Server
+from mitmproxy.proxy import commands, events, layer, mode_specs, server
+from mitmproxy.proxy.layers import tls as tls_layers
+from mitmproxy.proxy.layers import websocket as websocket_layers
+from mitmproxy.proxy.layers.http import _hooks as http_hooks
+
+from stockade.proxy import clienthello, refusal
+from stockade.proxy.connection import Connection, reach
+from stockade.proxy.exchange import Exchange
+from stockade.proxy.ladder import Head, Refusal, same_host
+from stockade.proxy.layers import ANSWER, BY_CLIENT, HANG_UP, GovernedHttp, HeadUnreadableHook
+from stockade.proxy.leaves import LeafKeys, offer
+from stockade.proxy.relay import is_literal, reset_on_close
+from stockade.proxy.settings import Settings
+from stockade.proxy.upstream import Trust, Unreachable
+from stockade.types import Effect, Level, Reason
+
+EXCHANGE = "stockade.exchange"
+UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # a fatal TLS alert, RFC 6066
+HTTP1_SERVERS = 4096
+
+_log = logging.getLogger("stockade.proxy")
+
+
+def _options(quiet: int) -> moptions.Options:
+    options = moptions.Options()
+    for name, kind, value in (
+        ("store_streamed_bodies", bool, False),
+        ("stream_large_bodies", str | None, None),
+        ("body_size_limit", str | None, None),
+        ("connection_strategy", str, "lazy"),  # eager dials before the policy has spoken
+        ("keep_host_header", bool, True),
+        ("proxy_debug", bool, False),
+        ("normalize_outbound_headers", bool, True),
+        ("validate_inbound_headers", bool, True),
+    ):
+        options.add_option(name, kind, value, "")
+    switches = {"rawtcp": False, "upstream_cert": False, "http2": True, "http3": False, "websocket": True}
+    options.update(**switches, http2_ping_keepalive=0, tcp_timeout=quiet)  # type: ignore[no-untyped-call]
+    return options
+
+
+class Tls:
+    """What TLS needs on both sides, all in memory: trusted roots, leaf keys, and which servers are known to speak HTTP/1 only."""
+
+    def __init__(self, trust: Trust, keys: LeafKeys) -> None:
+        self.trust, self.keys = trust, keys
+        self._http1: OrderedDict[tuple[str, int], None] = OrderedDict()
+
+    def learn(self, address: tuple[str, int], protocol: bytes | None) -> None:
+        """Remember what a server chose when h2 was offered: an HTTP/2 client on it costs a new connection per request."""
+        if protocol == b"h2":
+            self._http1.pop(address, None)
+        else:
+            self._http1[address] = None
+            if len(self._http1) > HTTP1_SERVERS:
+                self._http1.popitem(last=False)
+
+    def protocols(self, address: tuple[str, int]) -> tuple[bytes, ...]:
+        """What a client may choose."""
+        return (b"http/1.1",) if address in self._http1 else (b"h2", b"http/1.1")
+
+
+class Engine:
+    """mitmproxy behind the interface that another engine would have: `handle` one admitted connection until it is over."""
+
+    def __init__(self, tls: Tls, settings: Settings) -> None:
+        self.tls, self.settings = tls, settings
+        self.options = _options(settings.quiet_seconds)
+        self.mode = mode_specs.ProxyMode.parse("transparent")
+
+    def rehearse(self) -> None:
+        """Load what Python loads on first use: after the drop there is no file to load it from."""
+        "xn--bcher-kva.example".encode("idna").decode("idna")
+        self.tls.trust.connection("rehearsal.example", (b"h2",)).bio_read  # noqa: B018 - the attribute resolves cffi's lazy bindings
+
+    async def handle(self, connection: Connection) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection.client)
+        handler = Handler(connection, self, reader, writer)
+        connection.live = handler
+        await handler.run()
+
+
+class Handler(server.LiveConnectionHandler):
+    """One inspected client connection; `Live` for its Connection."""
+
+    def __init__(self, connection: Connection, engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(reader, writer, engine.options, engine.mode)
+        caller = connection.caller
+        assert caller is not None and caller.host is not None
+        self.connection, self.engine, self.settings = connection, engine, engine.settings
+        self.caller, self.host, self.port = caller, caller.host, caller.port
+        self.exchanges: dict[str, Exchange] = {}
+        self._writer = writer
+        self._failure: Unreachable | None = None
+        self._refused = False
+        # Set once, before the first request: mitmproxy finds an open server connection again by its address. Dialled is what `reach` says.
+        self.layer.context.server.address = (self.host, self.port)
+        self.layer.context.server.sni = self.host
+        self._deadline = asyncio.get_running_loop().call_later(self.settings.head_seconds, self._expire, True)
+
+    async def run(self) -> None:
+        try:
+            await self.handle_client()
+        finally:
+            self._deadline.cancel()
+            self.interrupt()
+
+    # Live
+
+    def cut(self) -> None:
+        for io in list(self.transports.values()):
+            if isinstance(io.writer, asyncio.StreamWriter):
+                sock = io.writer.get_extra_info("socket")
+                if sock is not None:
+                    reset_on_close(sock)
+                io.writer.transport.abort()
+
+    async def redecide(self) -> None:
+        decision = self.connection.decide()
+        denials = [(exchange, denial) for exchange in self.exchanges.values() if (denial := exchange.denial()) is not None]
+        if decision.passes and not denials:
+            return
+        self.cut()
+        for exchange, _ in denials:
+            exchange.finish(Effect.CUT, Reason.POLICY_CHANGED)
+        if not denials:
+            await self.connection.cut_and_record(decision.level, Reason.POLICY_CHANGED, decision)
+
+    def interrupt(self) -> None:
+        """Whatever ends the connection ends the open records with it."""
+        for exchange in self.exchanges.values():
+            exchange.finish(Effect.CUT, Reason.INTERRUPTED)
+        self.exchanges.clear()
+        self.cut()
+
+    # timers
+
+    def _expire(self, first: bool) -> None:
+        if first and not self._refused:
+            self._spawn(self.connection.cut_and_record(Level.DESTINATION, Reason.HEADER_TIMEOUT, error="no request in time"))
+        else:
+            self.cut()
+
+    def _busy(self) -> None:
+        self._deadline.cancel()
+
+    def _idle(self) -> None:
+        self._deadline.cancel()
+        if not self.exchanges:
+            self._deadline = asyncio.get_running_loop().call_later(self.settings.idle_seconds, self._expire, False)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self.wakeup_timer.add(task)
+        task.add_done_callback(self.wakeup_timer.discard)
+
+    async def _guarded(self, work: Any) -> None:
+        with contextlib.suppress(ConnectionError):
+            await work
+
+    # the other side
+
+    async def open_connection(self, command: commands.OpenConnection) -> None:
+        """Replaces mitmproxy's: the address comes from the agent and is dialled as it stands, within our own time."""
+        upstream = command.connection
+        try:
+            sock = await reach(self.connection, self.settings)
+            reader, writer = await asyncio.open_connection(sock=sock)
+        except Unreachable as failure:
+            self._failure = failure
+            self.transports.pop(upstream, None)
+            await self.server_event(events.OpenConnectionCompleted(command, str(failure)))
+            return
+        upstream.state = ConnectionState.OPEN
+        upstream.peername = writer.get_extra_info("peername")
+        upstream.sockname = writer.get_extra_info("sockname")
+        self.transports[upstream] = server.ConnectionIO(handler=asyncio.current_task(), reader=reader, writer=writer)
+        timer = asyncio.get_running_loop().call_later(self.settings.upstream_tls_seconds, self._demand_tls, upstream, writer)
+        try:
+            await self.server_event(events.OpenConnectionCompleted(command, None))
+            await self.handle_connection(upstream)
+        finally:
+            timer.cancel()
+
+    def _demand_tls(self, upstream: Server, writer: asyncio.StreamWriter) -> None:
+        if upstream.tls and not upstream.tls_established:
+            writer.transport.abort()
+
+    # hooks
+
+    async def handle_hook(self, hook: commands.StartHook) -> None:
+        try:
+            await self._hook(hook)
+        except Exception as error:  # a layer that waits for a hook that failed would wait for ever: closed instead
+            _log.error("hook %s failed: %r", hook.name, error)
+            self.cut()
+
+    async def _hook(self, hook: commands.StartHook) -> None:
+        match hook:
+            case layer.NextLayerHook(data=following):
+                self._next_layer(following)
+            case tls_layers.TlsClienthelloHook(data=hello):
+                await self._client_hello(hello.context.client.sni)
+            case tls_layers.TlsStartClientHook(data=start):
+                if not self._refused:
+                    tls_connection = self.connection.served.leaves.connection(self.host)
+                    offer(tls_connection, self.engine.tls.protocols((self.host, self.port)))
+                    tls_connection.set_accept_state()
+                    start.ssl_conn = tls_connection
+            case tls_layers.TlsStartServerHook(data=start):
+                protocols = (b"h2", b"http/1.1") if self.client.alpn == b"h2" else (b"http/1.1",)
+                start.conn.alpn_offers = protocols
+                start.ssl_conn = self.engine.tls.trust.connection(self.host, protocols)
+            case tls_layers.TlsEstablishedServerHook(data=done) if b"h2" in done.conn.alpn_offers:
+                self.engine.tls.learn((self.host, self.port), done.conn.alpn)
+            case tls_layers.TlsFailedServerHook(data=failed):
+                self._failure = Unreachable(Reason.UPSTREAM_TLS, failed.conn.error or "TLS failed")
+            case tls_layers.TlsFailedClientHook(data=failed):
+                _log.warning("TLS with %s for %s failed: %s", self.caller.binary.name, self.host, failed.conn.error)
+            case HeadUnreadableHook():
+                await self._unreadable(hook)
+            case http_hooks.HttpRequestHeadersHook(flow=flow):
+                await self._request(flow)
+            case http_hooks.HttpResponseHeadersHook(flow=flow):
+                self._response_head(flow)
+            case http_hooks.HttpResponseHook(flow=flow) if flow.websocket is None:
+                self._over(flow)
+            case http_hooks.HttpErrorHook(flow=flow):
+                self._error(flow)
+            case websocket_layers.WebsocketMessageHook(flow=flow):
+                self._message(flow)
+            case websocket_layers.WebsocketEndHook(flow=flow):
+                self._over(flow)
+
+    def _next_layer(self, following: layer.NextLayer) -> None:
+        data, context = following.data_client(), following.context  # type: ignore[no-untyped-call]
+        if not data:
+            return  # asked before the client said anything
+        if not context.layers and clienthello.looks_like_tls(data):
+            outer = tls_layers.ServerTLSLayer(context)  # inert: marks the other side as TLS, which is dialled per request
+            outer.child_layer = tls_layers.ClientTLSLayer(context)
+            following.layer = outer
+        else:
+            following.layer = GovernedHttp(context, self.settings)
+
+    async def _client_hello(self, sni: str | None) -> None:
+        if sni is None and is_literal(self.host):
+            return
+        if sni is not None and same_host(sni, self.host):
+            return
+        self._refused = True
+        self._writer.write(UNRECOGNIZED_NAME)
+        said = f"the ClientHello names {sni[:256]}" if sni is not None else "the ClientHello names no server"
+        await self.connection.refuse(Level.DESTINATION, Reason.SNI_MISMATCH, said)
+
+    async def _unreadable(self, hook: HeadUnreadableHook) -> None:
+        self._refused = True
+        refused = Refusal(Level.DESTINATION, Reason.PROTOCOL_ERROR, hook.problem, "")
+        hook.answer = refusal.body(refused, self.caller, "")
+        await self.connection.refuse(refused.level, refused.reason, refused.error)
+
+    async def _request(self, flow: http.HTTPFlow) -> None:
+        self._busy()
+        request = flow.request
+        malformed = flow.error.msg if flow.error is not None else None
+        absolute = request.authority or None
+        head = Head(
+            method=request.data.method.decode("ascii", "replace"),
+            path=request.data.path.decode("utf-8", "surrogateescape"),
+            authority=absolute,
+            headers=tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.headers.fields),
+            tls=self.client.tls,
+            malformed=malformed,
+        )
+        outcome = await Exchange.open(self.connection, head)
+        if isinstance(outcome, Refusal):
+            flow.metadata[ANSWER] = refusal.body(outcome, self.caller, head.method)
+            if malformed is not None:
+                flow.metadata[HANG_UP] = True
+            else:
+                flow.error = mflow.Error(mflow.Error.KILLED_MESSAGE)
+            self._refused = True
+            self._idle()
+            return
+        flow.metadata[EXCHANGE] = outcome
+        self.exchanges[flow.id] = outcome
+        request.path = outcome.admitted.target
+        if not request.is_http2:
+            request.authority = ""  # origin form: the absolute form names nothing that the connection does not
+        if outcome.admitted.drop_upgrade:
+            for name in ("upgrade", "http2-settings", "connection"):
+                request.headers.pop(name, None)
+        request.stream = outcome.count_request
+
+    def _response_head(self, flow: http.HTTPFlow) -> None:
+        exchange = self._exchange(flow)
+        assert flow.response is not None
+        if exchange is not None:
+            exchange.status = flow.response.status_code
+            flow.response.stream = exchange.count_response
+
+    def _error(self, flow: http.HTTPFlow) -> None:
+        exchange = self._exchange(flow)
+        if exchange is None or exchange.finished:
+            return
+        if flow.metadata.get(BY_CLIENT):
+            self._over(flow, Effect.PASS, Reason.INTERRUPTED)
+            return
+        message = flow.error.msg if flow.error is not None else "the server failed"
+        reason = self._failure.reason if self._failure is not None and str(self._failure) == message else Reason.UPSTREAM_ERROR
+        if exchange.status is None:
+            refused = Refusal(Level.DESTINATION, reason, message[:1024], exchange.admitted.path)
+            flow.metadata[ANSWER] = refusal.body(refused, self.caller, exchange.method)
+            self._over(flow, Effect.REFUSE, reason)
+        else:
+            self._over(flow, Effect.PASS, reason)
+
+    def _message(self, flow: http.HTTPFlow) -> None:
+        assert flow.websocket is not None
+        message = flow.websocket.messages[-1]
+        flow.websocket.messages.clear()  # kept for ever otherwise
+        exchange = self._exchange(flow)
+        if exchange is None or exchange.finished:
+            message.drop()  # type: ignore[no-untyped-call]  # killing the flow stops no message
+            self.cut()
+        elif message.from_client:
+            exchange.count_request(message.content)
+        else:
+            exchange.count_response(message.content)
+
+    def _over(self, flow: http.HTTPFlow, effect: Effect = Effect.PASS, reason: Reason | None = None) -> None:
+        exchange = self.exchanges.pop(flow.id, None)
+        if exchange is not None:
+            exchange.finish(effect, reason)
+            self._idle()
+
+    def _exchange(self, flow: http.HTTPFlow) -> Exchange | None:
+        exchange: Exchange | None = flow.metadata.get(EXCHANGE)
+        return exchange
+
+    def log(self, message: str, level: int = logging.INFO, exc_info: Any = None) -> None:
+        """mitmproxy goes on after an exception in a layer, with the connection in no state at all: it is closed instead."""
+        if exc_info:
+            _log.error("%s", message)
+            self.cut()

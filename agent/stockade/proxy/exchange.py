@@ -1,0 +1,98 @@
+"""One request from its head to the end of its answer: judged, written ahead, counted, and its one record completed.
+
+Knows nothing of mitmproxy. A request goes out only after `open` returned an Exchange, which is after the agent acknowledged the record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from stockade.proxy.canonical import readings
+from stockade.proxy.connection import Connection
+from stockade.proxy.ladder import Admitted, Head, Refusal, judge
+from stockade.types import Decision, Effect, Http, Level, Reason, Request
+
+
+class Exchange:
+    """An admitted request. The byte counts are of the bodies as they pass."""
+
+    def __init__(self, connection: Connection, method: str, admitted: Admitted, token: int) -> None:
+        self.connection, self.method, self.admitted = connection, method, admitted
+        self.status: int | None = None
+        self.request_bytes = self.response_bytes = 0
+        self.finished = False
+        self._token = token
+
+    @classmethod
+    async def open(cls, connection: Connection, head: Head) -> Exchange | Refusal:
+        """Judge a head and write the outcome down. Never raises for what the client sent or the agent could not do: both are refusals."""
+        caller, served = connection.caller, connection.served
+        assert caller is not None
+        while True:
+            policy = served.policy
+            outcome = judge(head, caller, policy, connection.decider)
+            try:
+                if isinstance(outcome, Refusal):
+                    await record_refusal(connection, head.method, outcome)
+                    return outcome
+                http = Http(head.method, outcome.path)
+                decision = outcome.decision
+                record = connection.record(
+                    decision.level, decision.reason, action=outcome.action, effect=Effect.PASS, decision=decision, http=http
+                )
+                token = await connection.agent.begin(served.sandbox, record)
+            except ConnectionError:
+                return unrecorded(outcome.path)
+            exchange = cls(connection, head.method, outcome, token)
+            if served.policy is policy:
+                return exchange
+            exchange.finish(Effect.REFUSE, Reason.POLICY_CHANGED)  # reloaded while the record was on its way: once more, under the newest
+
+    @property
+    def http(self) -> Http:
+        return Http(self.method, self.admitted.path, self.status, self.request_bytes, self.response_bytes)
+
+    def count_request(self, data: bytes) -> bytes:
+        self.request_bytes += len(data)
+        return data
+
+    def count_response(self, data: bytes) -> bytes:
+        self.response_bytes += len(data)
+        return data
+
+    def finish(self, effect: Effect = Effect.PASS, reason: Reason | None = None) -> None:
+        """Complete the record; only the first call counts."""
+        if not self.finished:
+            self.finished = True
+            self.connection.agent.finish(self._token, self.http, effect, reason or self.admitted.decision.reason)
+
+    def denial(self) -> Decision | None:
+        """What the newest policy has against this request, if anything."""
+        connection, caller = self.connection, self.connection.caller
+        assert caller is not None and caller.host is not None
+        for path in readings(self.admitted.path):
+            request = Request(caller.binary, caller.host, caller.port, self.method, path, caller.ancestry)
+            decision = connection.decider(request, connection.served.policy)
+            if not decision.passes:
+                return decision
+        return None
+
+
+async def record_refusal(connection: Connection, method: str, refusal: Refusal) -> None:
+    """The one record of a refused request. Raises ConnectionError when it cannot be written; the request is refused all the same."""
+    record = connection.record(
+        refusal.level,
+        refusal.reason,
+        action=refusal.action,
+        decision=refusal.decision,
+        http=Http(method[:64], refusal.path, 403),
+        detail={"error": refusal.error[:1024]},
+    )
+    if refusal.decision is None:
+        record = dataclasses.replace(record, generation=getattr(connection.served.policy, "generation", None))
+    await connection.agent.record(connection.served.sandbox, record)
+
+
+def unrecorded(path: str) -> Refusal:
+    hint = "the audit trail of the host cannot be written: ask its administrator"
+    return Refusal(Level.STATIC, Reason.AUDIT_UNAVAILABLE, "the decision could not be recorded", path, hint)

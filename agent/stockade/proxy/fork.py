@@ -1,0 +1,218 @@
+"""A worker as the agent holds it: forked early, spoken to over one channel, believed only as far as `codec` and this class check.
+
+The agent is root. It unpickles nothing from a worker, answers only for sandboxes that it gave to this worker, and takes back only tokens
+that it handed to this worker. A worker that breaks the protocol is killed: with its sockets gone every sandbox it served fails closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from stockade.proxy import codec
+from stockade.proxy.authority import Authority
+from stockade.proxy.channel import Channel
+from stockade.proxy.settings import Settings
+from stockade.proxy.spine import Listeners, Spine
+from stockade.types import Decision, Effect, Reason, Request
+
+WORKER_FRAME = 1024 * 1024  # the longest thing a worker may say
+CALLS = 4096  # of one worker at once
+
+Decide = Callable[[Request, Any], Decision]
+
+
+class Worker:
+    """One forked proxy worker. `fork` before threads and loop exist, then `connect` on the loop, then `serve` sandboxes."""
+
+    def __init__(self, pid: int, sock: socket.socket) -> None:
+        self.pid = pid
+        self.lost = asyncio.Event()  # the worker is gone or no longer believed
+        self._sock = sock
+        self._channel: Channel | None = None
+        self._spine: Spine | None = None
+        self._ready = asyncio.Event()
+        self._sandboxes: set[int] = set()
+        self._tokens: dict[int, int] = {}  # token of a begun request → its sandbox
+        self._commands: dict[int, asyncio.Future[None]] = {}
+        self._number = 0
+        self._calls: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def fork(
+        cls,
+        *,
+        uid: int,
+        gid: int,
+        confine: Callable[[], None] | None = None,
+        settings: Settings | None = None,
+        decide: Decide | None = None,
+        origin_of: Callable[[socket.socket], Any] | None = None,
+    ) -> Worker:
+        """Fork now; the child imports and drops meanwhile. decide and origin_of stand in for the policy's and the kernel's."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                from stockade.proxy import worker
+
+                ours.close()
+                worker.main(theirs, uid=uid, gid=gid, confine=confine, settings=settings or Settings(), decide=decide, origin_of=origin_of)
+                status = 0
+            finally:
+                os._exit(status)  # never back into the agent's stack: its finally blocks and atexit hooks are not ours
+        theirs.close()
+        return cls(pid, ours)
+
+    async def connect(self, spine: Spine) -> None:
+        """Read the channel on the running loop until the worker says that it has dropped. Raises ConnectionError when it dies before."""
+        self._spine = spine
+        self._channel = Channel(self._sock, received=self._received, lost=self._end, limit=WORKER_FRAME)
+        waits = [asyncio.ensure_future(self._ready.wait()), asyncio.ensure_future(self.lost.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if self.lost.is_set():
+            raise ConnectionError(f"proxy worker {self.pid} died while it started")
+
+    async def serve(self, sandbox: int, listeners: Listeners, authority: Authority, policy: Any) -> None:
+        """Hand a sandbox over. The listening sockets are closed here once the worker has them. Raises ConnectionError."""
+        self._sandboxes.add(sandbox)
+        await self._command(("serve", sandbox, authority, policy), [sock.fileno() for sock in listeners])
+        for sock in listeners:
+            sock.close()
+
+    async def reload(self, sandbox: int, policy: Any) -> None:
+        """Returns when the worker decides under the new policy and what it denies is cut and recorded. Raises ConnectionError."""
+        await self._command(("reload", sandbox, policy), [])
+
+    async def close(self) -> None:
+        """Cut everything, let the worker finish its records, and reap it."""
+        if self._channel is not None and not self.lost.is_set():
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(5):
+                    await self._command(("stop",), [])
+        if self._calls:
+            await asyncio.wait(list(self._calls), timeout=5)
+        if self._channel is not None:
+            self._channel.close()
+        else:
+            self._sock.close()
+        self.lost.set()
+        await asyncio.to_thread(self._reap)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+    async def _command(self, command: tuple[Any, ...], descriptors: list[int]) -> None:
+        if self._channel is None or self.lost.is_set():
+            raise ConnectionError(f"proxy worker {self.pid} is gone")
+        self._number += 1
+        number = self._number
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._commands[number] = done
+        self._channel.send(pickle.dumps((number, command)), descriptors)
+        await done
+
+    def _end(self) -> None:
+        self.lost.set()
+        for done in self._commands.values():
+            if not done.done():
+                done.set_exception(ConnectionError(f"proxy worker {self.pid} is gone"))
+        self._commands.clear()
+
+    def _distrust(self) -> None:
+        """It said something that our own code never says: end it before it says more."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        if self._channel is not None:
+            self._channel.close()
+        self._end()
+
+    def _received(self, frame: bytes) -> None:
+        try:
+            message = json.loads(frame)
+            if not isinstance(message, dict):
+                raise ValueError("an object is wanted")
+            self._dispatch(message)
+        except (ValueError, RecursionError):
+            self._distrust()
+
+    def _dispatch(self, message: codec.Json) -> None:
+        match codec.text(message, "call"):
+            case "ready":
+                self._ready.set()
+            case "done":
+                self._acknowledge(message)
+            case "identify":
+                origin = codec.decode_origin(codec.mapping(message, "origin"))
+                self._own(origin.sandbox)
+                self._answer(message, lambda spine: spine.identify(origin))
+            case "resolve":
+                host, port, sandbox = codec.text(message, "host"), codec.number(message, "port", maximum=65535), self._sandbox(message)
+                self._answer(message, lambda spine: spine.resolve(host, port, sandbox))
+            case "record":
+                record, sandbox = codec.decode_record(codec.mapping(message, "record")), self._sandbox(message)
+                self._answer(message, lambda spine: spine.record(sandbox, record))
+            case "begin":
+                record, sandbox = codec.decode_record(codec.mapping(message, "record")), self._sandbox(message)
+                self._answer(message, lambda spine: self._begin(spine, sandbox, record))
+            case "finish":
+                token = codec.number(message, "token")
+                if self._tokens.pop(token, None) is None:
+                    raise ValueError(f"token {token} is not of this worker")
+                http = codec.decode_http(message, "http")
+                effect, reason = Effect(codec.text(message, "effect")), Reason(codec.text(message, "reason"))
+                self._answer(message, lambda spine: spine.finish(token, http, effect, reason))
+            case call:
+                raise ValueError(f"unknown call {call}")
+
+    def _own(self, sandbox: int) -> None:
+        if sandbox not in self._sandboxes:
+            raise ValueError(f"sandbox {sandbox} is not of this worker")
+
+    def _sandbox(self, message: codec.Json) -> int:
+        sandbox = codec.number(message, "sandbox")
+        self._own(sandbox)
+        return sandbox
+
+    def _acknowledge(self, message: codec.Json) -> None:
+        done = self._commands.pop(codec.number(message, "id"), None)
+        if done is None or done.done():
+            return
+        problem = codec.optional_text(message, "problem")
+        if problem is None:
+            done.set_result(None)
+        else:
+            done.set_exception(ConnectionError(f"proxy worker {self.pid}: {problem}"))
+
+    async def _begin(self, spine: Spine, sandbox: int, record: Any) -> int:
+        token = await spine.begin(sandbox, record)
+        self._tokens[token] = sandbox
+        return token
+
+    def _answer(self, message: codec.Json, ask: Callable[[Spine], Coroutine[Any, Any, Any]]) -> None:
+        if len(self._calls) >= CALLS:
+            raise ValueError("too many calls at once")
+        task = asyncio.ensure_future(self._reply(codec.number(message, "id"), ask))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _reply(self, number: int, ask: Callable[[Spine], Coroutine[Any, Any, Any]]) -> None:
+        assert self._spine is not None and self._channel is not None
+        try:
+            answer = (number, "answer", await ask(self._spine))
+        except Exception as error:  # the worker must hear of any failure: it denies then
+            answer = (number, "failed", str(error))
+        self._channel.send(pickle.dumps(answer))

@@ -1,0 +1,165 @@
+"""What becomes of one request head: a ladder without I/O, from what is malformed to what the policy says.
+
+Everything the client said about where it goes (SNI, :authority, absolute form, Host) must name what it dialled, because the dialled name is
+what the kernel tied to the binary. Refusals above the last rung hold under `mode: observe` too: they protect the decision itself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stockade.proxy.canonical import canonical_path, demand_query, readings
+from stockade.proxy.spine import Caller
+from stockade.types import Action, Decision, Level, Reason, Request
+
+Decide = Callable[[Request, Any], Decision]
+
+_METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/?#\\\s]+)(?::([0-9]{1,5}))?")
+_METHOD_IN_QUERY = re.compile(r"(?:^|[&;])_method(?:=|$|&)", re.IGNORECASE)
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+# Headers by which a server may be told to act on another method, path or host than the request line says.
+REFUSED_HEADERS = {
+    "x-http-method-override": Level.METHOD,
+    "x-method-override": Level.METHOD,
+    "x-http-method": Level.METHOD,
+    "x-original-url": Level.PATH,
+    "x-rewrite-url": Level.PATH,
+    "x-forwarded-host": Level.DESTINATION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request head as it came. path: raw, with the query. authority: of the absolute form or :authority. headers: names in lower case.
+
+    malformed: what the parser had against it.
+    """
+
+    method: str
+    path: str
+    authority: str | None
+    headers: tuple[tuple[str, str], ...]
+    tls: bool
+    malformed: str | None = None
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """It may go on. target: canonical path and the query, as it is sent. path: what was matched and is recorded."""
+
+    action: Action
+    decision: Decision
+    path: str
+    target: str
+    drop_upgrade: bool = False  # an offer of h2c is taken out: the answer stays HTTP/1.1, and no frame passes unseen
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """It may not, and why. decision is set when the policy said so; hint is what the agent's model can do about it."""
+
+    level: Level
+    reason: Reason
+    error: str
+    path: str
+    hint: str = ""
+    decision: Decision | None = None
+    action: Action = Action.HTTP
+
+    @property
+    def rule(self) -> str | None:
+        return self.decision.rule if self.decision is not None else None
+
+
+def same_host(said: str, host: str) -> bool:
+    """Whether a name in an SNI, Host or authority is the host that was dialled; literals compare as addresses."""
+    said, host = _normal(said), _normal(host)
+    return said == host or (host == "localhost" and said in LOOPBACK)
+
+
+def _normal(name: str) -> str:
+    bare = name.strip("[]")
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        return name.lower().removesuffix(".")
+
+
+def names_dialled(authority: str, caller: Caller) -> bool:
+    """Whether `host[:port]` is the dialled host and, when it says one, the dialled port."""
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None or caller.host is None:
+        return False
+    return same_host(match[1], caller.host) and (match[2] is None or int(match[2]) == caller.port)
+
+
+def judge(head: Head, caller: Caller, policy: Any, decide: Decide) -> Admitted | Refusal:
+    """The whole decision on one request."""
+    raw, _, query = head.path.partition("?")
+    shown = raw[:256]
+
+    def refuse(level: Level, reason: Reason, error: str, hint: str = "") -> Refusal:
+        return Refusal(level, reason, error, shown, hint)
+
+    # 1) a method that is one, spelled as servers spell it
+    if head.method == "CONNECT":
+        hint = "connect directly: no proxy is needed, unset HTTPS_PROXY"
+        return refuse(Level.METHOD, Reason.METHOD_INVALID, "CONNECT is not served here", hint)
+    if not _METHOD.fullmatch(head.method):
+        return refuse(Level.METHOD, Reason.METHOD_INVALID, "the method is not an upper-case token")
+    # 2) a head that every parser reads alike
+    if head.malformed is not None:
+        return refuse(Level.DESTINATION, Reason.PROTOCOL_ERROR, head.malformed)
+    # 3) one host, and the one that was dialled
+    hosts, dialled = head.all("host"), f"the connection is to {caller.host}:{caller.port}"
+    if head.authority is not None:
+        if not names_dialled(head.authority, caller):
+            return refuse(Level.DESTINATION, Reason.HOST_MISMATCH, f"the request is for {head.authority[:256]}, {dialled}")
+    elif not hosts:
+        return refuse(Level.DESTINATION, Reason.HOST_MISMATCH, "no Host header")
+    if len(hosts) > 1:
+        return refuse(Level.DESTINATION, Reason.HOST_MISMATCH, "more than one Host header")
+    if hosts and not names_dialled(hosts[0], caller):
+        return refuse(Level.DESTINATION, Reason.HOST_MISMATCH, f"Host is {hosts[0][:256]}, {dialled}")
+    # 4) nothing beside the request line that changes it
+    for name, _ in head.headers:
+        if (level := REFUSED_HEADERS.get(name.replace("_", "-"))) is not None:  # CGI and WSGI read both spellings as one
+            return refuse(level, Reason.HEADER_REFUSED, f"header {name} is refused", "say it in the request line")
+    if head.method == "POST" and _METHOD_IN_QUERY.search(query):
+        return refuse(Level.METHOD, Reason.HEADER_REFUSED, "_method in the query is refused", "use the method itself")
+    # 5) no other protocol than WebSocket
+    action, drop_upgrade = Action.HTTP, False
+    upgrades = [token.strip().lower() for value in head.all("upgrade") for token in value.split(",")]
+    if upgrades == ["websocket"]:
+        action = Action.WEBSOCKET
+    elif upgrades == ["h2c"]:
+        drop_upgrade = True
+    elif upgrades:
+        return refuse(Level.DESTINATION, Reason.HEADER_REFUSED, f"upgrade to {', '.join(upgrades)[:256]} is refused")
+    # 6) one spelling of the path
+    try:
+        path = canonical_path(raw or "/")
+        demand_query(query)
+    except ValueError as problem:
+        return refuse(Level.PATH, Reason.PATH_INVALID, f"path refused: {problem}")
+    # 7) the policy, on every reading of the path
+    assert caller.host is not None
+    spoken: Decision | None = None
+    for reading in readings(path):
+        decision = decide(Request(caller.binary, caller.host, caller.port, head.method, reading, caller.ancestry), policy)
+        if not decision.passes:
+            return Refusal(decision.level, decision.reason, "the policy denies this request", path, decision=decision, action=action)
+        if spoken is None or (spoken.allowed and not decision.allowed):
+            spoken = decision
+    assert spoken is not None
+    target = f"{path}?{query}" if "?" in head.path else path
+    return Admitted(action, spoken, path, target, drop_upgrade)

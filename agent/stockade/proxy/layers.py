@@ -1,0 +1,240 @@
+"""mitmproxy's HTTP layers, held tighter where they face the sandbox. With `engine`, the only code that uses mitmproxy's private API.
+
+What is different from the originals:
+
+- a refusal is answered as JSON at once, and the body that follows is read and dropped, never kept (theirs is buffered first);
+- errors of the other side become that answer too, instead of an HTML page;
+- an HTTP/1 head is bounded and read strictly: CRLF line ends, no obs-fold, HTTP/1.x only; what waits behind a running answer is bounded;
+- an HTTP/2 body without a length goes chunked to an HTTP/1 server: theirs goes out unframed, so its bytes would be read as another request.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import h2.errors
+import h2.events
+from mitmproxy import http
+from mitmproxy.connection import Client
+from mitmproxy.net.http import http1
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HTTPMode, HttpStream
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
+from mitmproxy.proxy.layers.http._http2 import Http2Server
+
+from stockade.proxy.settings import Settings
+
+Commands = layer.CommandGenerator[Any]
+
+ANSWER = "stockade.answer"  # in flow.metadata: the JSON of a refusal
+HANG_UP = "stockade.hang_up"  # the head cannot be trusted to say where it ends: close after the answer
+BY_CLIENT = "stockade.by_client"  # the error that ended the flow came from the client's side
+
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\x00-\x20\x7f]+ HTTP/1\.[01]\r\n")
+_METHOD_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: |\Z)")
+
+
+@dataclass
+class HeadUnreadableHook(commands.StartHook):  # type: ignore[no-untyped-call]
+    """A client sent what is not a request. The engine records it and sets answer."""
+
+    client: Client
+    problem: str
+    answer: bytes = b""
+
+
+def head_length(data: bytes, limit: int) -> int | None:
+    """Length of the request head at the start of data, with its blank line; None while it is incomplete.
+
+    Raises ValueError as soon as it cannot become one: parsers that disagree about these would see different requests.
+    """
+    end = data.find(b"\r\n\r\n")
+    head = data if end < 0 else data[: end + 4]
+    line_end = head.find(b"\n")
+    if not _METHOD_START.match(head[:33]):
+        raise ValueError("not an HTTP request")
+    if line_end >= 0 and not _REQUEST_LINE.match(head):
+        raise ValueError("not an HTTP/1 request line")
+    if len(head) > limit:
+        raise ValueError(f"request head longer than {limit} octets")
+    if re.search(rb"(?<!\r)\n|\r(?!\n)[\x00-\xff]", head):
+        raise ValueError("line end that is not CRLF in the request head")
+    if b"\r\n " in head or b"\r\n\t" in head:
+        raise ValueError("folded header line")
+    if b"\0" in head:
+        raise ValueError("NUL in the request head")
+    return None if end < 0 else end + 4
+
+
+def _refusal(answer: bytes, *, close: bool) -> http.Response:
+    fields = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(answer)), (b"Cache-Control", b"no-store")]
+    if close:
+        fields.append((b"Connection", b"close"))
+    return http.Response(b"HTTP/1.1", 403, b"Forbidden", http.Headers(fields), None, None, 0, 0)
+
+
+class GovernedHttp(HttpLayer):
+    """One client connection's HTTP, with our layers towards the client."""
+
+    def __init__(self, context: Context, settings: Settings) -> None:
+        super().__init__(context, HTTPMode.transparent)
+        self.settings = settings
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.Start):
+            facing = ClientHttp2 if self.context.client.alpn == b"h2" else ClientHttp1
+            self.connections[self.context.client] = facing(self.context.fork(), self)
+        yield from super()._handle_event(event)
+
+    def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
+        self.streams[stream_id] = GovernedStream(self.context.fork(), stream_id)
+        yield from self.event_to_child(self.streams[stream_id], events.Start())
+
+    def answer(self, stream_id: int) -> bytes | None:
+        """The refusal that is due on a stream."""
+        stream = self.streams.get(stream_id)
+        flow = getattr(stream, "flow", None)
+        return flow.metadata.get(ANSWER) if flow is not None else None
+
+    def hang_up(self, stream_id: int) -> bool:
+        flow = getattr(self.streams.get(stream_id), "flow", None)
+        return flow is not None and HANG_UP in flow.metadata
+
+
+class GovernedStream(HttpStream):
+    """One request and its answer."""
+
+    bodiless = False
+
+    def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
+        self.bodiless = event.end_stream
+        yield from super().state_wait_for_request_headers(event)
+
+    def make_server_connection(self) -> layer.CommandGenerator[bool]:
+        connected = yield from super().make_server_connection()
+        request = self.flow.request
+        unframed = request.is_http2 and not self.bodiless and "content-length" not in request.headers
+        if connected and unframed and self.context.server.alpn != b"h2":
+            request.headers["transfer-encoding"] = "chunked"
+        return connected
+
+    def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> layer.CommandGenerator[None]:
+        self.flow.metadata[BY_CLIENT] = isinstance(event, RequestProtocolError)
+        yield from super().handle_protocol_error(event)
+
+
+class ClientHttp1(Http1Server):
+    """HTTP/1 towards the sandbox."""
+
+    def __init__(self, context: Context, parent: GovernedHttp) -> None:
+        super().__init__(context)
+        self._parent, self._settings = parent, parent.settings
+        self._dropped = 0
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        yield from super()._handle_event(event)
+        if not isinstance(event, events.DataReceived) or self.state == self.done:
+            return
+        if self.response_done and not self.request_done:
+            self._dropped += len(event.data)
+        if self._dropped > self._settings.discard_bytes or (self.state == self.wait and len(self.buf) > self._settings.pipeline_bytes):
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        if not isinstance(event, events.DataReceived):
+            yield from super().read_headers(event)
+            return
+        while self.buf and bytes(self.buf)[:2] == b"\r\n":  # RFC 9112, 2.2: an empty line before the request line is skipped
+            self.buf.maybe_extract_at_most(2)
+        if not self.buf:
+            return
+        try:
+            if head_length(bytes(self.buf), self._settings.head_bytes) is None:
+                return
+            lines = self.buf.maybe_extract_lines()
+            assert lines is not None
+            self.request = http1.read_request_head([bytes(line) for line in lines])
+            expected = http1.expected_http_body_size(self.request)
+        except ValueError as problem:
+            hook = HeadUnreadableHook(self.context.client, str(problem)[:512])
+            yield hook
+            response = _refusal(hook.answer, close=True)
+            head = http1.assemble_response_head(response)  # type: ignore[no-untyped-call]
+            yield commands.SendData(self.conn, head + hook.answer)
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+            return
+        yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, expected == 0))
+        self.body_reader = make_body_reader(expected)
+        self.state = self.read_body
+        yield from self.state(event)
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        answer = self._parent.answer(event.stream_id) if isinstance(event, ResponseProtocolError) and not self.response else None
+        if answer is None:
+            yield from super().send(event)
+            return
+        assert self.request is not None
+        hang_up = self._parent.hang_up(event.stream_id)
+        yield DropStream(event.stream_id)
+        response = _refusal(answer, close=hang_up or not self.request_done)
+        yield from super().send(ResponseHeaders(event.stream_id, response))
+        if self.request.method != "HEAD":
+            yield from super().send(ResponseData(event.stream_id, answer))
+        if hang_up:
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+        else:
+            yield from super().send(ResponseEndOfMessage(event.stream_id))
+
+
+class ClientHttp2(Http2Server):
+    """HTTP/2 towards the sandbox."""
+
+    def __init__(self, context: Context, parent: GovernedHttp) -> None:
+        super().__init__(context)
+        self._parent = parent
+        self._dropped = 0
+        self._methods: dict[int, str] = {}
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        answer = self._parent.answer(event.stream_id) if isinstance(event, ResponseProtocolError) else None
+        if answer is None or not isinstance(event, ResponseProtocolError) or self._answered(event.stream_id):
+            yield from super()._handle_event(event)
+            return
+        stream_id = event.stream_id
+        head_only = self._parent.streams[stream_id].flow.request.method == "HEAD"
+        yield DropStream(stream_id)
+        yield from super()._handle_event(ResponseHeaders(stream_id, _refusal(answer, close=False), end_stream=head_only))
+        if not head_only:
+            yield from super()._handle_event(ResponseData(stream_id, answer))
+            yield from super()._handle_event(ResponseEndOfMessage(stream_id))
+
+    def _answered(self, stream_id: int) -> bool:
+        stream = self.h2_conn.streams.get(stream_id)
+        return stream is None or bool(stream.state_machine.headers_sent)
+
+    def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
+        if isinstance(event, h2.events.DataReceived) and event.stream_id not in self._parent.streams:
+            self._dropped += len(event.data)
+            if self._dropped > self._parent.settings.discard_bytes:
+                yield from self.protocol_error("too much sent on refused streams", h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+                return True
+        return (yield from super().handle_h2_event(event))
+
+    def protocol_error(self, message: str, error_code: int = h2.errors.ErrorCodes.PROTOCOL_ERROR) -> layer.CommandGenerator[None]:
+        yield HeadUnreadableHook(self.context.client, message[:512])
+        yield from super().protocol_error(message, error_code)

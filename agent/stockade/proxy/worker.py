@@ -1,0 +1,238 @@
+"""The forked process: it accepts from the sandboxes' listeners, asks who is calling, decides again, and hands over to relay or engine.
+
+It owns sockets and nothing else: no file, no resolver, no way to start a program. What it cannot identify, decide or record it closes.
+When the channel ends it resets every connection and is gone: nothing is answered or forwarded without an agent that writes it down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from stockade.kernel.abi import Origin
+from stockade.proxy import confine as confinement
+from stockade.proxy.agent import Agent
+from stockade.proxy.authority import Authority
+from stockade.proxy.channel import Channel
+from stockade.proxy.connection import Connection, RelayedConnection, Served, reach
+from stockade.proxy.engine import Engine, Tls
+from stockade.proxy.ladder import Decide
+from stockade.proxy.leaves import LeafKeys, Leaves
+from stockade.proxy.relay import Refused, Relay
+from stockade.proxy.settings import Settings, system_bundle
+from stockade.proxy.spine import Caller
+from stockade.proxy.upstream import Trust, Unreachable
+from stockade.types import Decision, Level, Reason
+
+LISTENERS = 4
+
+
+def main(
+    channel: socket.socket,
+    *,
+    uid: int,
+    gid: int,
+    confine: Callable[[], None] | None,
+    settings: Settings,
+    decide: Decide | None,
+    origin_of: Callable[[socket.socket], Origin] | None,
+) -> None:
+    """The whole life of a worker, from just after the fork. Everything that reads a file comes before `drop`."""
+    confinement.detach(channel.fileno())
+    if decide is None:
+        from stockade.policy import decide as policy_decide
+
+        decide = policy_decide
+    tls = Tls(Trust.load(settings.trust or system_bundle()), LeafKeys.generate())
+    engine = Engine(tls, settings)
+    engine.rehearse()
+    confinement.drop(uid, gid)
+    if confine is not None:
+        confine()
+    asyncio.run(Proxy(channel, engine, settings, decide, origin_of or Origin.of).run())
+
+
+def log(event: str, **fields: object) -> None:
+    """One key=value line on stderr. Never a traceback: formatting one reads source files, which the worker may not."""
+    print("proxy", event, *(f"{key}={value!r}" for key, value in fields.items()), file=sys.stderr, flush=True)
+
+
+class Proxy:
+    """The loop of one worker and the sandboxes it serves."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        engine: Engine,
+        settings: Settings,
+        decide: Decide,
+        origin_of: Callable[[socket.socket], Origin],
+    ) -> None:
+        self._sock, self._engine, self._settings, self._decide, self._origin_of = sock, engine, settings, decide, origin_of
+        self._agent = Agent(self._command)
+        self._served: dict[int, Served] = {}
+        self._callers: OrderedDict[tuple[object, ...], Caller] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: log("loop", message=context.get("message"), error=context.get("exception")))
+        channel = Channel(self._sock, received=self._agent.received, lost=self._orphaned)
+        self._agent.attach(channel)
+        self._agent.say("ready")
+        await self._stopped.wait()
+        await self._agent.drain()
+
+    def _orphaned(self) -> None:
+        """The agent is gone: at once, from the callback that saw it, with no further turn of the loop."""
+        for served in self._served.values():
+            for connection in served.connections:
+                connection.reset()
+        os._exit(1)
+
+    # commands of the agent
+
+    def _command(self, number: int, command: tuple[Any, ...]) -> None:
+        self._spawn(self._obey(number, command))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log("task", error=repr(error))
+
+    async def _obey(self, number: int, command: tuple[Any, ...]) -> None:
+        try:
+            match command:
+                case ("serve", sandbox, authority, policy):
+                    self._serve(sandbox, authority, policy)
+                case ("reload", sandbox, policy):
+                    await self._reload(sandbox, policy)
+                case ("stop",):
+                    await self._stop()
+            self._agent.done(number)
+        except Exception as error:  # the agent hears of it and decides what a worker is worth that cannot obey
+            self._agent.done(number, repr(error)[:1024])
+        if command == ("stop",):
+            self._stopped.set()
+
+    def _serve(self, sandbox: int, authority: Authority, policy: Any) -> None:
+        listeners = [socket.socket(fileno=descriptor) for descriptor in self._agent.take_descriptors(LISTENERS)]
+        served = Served(sandbox, policy, Leaves(authority, self._engine.tls.keys, self._settings.leaves), listeners)
+        self._served[sandbox] = served
+        for listener in listeners:
+            listener.setblocking(False)
+            self._spawn(self._accept(served, listener))
+
+    async def _reload(self, sandbox: int, policy: Any) -> None:
+        served = self._served[sandbox]
+        served.policy = policy
+        for connection in list(served.connections):
+            if connection.live is not None:
+                await connection.live.redecide()
+
+    async def _stop(self) -> None:
+        for served in self._served.values():
+            for listener in served.listeners:
+                asyncio.get_running_loop().remove_reader(listener)
+                listener.close()
+            for connection in list(served.connections):
+                if connection.live is not None:
+                    connection.live.interrupt()
+
+    # connections of a sandbox
+
+    async def _accept(self, served: Served, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        room = served.room(self._settings.connections)
+        while True:
+            await room.acquire()  # at the limit the kernel's backlog waits: refusing would need a record for each
+            try:
+                client, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                room.release()
+                if listener.fileno() < 0:
+                    return
+                log("accept", error=repr(error))
+                await asyncio.sleep(0.1)
+                continue
+            self._spawn(self._connection(served, client, room))
+
+    async def _connection(self, served: Served, client: socket.socket, room: asyncio.Semaphore) -> None:
+        client.setblocking(False)
+        with contextlib.suppress(OSError):
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await self._handle(Connection(served, client, self._agent, self._decide))
+        except ConnectionError as error:
+            log("connection", error=repr(error))  # the agent could not record: the connection falls with it
+        finally:
+            client.close()
+            room.release()
+
+    async def _handle(self, connection: Connection) -> None:
+        # 1) who, as the kernel recorded it before the SYN
+        try:
+            origin = self._origin_of(connection.client)
+        except (OSError, ValueError):
+            await connection.refuse(Level.DESTINATION, Reason.NO_ORIGIN, "the kernel knows nothing of this connection")
+            return
+        connection.origin = origin
+        if origin.sandbox != connection.served.sandbox:
+            await connection.refuse(Level.BINARY, Reason.IDENTITY_MISMATCH, f"an origin of sandbox {origin.sandbox}")
+            return
+        # 2) which binary and name that is, as the agent knows them
+        connection.caller = caller = await self._identify(origin)
+        if caller.host is None:
+            await connection.refuse(Level.DESTINATION, Reason.UNKNOWN_SYNTHETIC, "no name is known for the dialled address")
+            return
+        # 3) the newest policy, which may be newer than the kernel's verdict
+        decision = connection.decide()
+        if not decision.passes:
+            await connection.refuse(decision.level, decision.reason, "the policy denies this connection", decision)
+            return
+        if connection.relayed(decision):
+            await self._relay(connection, decision)
+        else:
+            connection.served.connections.add(connection)
+            try:
+                await self._engine.handle(connection)
+            finally:
+                connection.served.connections.discard(connection)
+
+    async def _identify(self, origin: Origin) -> Caller:
+        key = (origin.sandbox, origin.identity, origin.exec_id, origin.name or origin.address, origin.port)
+        caller = self._callers.get(key)
+        if caller is None:
+            caller = await self._agent.identify(origin)
+            if caller.host is not None:
+                self._callers[key] = caller
+            if len(self._callers) > self._settings.callers:
+                self._callers.popitem(last=False)
+        return caller
+
+    async def _relay(self, connection: Connection, decision: Decision) -> None:
+        caller = connection.caller
+        assert caller is not None and caller.host is not None
+        relay = Relay(connection.client, caller.host, tls=connection.demands_tls(decision), settings=self._settings)
+        connection.live = live = RelayedConnection(connection, relay)
+        connection.served.connections.add(connection)
+        try:
+            await relay.run(lambda: reach(connection, self._settings))
+        except (Refused, Unreachable) as failure:
+            if not live.ended:
+                await connection.refuse(Level.DESTINATION, failure.reason, str(failure))
+        finally:
+            relay.cut()
+            connection.served.connections.discard(connection)
