@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from stockade.policy.hosts import LOCALHOST, Address, Network, as_address
 from stockade.policy.index import Entry
 from stockade.policy.model import Policy
+from stockade.types import Binary
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +65,19 @@ RANGES = (
 )
 
 
-def refused_range(address: Address, host: str, policy: Policy, port: int | None) -> str | None:
-    """The name of the range that forbids dialling address for a normalised host, such as `metadata 169.254.169.254`; None when it may be
-    dialled.
+def refused_range(address: Address, host: str, policy: Policy, port: int | None, binary: Binary | None = None) -> str | None:
+    """The range that forbids dialling address for a normalised host, such as `metadata 169.254.169.254`; None when it may be dialled.
 
-    port None is any port. A CIDR in some rule's deny list forbids as well.
+    port None is any port. binary None is any binary: any rule's host then opens a private range, any rule's denied CIDR closes one.
     """
+    names = binary.names if binary else None
     if host == LOCALHOST and address.is_loopback:
         return None if any(entry.covers(port) for entry in policy.index.reaching(host)) else str(range_of(address))
     for dialled in (address, *_embedded(address)):
         found = range_of(dialled)
-        if found is not None and not (found.private and _opened(dialled, host, policy, port)):
+        if found is not None and not (found.private and _opened(dialled, host, policy, port, names)):
             return str(found)
-        for entry in policy.index.denied_networks(dialled, None):
+        for entry in policy.index.denied_networks(dialled, names):
             if not entry.ports or port is None or port in entry.ports:
                 return f"denied {entry.pattern.text}"
     return None
@@ -87,9 +88,13 @@ def range_of(address: Address) -> Range | None:
     return next((row for row in RANGES if row.network.version == address.version and address in row.network), None)
 
 
-def _opened(address: Address, host: str, policy: Policy, port: int | None) -> bool:
-    """Whether some rule lets host lead to a private address."""
-    return any(entry.covers(port) and _lets(entry, address, host) for entry in policy.index.reaching(host))
+def _opened(address: Address, host: str, policy: Policy, port: int | None, names: frozenset[str] | None) -> bool:
+    """Whether some rule of these binaries lets host lead to a private address."""
+    return any(
+        entry.covers(port) and _lets(entry, address, host)
+        for entry in policy.index.reaching(host)
+        if names is None or not names.isdisjoint(entry.rule.binary.allow)
+    )
 
 
 def _lets(entry: Entry, address: Address, host: str) -> bool:

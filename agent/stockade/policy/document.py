@@ -17,11 +17,14 @@ from stockade.policy.problems import Problem, Severity
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32  # a policy needs 6; PyYAML recurses
 
+_ALIAS = "alias"  # stands where a refused alias stood, so that the rest of the file is still read
+
 _KINDS = {
     "tag:yaml.org,2002:str": "text",
     "tag:yaml.org,2002:int": "number",
     "tag:yaml.org,2002:bool": "true or false",
     "tag:yaml.org,2002:null": "nothing",
+    _ALIAS: "alias",
 }
 
 
@@ -54,7 +57,7 @@ NOWHERE = Place("")
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """text is what was written; kind is what YAML takes it for: text, number, true or false, nothing, other."""
+    """text is what was written; kind is what YAML takes it for: text, number, true or false, nothing, other, alias."""
 
     text: str
     kind: str
@@ -102,7 +105,8 @@ def compose(data: bytes, path: str, findings: Findings) -> Node | None:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8", "replace")
-        place = Place(path, before.count("\n") + 1, len(before) - before.rfind("\n"), "")
+        line = data.decode("utf-8", "replace").split("\n")[before.count("\n")]
+        place = Place(path, before.count("\n") + 1, len(before) - before.rfind("\n"), line)
         findings.add(place, "not_utf8", f"byte 0x{data[error.start]:02x} is not UTF-8", accepted="a YAML file in UTF-8")
         return None
     return _Composition(path, text.splitlines(), findings).read(text)
@@ -127,13 +131,13 @@ class _Composition:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = self._at(mark.line, mark.column) if mark else Place(self.path)
-            self.findings.add(place, "syntax", f"not valid YAML: {error.problem or error.context}")
+            self.findings.add(place, "syntax", "not valid YAML: " + ", ".join(filter(None, (error.context, error.problem))))
             return None
         finally:
             loader.dispose()
         if root is None:
             self.findings.add(
-                Place(self.path), "empty", "the file holds no policy", accepted="a list of rules, or a mapping with `version: 1`"
+                self._at(0, 0), "empty", "the file holds no policy", accepted="a list of rules, or a mapping with `version: 1`"
             )
             return None
         return self._node(root)
@@ -142,8 +146,7 @@ class _Composition:
         return Place(self.path, line + 1, column + 1, self.lines[line] if line < len(self.lines) else "")
 
     def place(self, mark: Any) -> Place:
-        """mark: PyYAML's, None for what was put in place of an alias."""
-        return self._at(mark.line, mark.column) if mark else Place(self.path)
+        return self._at(mark.line, mark.column)
 
     def _node(self, node: yaml.Node) -> Node:
         place = self.place(node.start_mark)
@@ -182,7 +185,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             self.get_event()  # type: ignore[no-untyped-call]
             add(place, "alias", f"aliases are refused: write out what *{event.anchor} stands for")
-            return yaml.ScalarNode("tag:yaml.org,2002:null", "")
+            return yaml.ScalarNode(_ALIAS, "", event.start_mark, event.end_mark)  # type: ignore[arg-type]
         if event.anchor is not None:
             add(place, "anchor", f"anchors are refused: &{event.anchor}")
             event.anchor = None

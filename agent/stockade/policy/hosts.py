@@ -199,14 +199,14 @@ def _host_of_url(text: str) -> str:
 def too_broad(pattern: HostPattern) -> str | None:
     """Why an entry may not stand in an allow list: whoever can register a name below it would be allowed with it. None when it may."""
     if pattern.kind == "any":
-        return "`*` allows every host"
+        return "allows every host"
     if pattern.network is not None:
         widest = 8 if pattern.network.version == 4 else 16
-        return f"a network wider than /{widest} allows too much" if pattern.network.prefixlen < widest else None
+        return f"is wider than /{widest}" if pattern.network.prefixlen < widest else None
     if pattern.kind == "below" and _public_suffix(pattern.value):
-        return f"anybody can register a name below the public suffix {pattern.value}"
+        return f"covers names that anybody can register: {pattern.value} is a public suffix"
     if pattern.kind == "name" and pattern.value.isalpha() and pattern.value != LOCALHOST and pattern.value in _suffixes():
-        return f"{pattern.value} is a public suffix, not a host"
+        return "is a public suffix, not a host"
     return None
 
 

@@ -134,8 +134,9 @@ class _Composition:
 
     def rules(self) -> tuple[Rule, ...]:
         """Every rule in order; those with an error are left out, their problems are in the findings."""
-        drafts = [*self.drafts.values(), *self.unnamed]
-        parsed = [parse_rule(draft, position, self.findings) for position, draft in enumerate(drafts)]
+        parsed = [parse_rule(draft, position, self.findings) for position, draft in enumerate(self.drafts.values())]
+        for draft in self.unnamed:
+            parse_rule(draft, 0, self.findings)
         return tuple(rule for rule in parsed if rule is not None)
 
     def exec(self, rules: tuple[Rule, ...]) -> Exec:

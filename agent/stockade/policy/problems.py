@@ -8,6 +8,8 @@ from typing import Literal
 
 from stockade.types import StockadeError
 
+_WIDTH = 160  # characters of a source line that are shown
+
 Severity = Literal["error", "warning"]
 
 
@@ -28,8 +30,8 @@ class Problem:
         where = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
         kind = "warning: " if self.severity == "warning" else ""
         lines = [f"{where}: {kind}{_printable(self.message)} [{self.code}]"]
-        if self.line and self.source:
-            lines.append(f"    {_printable(self.source)}")
+        if self.line and self.column <= _WIDTH and self.source:
+            lines.append(f"    {_printable(self.source[:_WIDTH])}")
             lines.append("    " + " " * (self.column - 1) + "^")
         if self.accepted:
             lines.append(f"    accepted: {_printable(self.accepted)}")

@@ -131,7 +131,7 @@ class _RuleReader:
         """What an allow list may not hold."""
         broad = too_broad(pattern)
         if broad is not None:
-            self._add(place, "host_too_broad", f"`{pattern.text}`: {broad}", "hosts by name, or *.example.com below one owner's domain")
+            self._add(place, "host_too_broad", f"`{pattern.text}` {broad}", "hosts by name, or *.example.com below one owner's domain")
             return True
         address = as_address(pattern.value) if pattern.kind == "name" else pattern.network and pattern.network.network_address
         row = range_of(address) if address else None

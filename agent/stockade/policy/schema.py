@@ -241,6 +241,8 @@ class Reader:
                 meant = f"; did you mean `{close[0]}`?" if close else ""
                 accepted = ", ".join(name for name, built in known.items() if built)
                 self.findings.add(key.place, "unknown_key", f"{owner} has no key `{key.text}`{meant}", accepted=accepted)
+                if close and known[close[0]] and not any(close[0] == other.text for other, _ in node):
+                    kept[close[0]] = (key, value)  # one slip is one problem, and what stands below it is read as it was meant
             elif not known[key.text]:
                 self.findings.add(key.place, "not_supported", f"`{key.text}` is not supported by this version: nothing would enforce it")
             else:
@@ -260,7 +262,7 @@ class Reader:
             self._wrong(node, owner, "a list" + (f" of {', '.join(one_of)}" if one_of else ", each entry on a line after `- `"))
             return []
         if not node.items:
-            self.findings.add(node.place, "empty_list", f"{owner} is an empty list; leave the key out or list what is meant")
+            self.findings.add(node.place, "empty_list", f"{owner} is an empty list")
         seen: dict[str, int] = {}
         found = []
         for item in node.items:
@@ -352,5 +354,7 @@ class Reader:
         return False
 
     def _wrong(self, node: Node, owner: str, accepted: str) -> None:
+        if isinstance(node, Scalar) and node.kind == "alias":
+            return  # already a finding
         what = f"`{node.text}` ({node.kind})" if isinstance(node, Scalar) and node.text else kind_of(node)
         self.findings.add(node.place, "wrong_type", f"{owner} cannot be {what}", accepted=accepted)
