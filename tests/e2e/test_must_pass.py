@@ -117,9 +117,3 @@ def test_big_bodies_go_through_whole_both_ways(machine: Machine, internet: Inter
     assert result.stdout.endswith(str(size)), result
     [record] = result.select(action="http", method="GET", host=STREAM)
     assert record["http"]["response_bytes"] == size
-
-
-@pytest.mark.parametrize("stop", ["status", "signal"])
-def test_the_exit_status_is_the_commands_own(machine: Machine, stop: str) -> None:
-    script, status = {"status": ("exit 7", 7), "signal": ("kill -TERM $$", 143)}[stop]
-    assert machine.run(["sh", "-c", script], policy=bare(http("curl", ECHO))).status == status

@@ -46,15 +46,21 @@ class Namespace:
         self.name = f"stocktest-{os.getpid()}-{self._subnet}"
         self._next = 1
         self._children: list[subprocess.Popen[bytes]] = []
+        self.host = self._take()
+        try:
+            self._join()
+        except BaseException:
+            self.close()
+            raise
+
+    def _join(self) -> None:
         _ip("netns", "add", self.name)
         _ip("link", "set", f"{self._link}p", "netns", self.name)
-        host = self._take()
-        _ip("address", "add", f"{host.v4}/24", "dev", self._link)
-        _ip("address", "add", f"{host.v6}/64", "dev", self._link, "nodad")
+        _ip("address", "add", f"{self.host.v4}/24", "dev", self._link)
+        _ip("address", "add", f"{self.host.v6}/64", "dev", self._link, "nodad")
         _ip("link", "set", self._link, "up")
         _ip("-n", self.name, "link", "set", "lo", "up")
         _ip("-n", self.name, "link", "set", f"{self._link}p", "up")
-        self.host = host
 
     def _take(self) -> Addresses:
         number, self._next = self._next, self._next + 1
@@ -106,8 +112,8 @@ class Namespace:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-        _ip("netns", "delete", self.name)
-        _ip("link", "delete", self._link, check=False)  # gone with the namespace as soon as the kernel has come round to it
+        _ip("netns", "delete", self.name, check=False)
+        _ip("link", "delete", self._link, check=False)  # it goes with the namespace, but only when the kernel comes round to it
 
     def __enter__(self) -> Self:
         return self

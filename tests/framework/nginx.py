@@ -6,6 +6,7 @@ Every site answers with what it saw (Seen), so a client's output tells which ser
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,9 @@ class Nginx:
         self._log = directory / "access.log"
         configuration = directory / "nginx.conf"
         configuration.write_text(_CONFIGURATION.format(directory=directory, sites="".join(site.block() for site in sites)))
-        namespace.spawn(["nginx", "-p", str(directory), "-e", f"{directory}/error.log", "-c", str(configuration)])
+        # What it says on stderr is in error.log too: 1.26 warns of `listen … http2`, which 1.22 wants.
+        command = ["nginx", "-p", str(directory), "-e", f"{directory}/error.log", "-c", str(configuration)]
+        namespace.spawn(command, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while not (directory / "nginx.pid").exists():
             if time.monotonic() > deadline:
