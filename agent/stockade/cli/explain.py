@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     policy = load(args.policy or ([] if args.preset else [DEFAULT]), presets=args.preset)
     target = parse_target(args.target)
     method = args.method or ("GET" if target.path is not None else None)
-    decision = _explain(policy, _binary(args.binary), target, method)
+    decision = _explain(policy, _binary(args.binary, policy), target, method)
     if args.output == "json":
         print(json.dumps(as_json(decision)))
     else:
@@ -90,13 +90,9 @@ def as_json(decision: Decision) -> dict[str, str | int | None]:
     }
 
 
-def _binary(name: str) -> Binary:
-    """A path belongs to the families that list it, as far as that can be said without looking at the file."""
-    base = name.rpartition("/")[2]
-    families = load_families()
-    names = {name, base} | {family for family in families.names() if name in families.expand(family).executables}
-    names |= {family for family in families.names() if base in families.expand(family).scripts + families.expand(family).executables}
-    return Binary(name=base, names=frozenset(names), path=name)
+def _binary(name: str, policy: Policy) -> Binary:
+    families = load_families().of(name, policy.binary_names())
+    return Binary(name=name.rpartition("/")[2], names=families | {name}, path=name)
 
 
 def _explain(policy: Policy, binary: Binary, target: Target, method: str | None) -> Decision:

@@ -6,12 +6,16 @@ Reads policies/, opens no binary.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from stockade import resources
 from stockade.policy.document import Findings, Listing, Mapping, Node, Scalar, compose
 from stockade.policy.problems import PolicyError
+
+SEARCHED = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")  # where PATH leads on most systems
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,10 @@ class Family:
     scripts: tuple[str, ...] = ()
     interpreter: bool = False
 
+    def lists(self, spelling: str) -> bool:
+        """Whether a base name or absolute path is one of the entries, or fits a glob of them."""
+        return any(fnmatchcase(spelling, entry) for entry in (*self.executables, *self.scripts))
+
 
 @dataclass(frozen=True, slots=True)
 class Families:
@@ -37,6 +45,16 @@ class Families:
 
     def names(self) -> tuple[str, ...]:
         return tuple(self.by_name)
+
+    def of(self, binary: str, names: Iterable[str] = ()) -> frozenset[str]:
+        """Those of the families, and of a policy's own names, that a base name or absolute path belongs to by its spelling.
+
+        For `explain`, which sees no sandbox: the agent itself enrols the files that it finds, with symlinks followed.
+        """
+        directory, _, base = binary.rpartition("/")
+        spelt = {binary, base} if directory in ("", *SEARCHED) else {binary}
+        candidates = {*self.by_name, *names}
+        return frozenset(name for name in candidates if any(self.expand(name).lists(spelling) for spelling in spelt))
 
 
 @functools.cache

@@ -1,0 +1,163 @@
+"""Loading and composing: what several files become together, and that no text breaks the loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stockade.policy import DEFAULT, Policy, PolicyError, decide, load
+from stockade.policy.document import Findings, compose
+from stockade.policy.schema import Reader
+from stockade.types import Binary, Request
+
+Read = Callable[[str], Policy]
+
+RULE = """\
+  - name: {name}
+    binary: {{allow: [{binary}]}}
+    destination: {{allow: [{host}]}}
+    method: {{allow: [GET]}}
+    path: {{allow: [/**]}}
+"""
+
+
+def rule(name: str, binary: str = "curl", host: str = "a.example.com") -> str:
+    return RULE.format(name=name, binary=binary, host=host)
+
+
+def codes(error: PolicyError) -> list[str]:
+    return [problem.code for problem in error.problems]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Callable[..., list[Path]]:
+    def write(**texts: str) -> list[Path]:
+        for name, text in texts.items():
+            (tmp_path / f"{name}.yaml").write_text(text)
+        return [tmp_path / f"{name}.yaml" for name in texts]
+
+    return write
+
+
+def test_a_bare_list_means_its_rules_and_their_binaries(policy: Read) -> None:
+    loaded = policy(rule("one") + rule("two", "wget"))
+    assert (loaded.name, loaded.exec.allow, loaded.exec.unlisted, loaded.mode) == ("policy", ("curl", "wget"), "refuse", "enforce")
+
+
+def test_a_whole_policy(policy: Read) -> None:
+    loaded = policy(
+        """\
+        version: 1
+        name: whole
+        labels: {team: research}
+        mode: observe
+        best_effort: [lsm]
+        exec: {allow: [bash], deny: [nc], unlisted: no-network, writable: true, env: [PYTHONPATH]}
+        filesystem: {read: [/opt/data/], write: [/srv], hide: [/etc/ssl/private]}
+        process: {user: agent, env: {TERM: inherit, LANG: C.UTF-8}}
+        on_audit_failure: continue
+        """
+    )
+    assert (loaded.name, loaded.labels, loaded.mode, loaded.best_effort) == ("whole", {"team": "research"}, "observe", {"lsm"})
+    assert (loaded.exec.allow, loaded.exec.deny, loaded.exec.unlisted) == (("bash",), ("nc",), "no-network")
+    assert (loaded.exec.writable, loaded.exec.env) == (True, ("PYTHONPATH",))
+    assert (loaded.filesystem.read, loaded.filesystem.write, loaded.filesystem.hide) == (("/opt/data",), ("/srv",), ("/etc/ssl/private",))
+    assert (loaded.process.user, dict(loaded.process.env)) == ("agent", {"TERM": None, "LANG": "C.UTF-8"})
+    assert loaded.on_audit_failure == "continue"
+
+
+def test_files_and_presets_are_joined(files: Callable[..., list[Path]]) -> None:
+    paths = files(a="version: 1\nexec: {allow: [bash]}\n", b=rule("fetch"))
+    loaded = load(paths, presets=["pypi", "presets/npm"], generation=4)
+    assert [rule.name for rule in loaded.rules] == ["fetch", "pypi-index", "pypi-files", "npm-registry"]
+    assert loaded.exec.allow[:4] == ("bash", "curl", "pip", "uv")
+    assert (loaded.name, loaded.generation, len(loaded.sources)) == ("pypi", 4, 4)
+
+
+def test_the_stricter_of_two_stated_scalars_holds(files: Callable[..., list[Path]]) -> None:
+    lax = "version: 1\nmode: observe\nexec: {unlisted: no-network, writable: true}\non_audit_failure: continue\n"
+    strict = "version: 1\nmode: enforce\nexec: {unlisted: refuse, writable: false}\non_audit_failure: deny\n"
+    for paths in (files(a=lax, b=strict), files(a=strict, b=lax)):
+        loaded = load(paths)
+        stated = (loaded.mode, loaded.exec.unlisted, loaded.exec.writable, loaded.on_audit_failure)
+        assert stated == ("enforce", "refuse", False, "deny")
+
+
+def test_rules_of_what_is_extended_come_first_and_count_once(files: Callable[..., list[Path]]) -> None:
+    paths = files(
+        a="version: 1\nextends: [./base.yaml, presets/pypi]\nnetwork:\n" + rule("own"),
+        b="version: 1\nextends: [./base.yaml]\n",
+        base="version: 1\nname: base\nlabels: {team: x}\nnetwork:\n" + rule("base-rule"),
+    )[:2]
+    loaded = load(paths, presets=["pypi"])
+    assert [rule.name for rule in loaded.rules] == ["base-rule", "pypi-index", "pypi-files", "own"]
+    assert [rule.position for rule in loaded.rules] == [0, 1, 2, 3]
+    assert (loaded.name, loaded.labels) == ("base", {"team": "x"})
+
+
+def test_override_replaces_keys_and_remove_takes_rules_away(files: Callable[..., list[Path]]) -> None:
+    paths = files(
+        a="version: 1\nextends: [./base.yaml]\noverride: {one: {method: {allow: [GET, POST]}}}\nremove: [two]\n",
+        base="version: 1\nnetwork:\n" + rule("one") + rule("two", "wget"),
+    )[:1]
+    loaded = load(paths)
+    assert [rule.name for rule in loaded.rules] == ["one"]
+    assert decide(Request(Binary.named("curl"), "a.example.com", 443, "POST", "/"), loaded).allowed
+    assert loaded.exec.allow == ("curl",)
+
+
+def test_a_cycle_is_an_error_at_the_line_that_closes_it(files: Callable[..., list[Path]]) -> None:
+    paths = files(a="version: 1\nextends: [./b.yaml]\n", b="version: 1\nextends: [./a.yaml]\n")
+    with pytest.raises(PolicyError) as error:
+        load(paths[:1])
+    assert [(problem.code, Path(problem.path).name, problem.line) for problem in error.value.problems] == [("extends_cycle", "b.yaml", 2)]
+
+
+@pytest.mark.parametrize(
+    ("paths", "presets", "code"),
+    [(["/nonexistent.yaml"], [], "unreadable"), (["/"], [], "unreadable"), ([], ["pipy"], "unknown_preset"), ([], [], "no_policy")],
+)
+def test_what_is_not_there(paths: list[str], presets: list[str], code: str) -> None:
+    with pytest.raises(PolicyError) as error:
+        load(paths, presets=presets)
+    assert codes(error.value) == [code]
+
+
+def test_a_preset_is_a_name_and_no_path() -> None:
+    for name in ("../openclaw-sandbox", "/etc/passwd", "presets/../examples/slack", ""):
+        with pytest.raises(PolicyError):
+            load([], presets=[name])
+
+
+def test_two_rules_of_one_name_are_an_error(files: Callable[..., list[Path]]) -> None:
+    with pytest.raises(PolicyError) as error:
+        load(files(a=rule("same"), b=rule("same")))
+    assert codes(error.value) == ["duplicate_rule"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_document_or_findings(data: bytes) -> None:
+    findings = Findings()
+    root = compose(data, "fuzz.yaml", findings)
+    if root is not None:
+        Reader(findings).document(root)
+    assert root is not None or findings.failed
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_spoilt_policy_loads_or_is_a_policy_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    text = (DEFAULT.parent / "examples" / "slack.yaml").read_text()
+    at = data.draw(st.integers(0, len(text)))
+    spoilt = text[:at] + data.draw(st.text(max_size=8)) + text[at + data.draw(st.integers(0, 40)) :]
+    file = tmp_path_factory.getbasetemp() / "spoilt.yaml"
+    file.write_bytes(spoilt.encode("utf-8", "surrogatepass"))
+    try:
+        load([file])
+    except PolicyError as error:
+        assert error.problems and all(problem.line >= 1 for problem in error.problems)
