@@ -22,6 +22,7 @@ import dns.rdatatype
 
 POSITIVE_TTL = 30  # seconds. Addresses never change their meaning; the kernel decides again at each connect
 NEGATIVE_TTL = 1  # a refusal may be lifted by a reload, and must not be remembered
+LONGEST_QUERY = 4096  # bytes; a name takes 255, padding (RFC 7830) some hundred
 UDP_PAYLOAD = 1232  # https://www.dnsflagday.net/2020/
 
 _HEADER = struct.Struct("!HHHHHH")
@@ -84,13 +85,14 @@ def parse(query: bytes) -> Question:
     """Raises NotAQuery or Malformed, and nothing else, whatever the bytes."""
     if len(query) < _HEADER.size:
         raise NotAQuery
-    _, flags, questions, *_ = _HEADER.unpack_from(query)
+    _, flags, questions, answers, authority, additional = _HEADER.unpack_from(query)
     if flags & dns.flags.QR:
         raise NotAQuery
     if dns.opcode.from_flags(flags) != dns.opcode.QUERY:
         raise Malformed(dns.rcode.NOTIMP, "opcode")
-    if questions != 1:
-        raise Malformed(dns.rcode.FORMERR, "questions")
+    # A question and perhaps an OPT record. Held to that before parsing: hundreds of records with chained pointers cost a parser seconds.
+    if questions != 1 or answers or authority or additional > 1 or len(query) > LONGEST_QUERY:
+        raise Malformed(dns.rcode.FORMERR, "sections")
     try:
         message = dns.message.from_wire(query)
         asked = message.question[0]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 
 import dns.rcode
 
-from stockade.dns.message import failure
+from stockade.dns.message import LONGEST_QUERY, failure
 from stockade.dns.resolver import Asker, Resolver
 
 log = logging.getLogger(__name__)
@@ -28,14 +28,13 @@ WhoTcp = Callable[[socket.socket], Asker | None]
 DATAGRAMS_PER_TURN = 32  # then the loop's other work has its turn
 CONNECTIONS = 64  # per listening socket; more wait in its backlog
 IDLE_SECONDS = 10.0  # RFC 7766 6.2.3: of the order of seconds
-LONGEST_QUERY = 4096
 
 
 class Server:
     """Serving sockets. close() stops at once and closes them; wait_closed() returns when the last connection is gone."""
 
-    def __init__(self, resolver: Resolver, who_udp: WhoUdp, who_tcp: WhoTcp, *, idle: float = IDLE_SECONDS) -> None:
-        self._resolver, self._who_udp, self._who_tcp, self._idle = resolver, who_udp, who_tcp, idle
+    def __init__(self, resolver: Resolver, who_udp: WhoUdp, who_tcp: WhoTcp) -> None:
+        self._resolver, self._who_udp, self._who_tcp = resolver, who_udp, who_tcp
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,7 +104,7 @@ class Server:
             reader, writer = await asyncio.open_connection(sock=connection)
             writer.transport.set_write_buffer_limits(0)  # drain() then waits for the last byte
             while True:
-                async with asyncio.timeout(self._idle):
+                async with asyncio.timeout(IDLE_SECONDS):
                     length = int.from_bytes(await reader.readexactly(2))
                     if length > LONGEST_QUERY:
                         return

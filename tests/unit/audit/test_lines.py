@@ -166,7 +166,7 @@ def test_masked_paths(path: str, masked: str | None) -> None:
     [
         ("Authorization: Bearer abcdefgh12345", "Authorization: Bearer ***"),
         ("https://user:pass@example.com/x", "https://***@example.com/x"),
-        ("sk-ant-REDACTED", "***"),
+        ("sk-proj-0123456789abcdef0123", "***"),
         ("https://api.telegram.org/bot1:x/getMe", "https://api.telegram.org/bot***/getMe"),
         ("AAAA", "AAAA"),
         ("task-force one", "task-force one"),

@@ -354,7 +354,11 @@ def test_everyone_who_listens_gets_the_record_and_can_break_nothing(path: Path) 
 
     trail = Trail.open(path, human=Gone())
     seen: list[dict[str, Any]] = []
-    trail.subscribers += [lambda record: 1 / 0, seen.append]
+
+    def broken(record: dict[str, Any]) -> None:
+        raise ZeroDivisionError
+
+    trail.subscribers += [broken, seen.append]
     assert trail.append(BOX, connect()) == 1
     trail.close()
     assert seen[0] == records(path)[0]
