@@ -112,6 +112,8 @@ class Handler(server.LiveConnectionHandler):
         self._writer = writer
         self._failure: Unreachable | None = None
         self._refused = False
+        self._http: GovernedHttp | None = None
+        self._moved = asyncio.Event()
         # Set once, before the first request: mitmproxy finds an open server connection again by its address. Dialled is what `reach` says.
         self.layer.context.server.address = (self.host, self.port)
         self.layer.context.server.sni = self.host
@@ -205,6 +207,31 @@ class Handler(server.LiveConnectionHandler):
         if upstream.tls and not upstream.tls_established:
             writer.transport.abort()
 
+    # back-pressure
+
+    async def server_event(self, event: events.Event) -> None:
+        await super().server_event(event)
+        self._moved.set()
+
+    async def drain_writers(self) -> None:
+        """Called by each side's reader before it reads on. mitmproxy's own waits for the sockets only, and keeps what a closed HTTP/2 window
+        holds back in memory without end: here the reader of the one side waits for the window of the other."""
+        await super().drain_writers()
+        from_client = asyncio.current_task() is self._client_reader()
+        if self._http is None or self._http.held(towards_client=not from_client) <= self.settings.window_bytes:
+            return
+        self._moved.clear()
+        # Not for ever: a client whose window updates lie behind the data we do not read would never be heard again.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.window_seconds):
+                while self._http.held(towards_client=not from_client) > self.settings.window_bytes:
+                    await self._moved.wait()
+                    self._moved.clear()
+
+    def _client_reader(self) -> asyncio.Task[None] | None:
+        io = self.transports.get(self.client)
+        return io.handler if io is not None else None
+
     # hooks
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
@@ -260,7 +287,7 @@ class Handler(server.LiveConnectionHandler):
             outer.child_layer = tls_layers.ClientTLSLayer(context)
             following.layer = outer
         else:
-            following.layer = GovernedHttp(context, self.settings)
+            following.layer = self._http = GovernedHttp(context, self.settings)
 
     async def _client_hello(self, sni: str | None) -> None:
         if sni is None and is_literal(self.host):

@@ -32,7 +32,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
-from mitmproxy.proxy.layers.http._http2 import Http2Server
+from mitmproxy.proxy.layers.http._http2 import Http2Connection, Http2Server
 
 from stockade.proxy.settings import Settings
 
@@ -101,6 +101,17 @@ class GovernedHttp(HttpLayer):
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         self.streams[stream_id] = GovernedStream(self.context.fork(), stream_id)
         yield from self.event_to_child(self.streams[stream_id], events.Start())
+
+    def held(self, *, towards_client: bool) -> int:
+        """Octets that wait for an HTTP/2 peer to open its window, on one of the two sides."""
+        held = 0
+        for connection, facing in self.connections.items():
+            if (connection is self.context.client) is towards_client:
+                while not isinstance(facing, Http2Connection) and hasattr(facing, "child_layer"):
+                    facing = facing.child_layer
+                if isinstance(facing, Http2Connection):
+                    held += sum(len(chunk.data) for chunks in facing.h2_conn.stream_buffers.values() for chunk in chunks)
+        return held
 
     def answer(self, stream_id: int) -> bytes | None:
         """The refusal that is due on a stream."""

@@ -38,6 +38,7 @@ class Settings:
     discard_bytes: int = 1 << 30  # body of refused requests read and thrown away before the connection is reset
     pipeline_bytes: int = 1 << 20  # sent ahead of an answer that is still under way
     window_bytes: int = 1 << 20  # held for an HTTP/2 peer that does not open its window
+    window_seconds: float = 5.0  # how long one read waits for that window; then 64 KiB more are taken
     connections: int = 512  # at once per sandbox; the rest waits in the kernel's backlog
     leaves: int = 512  # certificates kept per sandbox
     callers: int = 4096  # answers of the agent kept: who is behind an origin

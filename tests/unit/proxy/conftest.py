@@ -341,12 +341,12 @@ Scenario = Callable[[World], Awaitable[None]]
 
 
 @asynccontextmanager
-async def serving(worker: Worker, pki: Pki, policy: FakePolicy) -> AsyncIterator[World]:
+async def serving(worker: Worker, pki: Pki, policy: FakePolicy, proto: int) -> AsyncIterator[World]:
     spine = Spine()
     await worker.connect(spine)
     sockets = []
     for _ in range(4):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, proto)
         sock.bind(("127.0.0.1", 0))
         sock.listen(128)
         sockets.append(sock)
@@ -366,13 +366,13 @@ async def serving(worker: Worker, pki: Pki, policy: FakePolicy) -> AsyncIterator
 def proxied(pki: Pki) -> Iterator[Callable[..., None]]:
     """proxied(scenario, policy=…, settings=…): fork a worker, run the scenario against it."""
 
-    def run(scenario: Scenario, *, policy: FakePolicy | None = None, **settings: Any) -> None:
+    def run(scenario: Scenario, *, policy: FakePolicy | None = None, proto: int = socket.IPPROTO_TCP, **settings: Any) -> None:
         worker = Worker.fork(
             uid=WORKER_UID, gid=WORKER_GID, settings=Settings(trust=pki.bundle, **settings), decide=fake_decide, origin_of=origin_of
         )
 
         async def main() -> None:
-            async with serving(worker, pki, policy or FakePolicy()) as world, asyncio.timeout(30):
+            async with serving(worker, pki, policy or FakePolicy(), proto) as world, asyncio.timeout(30):
                 await scenario(world)
 
         asyncio.run(main())
