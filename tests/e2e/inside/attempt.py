@@ -14,7 +14,7 @@ PAYLOAD = b"stockade must not let this out\n"
 def attempt(kind: str, address: str, port: int) -> str:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM if kind.startswith("udp") else socket.SOCK_STREAM) as sock:
-        sock.settimeout(3)
+        sock.settimeout(1)
         try:
             if kind == "bind":
                 sock.bind((address, port))
