@@ -6,10 +6,11 @@ Imports nothing but the standard library: the workers, which have no bpf(), deco
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import struct
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 ORIGIN_OPTION = 0x57AD  # getsockopt(fd, SOL_SOCKET, ORIGIN_OPTION): answered by bpf/origin.c on accepted sockets
 
@@ -23,6 +24,182 @@ class Verdict(IntEnum):
     RELAY = 1
     INSPECT = 2
     LOCAL = 3
+    RESOLVE = 4  # port 53: the agent's resolver, where the query is what is decided
+
+
+class Why(IntEnum):
+    """enum why: what the kernel found; POLICY means that the verdicts, or their silence, decided."""
+
+    POLICY = 0
+    UNTAGGED = 1
+    EXE_MISMATCH = 2
+    AGENT_ADDRESS = 3
+    PROTOCOL = 4
+    BIND = 5
+    UNLISTED = 6
+    CHANGED = 7
+    ANONYMOUS = 8
+    LOADER_VARIABLE = 9
+    ENV_UNREADABLE = 10
+    MAP_FULL = 11
+    PACKET = 12
+    FOREIGN_TASK = 13
+    QUOTA = 14
+
+
+class EventType(IntEnum):
+    EXEC = 1
+    CONNECT = 2
+    DATAGRAM = 3
+    BIND = 4
+    SOCKET = 5
+    PACKET = 6
+
+
+class SandboxFlag(IntFlag):
+    NONE = 0
+    OBSERVE = 1
+    UNLISTED_RUNS = 2
+
+
+class BinaryFlag(IntFlag):
+    NONE = 0
+    RUNS = 1
+    NETWORK = 2
+    CARRIES = 4
+    LOADER = 8
+    WEAK = 16
+
+
+FAILURES = (
+    "task_tag",
+    "sk_storage",
+    "origin",
+    "asker",
+    "event",
+    "signal",
+    "scratch",
+    "exe",
+    "cb_flags",
+    "quota",
+    "dropped",
+    "environment",
+)  # enum failure, in order
+
+NAME_LOCALHOST = 1  # the "name" of the host's loopback services in verdict keys
+SCRIPT_PATH = 256
+
+SANDBOX = struct.Struct("<IIII")
+BINARY_KEY = struct.Struct("<IIQII")
+BINARY = struct.Struct("<IIqqII")
+SCRIPT_KEY = struct.Struct(f"<II{SCRIPT_PATH}s")
+SCRIPT = struct.Struct("<IIII")
+TASK = struct.Struct("<IIQQQIIII")
+VERDICT_KEY = struct.Struct("<IIIII")
+LITERAL_KEY = struct.Struct("<IIIIHBB16s")
+SERVICE_KEY = struct.Struct("<III")
+VARIABLE_KEY = struct.Struct("<II32s")
+ASKER_KEY = struct.Struct("<IHBB")
+ASKER = struct.Struct("<IIQ")
+USAGE = struct.Struct("<QQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Where the agent listens on a sandbox's lo, and the ranges whose addresses stand for names. Compiled into the programs."""
+
+    v4: ipaddress.IPv4Network = ipaddress.IPv4Network("198.18.0.0/15")
+    v6: ipaddress.IPv6Network = ipaddress.IPv6Network("fd57:a11d::/64")
+    inspect_port: int = 15001
+    relay_port: int = 15002
+
+    @property
+    def agent4(self) -> ipaddress.IPv4Address:
+        return self.v4.network_address + 1
+
+    @property
+    def agent6(self) -> ipaddress.IPv6Address:
+        return self.v6.network_address + 1
+
+    def defines(self) -> dict[str, int]:
+        """The constants bpf/ is compiled with."""
+        high = int(self.v6.network_address) >> 64
+        return {
+            "AGENT_V4": int(self.agent4),
+            "SYNTHETIC_V4": int(self.v4.network_address),
+            "SYNTHETIC_V4_MASK": int(self.v4.netmask),
+            "SYNTHETIC_V6_0": high >> 32,
+            "SYNTHETIC_V6_1": high & 0xFFFFFFFF,
+            "INSPECT_PORT": self.inspect_port,
+            "RELAY_PORT": self.relay_port,
+            "ORIGIN_OPTION": ORIGIN_OPTION,
+            "NAME_LOCALHOST": NAME_LOCALHOST,
+            "NR_CPUS": os.cpu_count() or 1,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """An open file as BPF sees it; ctime in seconds and ns."""
+
+    ino: int
+    dev: int
+    generation: int
+    size: int
+    ctime_sec: int
+    ctime_nsec: int
+    nlink: int
+
+    LAYOUT = struct.Struct("<QIIqqII")
+
+    @classmethod
+    def decode(cls, data: bytes) -> FileFacts:
+        ino, dev, generation, size, ctime_sec, ctime_nsec, nlink = cls.LAYOUT.unpack(data)
+        return cls(ino, dev, generation, size, ctime_sec, ctime_nsec, nlink)
+
+
+def address_of(family: int, raw: bytes) -> Address | None:
+    """family 4 or 6 with 16 bytes in network order; None for anything else."""
+    if family == 4:
+        return ipaddress.IPv4Address(raw[:4])
+    return ipaddress.IPv6Address(raw) if family == 6 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """struct event, with what followed it: the path of an exec, or the start of a packet."""
+
+    type: EventType
+    verdict: Verdict
+    why: Why
+    port: int
+    protocol: int
+    sandbox: int
+    generation: int
+    identity: int
+    name: int
+    pid: int
+    time: int
+    exec_id: int
+    parent_exec_id: int
+    cookie: int
+    address: Address | None
+    tail: bytes
+
+    LAYOUT = struct.Struct("<BBBBHHIIIIIIQQQQ16sQII")
+
+    @classmethod
+    def decode(cls, data: bytes) -> Event:
+        """Raises ValueError when data is shorter than an event or names an unknown type."""
+        if len(data) < cls.LAYOUT.size:
+            raise ValueError(f"struct event has {cls.LAYOUT.size} bytes, not {len(data)}")
+        (kind, verdict, why, family, port, protocol, sandbox, generation, identity, name, pid, size, time, exec_id, parent, cookie, raw, *_) = (
+            cls.LAYOUT.unpack_from(data)
+        )
+        tail = data[cls.LAYOUT.size : cls.LAYOUT.size + size]
+        address = address_of(family, raw)
+        kinds = EventType(kind), Verdict(verdict), Why(why)
+        return cls(*kinds, port, protocol, sandbox, generation, identity, name, pid, time, exec_id, parent, cookie, address, tail)
 
 
 @dataclass(frozen=True, slots=True)

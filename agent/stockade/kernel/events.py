@@ -1,0 +1,71 @@
+"""Events from the kernel's ring buffer, decoded, and dropped packets explained by scapy.
+
+libbpf reads the ring: its memory barriers are right on every architecture. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+from stockade.kernel.abi import Event
+from stockade.types import StockadeError
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+
+class Ring:
+    """Calls `deliver` with each event, in order, from consume(). `descriptor` is readable when there is something to consume."""
+
+    def __init__(self, map_fd: int, deliver: Callable[[Event], None]) -> None:
+        try:
+            self._lib = ctypes.CDLL("libbpf.so.1")
+        except OSError:
+            raise StockadeError("libbpf.so.1 is missing", hint="apt-get install libbpf1", code="no_libbpf") from None
+        self._lib.ring_buffer__new.restype = ctypes.c_void_p
+        self._lib.ring_buffer__new.argtypes = [ctypes.c_int, _CALLBACK, ctypes.c_void_p, ctypes.c_void_p]
+        for name in ("ring_buffer__consume", "ring_buffer__epoll_fd", "ring_buffer__free"):
+            getattr(self._lib, name).argtypes = [ctypes.c_void_p]
+        self._deliver = deliver
+        self.malformed = 0
+        self._callback = _CALLBACK(self._received)  # kept: the library holds a bare pointer to it
+        self._ring = self._lib.ring_buffer__new(map_fd, self._callback, None, None)
+        if not self._ring:
+            raise StockadeError("cannot map the event ring", code="no_ring")
+        self.descriptor: int = self._lib.ring_buffer__epoll_fd(self._ring)
+
+    def _received(self, _context: int | None, data: int, size: int) -> int:
+        try:
+            event = Event.decode(ctypes.string_at(data, size))
+        except ValueError:
+            self.malformed += 1
+            return 0
+        self._deliver(event)
+        return 0
+
+    def consume(self) -> None:
+        """Deliver everything there is."""
+        self._lib.ring_buffer__consume(self._ring)
+
+    def close(self) -> None:
+        if self._ring:
+            self._lib.ring_buffer__free(self._ring)
+            self._ring = None
+
+
+def explain_packet(raw: bytes) -> str:
+    """One line about a packet that begins with its IP header: `IP / UDP 198.18.0.1:4242 > 198.18.0.9:443 / Raw`.
+
+    scapy takes up to half a second to import and reads bytes a sandbox chose: call it off the event loop.
+    """
+    import logging
+
+    logging.getLogger("scapy").setLevel(logging.ERROR)
+    try:
+        from scapy.layers.inet import IP
+        from scapy.layers.inet6 import IPv6
+
+        packet = IPv6(raw) if raw[:1] and raw[0] >> 4 == 6 else IP(raw)
+        return str(packet.summary())
+    except Exception as error:  # whatever a hostile packet does to a dissector is said, never raised
+        return f"{len(raw)} bytes that scapy could not read ({type(error).__name__})"

@@ -1,0 +1,140 @@
+"""What the agent writes to and reads from the kernel's maps, in terms of policy. One method, one map; layouts are abi.py's.
+
+Writing raises OSError when a map is full: the caller must deny, never go on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stockade.kernel import abi, syscall
+
+_ZERO = struct.pack("<I", 0)
+_U32 = struct.Struct("<I")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class KernelAsker:
+    """Who sent the datagram that came from a source port."""
+
+    identity: int
+    pid: int
+    exec_id: int
+
+
+class Maps:
+    def __init__(self, descriptors: Mapping[str, int], shapes: Mapping[str, syscall.MapShape], enrol_program: int) -> None:
+        self._fd, self._shapes, self._enrol = descriptors, shapes, enrol_program
+
+    @property
+    def events(self) -> int:
+        """Descriptor of the ring buffer."""
+        return self._fd["events"]
+
+    def set_exec_step(self, program: int) -> None:
+        syscall.map_update(self._fd["exec_steps"], _ZERO, _U32.pack(program))
+
+    # sandboxes
+
+    def register(self, sandbox: int, cgroup_id: int, level: int, generation: int, flags: abi.SandboxFlag) -> None:
+        """Govern a cgroup. The usage entry comes first: without it nothing of the sandbox is tagged."""
+        syscall.map_update(self._fd["usages"], _U32.pack(sandbox), abi.USAGE.pack(0, 0))
+        mask = syscall.map_lookup(self._fd["levels"], _ZERO, 4) or bytes(4)
+        self.switch(sandbox, cgroup_id, generation, flags)
+        syscall.map_update(self._fd["levels"], _ZERO, _U32.pack(_U32.unpack(mask)[0] | 1 << level))
+
+    def switch(self, sandbox: int, cgroup_id: int, generation: int, flags: abi.SandboxFlag) -> None:
+        """Put a generation in force: one update, read once per decision."""
+        syscall.map_update(self._fd["sandboxes"], struct.pack("<Q", cgroup_id), abi.SANDBOX.pack(sandbox, generation, flags, 0))
+
+    # identity
+
+    def facts(self, fd: int) -> abi.FileFacts:
+        """The key of an open file as the kernel sees it, learnt by running a program in this very thread."""
+        syscall.prog_test_run(self._enrol, (fd,))
+        raw = syscall.map_lookup(self._fd["enrolled"], _ZERO, abi.FileFacts.LAYOUT.size)
+        assert raw is not None, "an array always has its elements"
+        return abi.FileFacts.decode(raw)
+
+    def enrol(self, sandbox: int, facts: abi.FileFacts, identity: int, flags: abi.BinaryFlag) -> None:
+        key = abi.BINARY_KEY.pack(sandbox, 0, facts.ino, facts.dev, facts.generation)
+        value = abi.BINARY.pack(identity, flags, facts.size, facts.ctime_sec, facts.ctime_nsec, 0)
+        syscall.map_update(self._fd["binaries"], key, value)
+
+    def enrol_script(
+        self, sandbox: int, interpreter: int, path: str, identity: int, flags: abi.BinaryFlag, script: int, *, carried: bool
+    ) -> None:
+        """path: as execve gets it, shorter than 256 bytes (ValueError). carried: reached through env(1) only."""
+        raw = os.fsencode(path)
+        if len(raw) >= abi.SCRIPT_PATH:
+            raise ValueError(f"script path longer than {abi.SCRIPT_PATH - 1} bytes: {path}")
+        key = abi.SCRIPT_KEY.pack(sandbox, interpreter, raw)
+        syscall.map_update(self._fd["scripts"], key, abi.SCRIPT.pack(identity, flags, script, carried))
+
+    def refuse_variable(self, sandbox: int, pattern: str) -> None:
+        """pattern: a variable's name, or a prefix of names ending in `*`; at most 31 bytes."""
+        prefix = pattern[:-1] if pattern.endswith("*") else pattern + "="
+        raw = prefix.encode()
+        if len(raw) > 32:
+            raise ValueError(f"variable name too long: {pattern}")
+        syscall.map_update(self._fd["variables"], abi.VARIABLE_KEY.pack(32 + 8 * len(raw), sandbox, raw), _U32.pack(1))
+
+    # verdicts
+
+    def set_verdict(self, sandbox: int, generation: int, identity: int, name: int, port: int, verdict: abi.Verdict) -> None:
+        syscall.map_update(self._fd["verdicts"], abi.VERDICT_KEY.pack(sandbox, generation, identity, name, port), _U32.pack(verdict))
+
+    def set_literal(self, sandbox: int, generation: int, identity: int, network: Network, port: int, verdict: abi.Verdict) -> None:
+        raw = network.network_address.packed.ljust(16, b"\0")
+        key = abi.LITERAL_KEY.pack(128 + network.prefixlen, sandbox, generation, identity, port, network.version, 0, raw)
+        syscall.map_update(self._fd["literals"], key, _U32.pack(verdict))
+
+    def lend_port(self, sandbox: int, generation: int, port: int) -> None:
+        """This loopback port belongs to a service of the host."""
+        syscall.map_update(self._fd["services"], abi.SERVICE_KEY.pack(sandbox, generation, port), _U32.pack(1))
+
+    def forget_generations(self, sandbox: int, *, but: int) -> None:
+        """Delete the verdicts of every generation of this sandbox except one."""
+        for name, layout in (("verdicts", abi.VERDICT_KEY), ("literals", abi.LITERAL_KEY), ("services", abi.SERVICE_KEY)):
+            at = 1 if layout is abi.LITERAL_KEY else 0
+            stale = []
+            key = None
+            while (key := syscall.map_next_key(self._fd[name], key, layout.size)) is not None:
+                fields = layout.unpack(key)
+                if fields[at] == sandbox and fields[at + 1] != but:
+                    stale.append(key)
+            for key in stale:
+                syscall.map_delete(self._fd[name], key)
+
+    # reading
+
+    def asker(self, sandbox: int, port: int, family: int) -> KernelAsker | None:
+        """Who sent a datagram from this source port; family 4 or 6."""
+        raw = syscall.map_lookup(self._fd["askers"], abi.ASKER_KEY.pack(sandbox, port, family, 0), abi.ASKER.size)
+        return KernelAsker(*abi.ASKER.unpack(raw)) if raw else None
+
+    def failures(self) -> dict[str, int]:
+        """Every helper that failed since load, by name, and `dropped` packets: summed over CPUs, exact."""
+        counts = {}
+        for index, name in enumerate(abi.FAILURES):
+            raw = syscall.map_lookup(self._fd["failures"], _U32.pack(index), 8 * _possible_cpus()) or b""
+            counts[name] = sum(value for (value,) in struct.iter_unpack("<Q", raw))
+        return counts
+
+    def usage(self, sandbox: int) -> tuple[int, int]:
+        """(tagged processes, origins not yet asked for) of a sandbox."""
+        raw = syscall.map_lookup(self._fd["usages"], _U32.pack(sandbox), abi.USAGE.size)
+        tasks, origins = abi.USAGE.unpack(raw) if raw else (0, 0)
+        return tasks, origins
+
+
+def _possible_cpus() -> int:
+    """Per-CPU values come for every possible CPU, online or not."""
+    with open("/sys/devices/system/cpu/possible") as file:  # noqa: PTH123 (one line, read often)
+        ranges = file.read().strip().split(",")
+    return sum(int(last) - int(first) + 1 for first, _, last in ((r.partition("-")[0], "", r.rpartition("-")[2]) for r in ranges))

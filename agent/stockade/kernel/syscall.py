@@ -1,0 +1,187 @@
+"""bpf(2), as far as Stockade needs it. Numbers and layouts: include/uapi/linux/bpf.h. Every call raises OSError with the kernel's errno.
+
+The agent calls the kernel itself rather than through BCC because BCC attaches cgroup programs exclusively, cannot load bytecode from a
+cache, and cannot pin links.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from dataclasses import dataclass
+
+_NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}.get(platform.machine(), 321)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD, OBJ_PIN, OBJ_GET = range(8)
+PROG_TEST_RUN, OBJ_GET_INFO, RAW_TRACEPOINT_OPEN, BTF_LOAD, LINK_CREATE, LINK_UPDATE = 10, 15, 17, 18, 28, 29
+
+MAP_TYPE_SK_STORAGE, MAP_TYPE_RINGBUF = 24, 27
+
+
+def _buffer(data: bytes) -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(data, max(len(data), 1))
+
+
+def _call(command: int, attr: bytes, what: str) -> int:
+    raw = _buffer(attr)
+    result: int = _libc.syscall(_NUMBER, command, raw, len(attr))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class MapShape:
+    """What a map is made of: sizes in bytes, `kind` and `flags` as in bpf.h."""
+
+    name: str
+    kind: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+
+
+def map_create(shape: MapShape) -> int:
+    """Descriptor of a new map."""
+    btf = key_type = value_type = 0
+    if shape.kind == MAP_TYPE_SK_STORAGE:
+        btf, key_type, value_type = _storage_btf(shape.value_size), 1, 2
+    attr = struct.pack(
+        "<IIIIIII16sIIIIII",
+        shape.kind,
+        shape.key_size,
+        shape.value_size,
+        shape.max_entries,
+        shape.flags,
+        0,
+        0,
+        shape.name.encode()[:15],
+        0,
+        btf,
+        key_type,
+        value_type,
+        0,
+        0,
+    )
+    try:
+        return _call(MAP_CREATE, attr, f"map {shape.name}")
+    finally:
+        if btf:
+            os.close(btf)
+
+
+def _storage_btf(value_size: int) -> int:
+    """Socket storage insists on BTF: type 1 is the int key, type 2 a struct of value_size bytes without members."""
+    strings = b"\0key\0value\0"
+    integer = struct.pack("<IIII", 1, 1 << 24, 4, 1 << 24 | 32)
+    value = struct.pack("<III", 5, 4 << 24, value_size)
+    types = integer + value
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
+    blob = _buffer(header + types + strings)
+    attr = struct.pack("<QQIII", ctypes.addressof(blob), 0, len(blob), 0, 0)
+    return _call(BTF_LOAD, attr, "BTF of socket storage")
+
+
+def map_info(fd: int, name: str) -> MapShape:
+    """The shape of an existing map (struct bpf_map_info)."""
+    info = _buffer(bytes(88))
+    _call(OBJ_GET_INFO, struct.pack("<IIQ", fd, len(info), ctypes.addressof(info)), f"map {name}")
+    kind, _, key_size, value_size, max_entries, flags = struct.unpack_from("<IIIIII", info.raw)
+    return MapShape(name, kind, key_size, value_size, max_entries, flags)
+
+
+def map_update(fd: int, key: bytes, value: bytes) -> None:
+    """Insert or replace. Raises OSError: E2BIG or ENOSPC when the map is full."""
+    k, v = _buffer(key), _buffer(value)
+    _call(MAP_UPDATE, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(k), ctypes.addressof(v), 0), "map update")
+
+
+def map_lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
+    k, v = _buffer(key), _buffer(bytes(value_size))
+    try:
+        _call(MAP_LOOKUP, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(k), ctypes.addressof(v), 0), "map look-up")
+    except FileNotFoundError:
+        return None
+    return v.raw
+
+
+def map_delete(fd: int, key: bytes) -> bool:
+    """False when there was no such key."""
+    k = _buffer(key)
+    try:
+        _call(MAP_DELETE, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(k), 0, 0), "map delete")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def map_next_key(fd: int, key: bytes | None, key_size: int) -> bytes | None:
+    """The key after `key` (the first for None), None at the end."""
+    k = _buffer(key) if key is not None else None
+    following = _buffer(bytes(key_size))
+    attr = struct.pack("<IIQQQ", fd, 0, ctypes.addressof(k) if k is not None else 0, ctypes.addressof(following), 0)
+    try:
+        _call(MAP_NEXT_KEY, attr, "map walk")
+    except FileNotFoundError:
+        return None
+    return following.raw
+
+
+def prog_load(name: str, kind: int, attach_type: int, instructions: bytes) -> int:
+    """Verify and load. Raises OSError whose text ends with the verifier's last words."""
+    code, license_ = _buffer(instructions), _buffer(b"GPL\0")
+
+    def attr(log: ctypes.Array[ctypes.c_char] | None) -> bytes:
+        return struct.pack(
+            "<IIQQIIQII16sII",
+            kind,
+            len(instructions) // 8,
+            ctypes.addressof(code),
+            ctypes.addressof(license_),
+            1 if log else 0,
+            len(log) if log else 0,
+            ctypes.addressof(log) if log else 0,
+            0,
+            0,
+            name.encode()[:15],
+            0,
+            attach_type,
+        ) + bytes(72)
+
+    try:
+        return _call(PROG_LOAD, attr(None), f"program {name}")
+    except OSError as error:
+        log = _buffer(bytes(1 << 20))
+        try:
+            return _call(PROG_LOAD, attr(log), f"program {name}")
+        except OSError:
+            words = log.value.decode(errors="replace").strip().splitlines()[-12:]
+            raise OSError(error.errno, "\n".join([str(error.strerror), *words])) from None
+
+
+def prog_test_run(fd: int, arguments: tuple[int, ...]) -> None:
+    """Run a raw-tracepoint program once, here and now, in this thread's own context, with up to 12 u64 arguments."""
+    context = _buffer(struct.pack("<12Q", *arguments, *[0] * (12 - len(arguments))))
+    attr = struct.pack("<IIIIQQIIIIQQII", fd, 0, 0, 0, 0, 0, 0, 0, len(context), 0, ctypes.addressof(context), 0, 0, 0)
+    _call(PROG_TEST_RUN, attr, "program test run")
+
+
+def link_cgroup(prog: int, cgroup: int, attach_type: int) -> int:
+    """Attach as a link: beside what others attached, never instead of it."""
+    return _call(LINK_CREATE, struct.pack("<IIII", prog, cgroup, attach_type, 0) + bytes(32), "attach to cgroup")
+
+
+def link_raw_tracepoint(prog: int, name: str) -> int:
+    label = _buffer(name.encode() + b"\0")
+    return _call(RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(label), prog, 0), f"attach to {name}")
+
+
+def pin(fd: int, path: str) -> None:
+    """Keep a map, program or link alive under a path on bpffs."""
+    name = _buffer(os.fsencode(path) + b"\0")
+    _call(OBJ_PIN, struct.pack("<QII", ctypes.addressof(name), fd, 0), f"pin {path}")

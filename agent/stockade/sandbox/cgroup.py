@@ -1,0 +1,73 @@
+"""cgroup v2: where it is mounted, and the siblings Stockade makes below one parent that carries no program."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from stockade.types import StockadeError
+
+PARENT = "stockade"
+
+
+def mounted(mountinfo: Path = Path("/proc/self/mountinfo")) -> Path:
+    """The cgroup v2 mount, looked up: hybrid set-ups have it at /sys/fs/cgroup/unified. Raises StockadeError."""
+    for line in mountinfo.read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        if right.split()[0] == "cgroup2":
+            return Path(left.split()[4].replace("\\040", " "))
+    raise StockadeError("no cgroup v2 hierarchy is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup", code="no_cgroup2")
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroup:
+    path: Path
+
+    @classmethod
+    def make(cls, name: str) -> Cgroup:
+        """Create it below the parent. Raises StockadeError; one that exists is taken as it is."""
+        path = mounted() / PARENT / name
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StockadeError(f"cannot make cgroup {path}: {error.strerror}", code="cgroup") from None
+        return cls(path)
+
+    @property
+    def id(self) -> int:
+        """What bpf_get_current_ancestor_cgroup_id answers."""
+        return self.path.stat().st_ino
+
+    @property
+    def level(self) -> int:
+        """Depth below the root of the hierarchy as the kernel counts it: from the machine's root, also in a cgroup namespace."""
+        own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+        if own.startswith("/.."):
+            raise StockadeError("this cgroup namespace hides the level of its root", code="cgroup")
+        return len(self.path.relative_to(mounted()).parts)
+
+    def add(self, pid: int) -> None:
+        (self.path / "cgroup.procs").write_text(str(pid))
+
+    def populated(self) -> bool:
+        try:
+            return "populated 1" in (self.path / "cgroup.events").read_text()
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL to everything in it and below (cgroup.kill, 5.14)."""
+        try:
+            (self.path / "cgroup.kill").write_text("1")
+        except OSError:
+            for pid in (self.path / "cgroup.procs").read_text().split():
+                os.kill(int(pid), 9)
+
+    def remove(self) -> None:
+        """Children first; a cgroup that still has processes stays."""
+        for directory, _, _ in os.walk(self.path, topdown=False):
+            try:
+                Path(directory).rmdir()
+            except OSError:
+                return

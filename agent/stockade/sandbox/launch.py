@@ -1,0 +1,260 @@
+"""The launcher: a child forked before the agent holds any key. It makes the namespaces, opens the agent's sockets in them, and at last becomes
+the sandbox. Two messages from the agent (where to listen, then the Plan), two back (sockets, then the PID of the sandbox's init).
+
+    launcher      root; in the listeners' cgroup, so that its sockets answer ORIGIN; ends when the sandbox runs
+    └── init      PID 1 of the sandbox: reaps, forwards signals, ends with the command's status; no capability, no ptrace, not dumpable
+        └── CMD
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple, NoReturn
+
+from stockade.kernel.abi import Network
+from stockade.sandbox import libc, view
+from stockade.sandbox.plan import Plan
+from stockade.types import StockadeError
+
+_NETWORK_NAMESPACE_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+COULD_NOT_RUN, NOT_FOUND = 126, 127
+
+
+class Sockets(NamedTuple):
+    """Made inside the sandbox's network namespace, on the agent's own addresses. TCP sockets listen."""
+
+    inspect4: socket.socket
+    inspect6: socket.socket
+    relay4: socket.socket
+    relay6: socket.socket
+    resolve_tcp4: socket.socket
+    resolve_tcp6: socket.socket
+    resolve_udp4: socket.socket
+    resolve_udp6: socket.socket
+
+
+class Launcher:
+    """The agent's end. Methods raise StockadeError with the launcher's own words when a step fails."""
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        self.pid, self._channel = pid, channel
+
+    @classmethod
+    def fork(cls) -> Launcher:
+        """Fork now, before there are keys, threads or a loop."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _serve(theirs)
+        theirs.close()
+        return cls(pid, ours)
+
+    def open_network(self, network: Network) -> Sockets:
+        """A network namespace with only lo, and our sockets in it."""
+        _send(self._channel, network)
+        _receive(self._channel, "network namespace")
+        data, descriptors, _, _ = socket.recv_fds(self._channel, 1, len(Sockets._fields))
+        if not data or len(descriptors) != len(Sockets._fields):
+            raise StockadeError("the launcher ended before it gave its sockets", code="launch")
+        return Sockets(*(socket.socket(fileno=fd) for fd in descriptors))
+
+    def start(self, plan: Plan) -> int:
+        """Become the sandbox and exec the command. Returns the PID of the sandbox's init, a child of this process (a subreaper)."""
+        _send(self._channel, plan)
+        pid = int(str(_receive(self._channel, "sandbox")))
+        os.waitpid(self.pid, 0)
+        self._channel.close()
+        return pid
+
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        self._channel.close()
+
+
+# The channel carries pickles: both ends are the same process image, and the launcher speaks before anything of the sandbox runs.
+
+
+def _send(channel: socket.socket, message: object) -> None:
+    data = pickle.dumps(message)
+    channel.sendall(struct.pack("<I", len(data)) + data)
+
+
+def _read(channel: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = channel.recv(size - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data
+
+
+def _message(channel: socket.socket) -> object:
+    message: object = pickle.loads(_read(channel, *struct.unpack("<I", _read(channel, 4))))  # noqa: S301
+    return message
+
+
+def _receive(channel: socket.socket, what: str) -> object:
+    try:
+        message = _message(channel)
+    except (EOFError, ConnectionError):
+        raise StockadeError(f"the launcher ended while it made the {what}", code="launch") from None
+    if isinstance(message, Exception):
+        hint = getattr(message, "hint", "")
+        raise StockadeError(f"cannot make the {what}: {message}", hint=hint, code="launch") from None
+    return message
+
+
+def _serve(channel: socket.socket) -> NoReturn:
+    """The launcher's whole life."""
+    try:
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)
+        network = _message(channel)
+        assert isinstance(network, Network)
+        sockets = _network_namespace(network)
+        _send(channel, "ok")
+        raw = array.array("i", [s.fileno() for s in sockets])
+        channel.sendmsg([b"1"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, raw)])
+        for listening in sockets:
+            listening.close()
+        plan = _message(channel)
+        assert isinstance(plan, Plan)
+        _send(channel, _become(plan, channel))
+        os._exit(0)
+    except EOFError:
+        os._exit(1)
+    except BaseException as error:  # every failure is the agent's to report
+        with contextlib.suppress(Exception):
+            said = error if isinstance(error, StockadeError) else OSError(str(error) or type(error).__name__)
+            _send(channel, said)
+        os._exit(1)
+
+
+def _network_namespace(network: Network) -> list[socket.socket]:
+    from pyroute2 import IPRoute
+
+    os.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWIPC | libc.CLONE_NEWUTS)
+    with IPRoute() as route:
+        lo = route.link_lookup(ifname="lo")[0]
+        with contextlib.suppress(OSError):  # a host without IPv6 has no such file; binding to it fails below, and says so
+            Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("0")
+        route.link("set", index=lo, state="up")
+        # One address that is not loopback in each family, or AI_ADDRCONFIG would ask for neither. IFA_F_NODAD: usable at once.
+        route.addr("add", index=lo, address=str(network.agent4), prefixlen=32)
+        route.addr("add", index=lo, address=str(network.agent6), prefixlen=128, flags=2)
+    sockets = []
+    for port in (network.inspect_port, network.relay_port, 53):
+        for family in _NETWORK_NAMESPACE_FAMILIES:
+            # IPPROTO_TCP by name: asyncio sets TCP_NODELAY only on sockets that say so
+            listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            _bind(listening, family, network, port)
+            listening.listen(4096)
+            sockets.append(listening)
+    for family in _NETWORK_NAMESPACE_FAMILIES:
+        datagram = socket.socket(family, socket.SOCK_DGRAM, socket.IPPROTO_UDP)
+        datagram.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        _bind(datagram, family, network, 53)
+        sockets.append(datagram)
+    return sockets
+
+
+def _bind(unbound: socket.socket, family: int, network: Network, port: int) -> None:
+    """To the agent's own address, with neither SO_REUSEPORT nor SO_REUSEADDR: a sandbox process could take a share of either."""
+    if family == socket.AF_INET6:
+        unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    unbound.bind((str(network.agent6 if family == socket.AF_INET6 else network.agent4), port))
+
+
+def _become(plan: Plan, channel: socket.socket) -> int:
+    """Everything that needs root, in the order in which each step still can be done. Returns the PID of init, seen from outside."""
+    procs = os.open(plan.cgroup, os.O_WRONLY | os.O_CLOEXEC)
+    os.unshare(libc.CLONE_NEWNS)
+    view.build(plan)
+    libc.set_hostname(plan.name)
+    os.write(procs, b"0")
+    os.close(procs)
+    os.unshare(libc.CLONE_NEWCGROUP)
+    os.unshare(libc.CLONE_NEWPID)
+    failed_read, failed_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(failed_read)
+        channel.close()
+        try:
+            _init(plan, lambda: os.close(failed_write))
+        except BaseException:
+            os.write(failed_write, traceback.format_exc(limit=-1).strip().splitlines()[-1].encode()[:500])
+            os._exit(125)
+    os.close(failed_write)
+    failure = b""
+    while part := os.read(failed_read, 512):
+        failure += part
+    if failure:
+        raise OSError(failure.decode(errors="replace"))
+    return pid
+
+
+def _init(plan: Plan, ready: Callable[[], None]) -> NoReturn:
+    """PID 1 of the sandbox. It stays, without rights, to reap orphans and pass on signals and the command's status."""
+    libc.mount("proc", "/proc", "proc", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc.drop_capabilities()
+    os.setgroups([])
+    os.setresgid(plan.user, plan.user, plan.user)
+    os.setresuid(plan.user, plan.user, plan.user)
+    os.umask(0o022)
+    libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    os.chdir(plan.workdir)
+    libc.apply_seccomp(plan.seccomp)
+    forwarded = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
+    signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)
+    command = os.fork()
+    if command == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, forwarded)
+        _exec(plan)
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(command, number)
+
+    for number in forwarded:
+        signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, forwarded)
+    ready()
+    libc.close_from(3)
+    while True:
+        pid, status = os.wait()
+        if pid == command:
+            os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
+def _exec(plan: Plan) -> NoReturn:
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these; a program expects the default
+        signal.signal(number, signal.SIG_DFL)
+    libc.close_from(3)
+    status = COULD_NOT_RUN
+    try:
+        os.execvpe(plan.argv[0], plan.argv, plan.environment)  # noqa: S606
+    except FileNotFoundError:
+        sys.stderr.write(f"stockade: {plan.argv[0]}: not found in the sandbox\n")
+        status = NOT_FOUND
+    except OSError as error:
+        sys.stderr.write(f"stockade: {plan.argv[0]}: {error.strerror}\n")
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,103 @@
+"""System calls that Python has no name for, as functions that raise OSError. Numbers: include/uapi/asm-generic/unistd.h (one for all)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_IDMAP = 1, 2, 4, 8, 0x100000
+
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR, _SYS_CLOSE_RANGE = 428, 429, 442, 436
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECCOMP = 1, 4, 24, 22
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 38, 47, 4
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    result = _libc.mount(os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data.encode() or None)
+    _check(result, f"mount {kind or source} on {target}")
+
+
+def umount(target: str) -> None:
+    """Detach: what is still in use goes when it no longer is."""
+    _check(_libc.umount2(os.fsencode(target), MNT_DETACH), f"unmount {target}")
+
+
+def bind(source: str, target: str, attributes: int, user_namespace: int | None = None) -> None:
+    """Bind source with everything mounted below it, with MOUNT_ATTR_* on all of it (mount(2)'s own flags miss what lies below).
+
+    user_namespace: descriptor of a user namespace whose maps say which owner on disk is which user in the mount (mount_setattr(2)).
+    """
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+    tree = _check(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags), f"open {source}")
+    try:
+        attributes |= MOUNT_ATTR_IDMAP if user_namespace is not None else 0
+        attr = ctypes.create_string_buffer(struct.pack("<QQQQ", attributes, 0, 0, user_namespace or 0), 32)
+        recursive = _AT_RECURSIVE if user_namespace is None else 0
+        _check(_libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | recursive, attr, 32), f"set attributes of {source}")
+        moved = _libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+        _check(moved, f"bind {source} on {target}")
+    finally:
+        os.close(tree)
+
+
+def pivot_root(new_root: str) -> None:
+    """Make new_root the root and leave nothing of the old one in view (pivot_root(2), the "." "." form)."""
+    os.chdir(new_root)
+    _check(_libc.pivot_root(b".", b"."), f"pivot_root {new_root}")
+    umount(".")
+    os.chdir("/")
+
+
+def prctl(option: int, *arguments: int) -> int:
+    padded = [ctypes.c_ulong(a) for a in (*arguments, 0, 0, 0, 0)[:4]]
+    return _check(_libc.prctl(option, *padded), f"prctl {option}")
+
+
+def set_hostname(name: str) -> None:
+    raw = name.encode()
+    _check(_libc.sethostname(raw, len(raw)), "sethostname")
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from `first` on."""
+    _check(_libc.syscall(_SYS_CLOSE_RANGE, first, 0xFFFFFFFF, 0), "close_range")
+
+
+def apply_seccomp(program: bytes) -> None:
+    """Filter this thread and its children. program: struct sock_filter[], 8 bytes each; no_new_privs must be set."""
+    code = ctypes.create_string_buffer(program, len(program))
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+    fprog = Program(len(program) // 8, ctypes.addressof(code))
+    prctl(PR_SET_SECCOMP, 2, ctypes.addressof(fprog))
+
+
+def drop_capabilities() -> None:
+    """Empty the bounding and ambient sets. The rest goes with uid 0."""
+    with open("/proc/sys/kernel/cap_last_cap") as file:  # noqa: PTH123
+        last = int(file.read())
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    for capability in range(last + 1):
+        prctl(PR_CAPBSET_DROP, capability)

@@ -1,0 +1,168 @@
+"""What a sandbox sees of the file system: a new root of read-only binds, its workdir, and private tmpfs. Whatever is not named is absent."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from stockade.sandbox import libc
+from stockade.sandbox.plan import Bind, Plan
+from stockade.types import StockadeError
+
+STAGE = "/run/stockade/root"  # in the launcher's own mount namespace
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+
+
+def system_binds() -> tuple[tuple[Bind, ...], dict[str, str]]:
+    """The read-only system: directories as binds, and what is a symbolic link on a merged /usr as the same link."""
+    binds, links = [], {}
+    for name in SYSTEM:
+        path = Path(name)
+        if path.is_symlink():
+            links[name] = str(path.readlink())
+        elif path.is_dir():
+            binds.append(Bind(name, name))
+    return tuple(binds), links
+
+
+def workdir_bind(directory: Path, user: int, *, executable: bool) -> Bind:
+    """The workdir, writable, owned inside by the sandbox's user whoever owns it on disk. Raises StockadeError for a system directory."""
+    if not directory.is_dir():
+        raise StockadeError(f"workdir {directory} is not a directory", code="workdir")
+    resolved = directory.resolve()
+    for name in ("/", "/etc", "/dev", "/proc", "/sys", "/run", "/boot", "/var", "/home", *SYSTEM):
+        inside_system = name in SYSTEM and resolved.is_relative_to(Path(name).resolve())
+        if str(resolved) == name or inside_system:
+            hint = "name a project directory with --workdir"
+            raise StockadeError(f"{resolved} cannot be a writable workdir", hint=hint, code="workdir")
+    state = resolved.stat()
+    owner = None if state.st_uid == user else (state.st_uid, state.st_gid)
+    return Bind(str(resolved), str(resolved), writable=True, executable=executable, owner=owner)
+
+
+def user_namespace(owner: tuple[int, int], user: int) -> int:
+    """Descriptor of a user namespace that maps `owner` on disk to `user` in an id-mapped mount."""
+    ready_read, ready_write = os.pipe()
+    done_read, done_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(done_write)
+            os.unshare(libc.CLONE_NEWUSER)
+            os.write(ready_write, b"1")
+            os.read(done_read, 1)
+        finally:
+            os._exit(0)
+    os.close(ready_write)
+    os.close(done_read)
+    try:
+        if os.read(ready_read, 1) != b"1":
+            raise OSError("cannot make a user namespace for the workdir")
+        Path(f"/proc/{child}/uid_map").write_text(f"{owner[0]} {user} 1\n")
+        Path(f"/proc/{child}/gid_map").write_text(f"{owner[1]} {user} 1\n")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready_read)
+        os.close(done_write)
+        os.waitpid(child, 0)
+
+
+def build(plan: Plan) -> None:
+    """Build the new root and make it the root of this mount namespace. /proc comes later, from inside the PID namespace.
+
+    Raises OSError; the launcher gives up, and nothing of it outlives its namespace.
+    """
+    noexec = libc.MS_NOEXEC if plan.noexec else 0
+    private = libc.MS_NOSUID | libc.MS_NODEV
+    libc.mount("none", "/", "", libc.MS_REC | libc.MS_PRIVATE)
+    Path(STAGE).mkdir(mode=0o700, parents=True, exist_ok=True)
+    libc.mount("tmpfs", STAGE, "tmpfs", private, "mode=755,size=16m")
+
+    def inside(path: str) -> str:
+        return STAGE + path
+
+    def directory(path: str, mode: int = 0o755) -> str:
+        at = Path(STAGE)
+        for part in Path(path).parts[1:]:
+            at = at / part
+            if not at.is_dir():
+                at.mkdir(mode)
+        return str(at)
+
+    for path, target in plan.links.items():
+        os.symlink(target, inside(path))
+    _etc(plan, directory("/etc"))
+    for path, mode in (("/tmp", 0o1777), ("/var/tmp", 0o1777), (plan.home, 0o700)):
+        libc.mount("tmpfs", directory(path), "tmpfs", private | noexec, f"mode={mode:o},size={plan.tmpfs_bytes}")
+        if mode == 0o700:
+            os.chown(inside(path), plan.user, plan.user)
+    for bind in plan.binds:
+        if stat.S_ISDIR(os.stat(bind.source).st_mode):
+            directory(bind.target)
+        elif not Path(inside(bind.target)).exists():
+            directory(str(Path(bind.target).parent))
+            Path(inside(bind.target)).touch(0o444)
+        _bind(bind, inside(bind.target), plan.user)
+    for path in ("/run", "/proc"):
+        directory(path)
+    _dev(directory("/dev"))
+    for path in plan.hidden:
+        _hide(inside(path))
+    libc.mount("none", STAGE, "", libc.MS_REMOUNT | libc.MS_RDONLY | private, "mode=755")
+    libc.pivot_root(STAGE)
+
+
+def _bind(bind: Bind, target: str, user: int) -> None:
+    attributes = libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NODEV
+    attributes |= 0 if bind.writable else libc.MOUNT_ATTR_RDONLY
+    attributes |= 0 if bind.executable else libc.MOUNT_ATTR_NOEXEC
+    mapping = user_namespace(bind.owner, user) if bind.owner else None
+    try:
+        libc.bind(bind.source, target, attributes, mapping)
+    finally:
+        if mapping is not None:
+            os.close(mapping)
+
+
+def _etc(plan: Plan, target: str) -> None:
+    """/etc is the host's below ours: one overlay of two read-only layers, so that no file of the host is touched or left out of date."""
+    layer = STAGE + "-etc"  # stays behind when the root is pivoted
+    Path(layer).mkdir(mode=0o700, parents=True, exist_ok=True)
+    libc.mount("tmpfs", layer, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=755,size=16m")
+    for path, content in plan.files.items():
+        if not path.startswith("/etc/"):
+            continue
+        file = Path(layer + path.removeprefix("/etc"))
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        file.write_bytes(content)
+        file.chmod(0o444)
+    for path in plan.hidden:
+        if path.startswith("/etc/") and os.path.lexists(path):
+            at = Path(layer + path.removeprefix("/etc"))
+            at.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            os.mknod(at, stat.S_IFCHR, 0)  # a whiteout: absent, not merely forbidden
+    libc.mount("overlay", target, "overlay", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV, f"lowerdir={layer}:/etc")
+
+
+def _dev(target: str) -> None:
+    libc.mount("tmpfs", target, "tmpfs", libc.MS_NOSUID | libc.MS_NOEXEC, "mode=755,size=64k")
+    for name in _DEVICES:
+        node = Path(target, name)
+        node.touch()
+        libc.bind(f"/dev/{name}", str(node), libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC)
+    for name, link in {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}.items():
+        Path(target, name).symlink_to(link)
+    for name in ("pts", "shm"):
+        Path(target, name).mkdir()
+    libc.mount("devpts", f"{target}/pts", "devpts", libc.MS_NOSUID | libc.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+    libc.mount("tmpfs", f"{target}/shm", "tmpfs", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC, "mode=1777,size=256m")
+
+
+def _hide(path: str) -> None:
+    """Cover what a bind brought along: an empty directory, or an empty file."""
+    if Path(path).is_dir():
+        libc.mount("tmpfs", path, "tmpfs", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV, "mode=000,size=4k")
+    elif Path(path).exists():
+        libc.bind("/dev/null", path, libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC | libc.MOUNT_ATTR_RDONLY)

@@ -1,0 +1,233 @@
+"""The agent: the spine between kernel, resolver, workers and the audit trail, on one event loop.
+
+`handle` is the product: one attempt, from kernel event to audit record. The workers' questions (class Spine of the proxy) are answered here
+too, always after the kernel's own events were read: an exec or connect is in the trail before anything that follows from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from stockade.audit import AuditError, Trail
+from stockade.dns import Asker
+from stockade.kernel.abi import Event, EventType, Origin
+from stockade.kernel.events import Ring, explain_packet
+from stockade.kernel.load import Kernel
+from stockade.policy import Policy, decide
+from stockade.proxy import Caller, Resolved, Worker
+from stockade.service import attempts, upstream
+from stockade.service.governed import Governed
+from stockade.types import (
+    Action,
+    Decision,
+    Effect,
+    Http,
+    Level,
+    Outcome,
+    Reason,
+    Record,
+    Request,
+    StockadeError,
+)
+
+log = logging.getLogger(__name__)
+
+Detail = dict[str, str | int | list[str]]
+
+
+class Agent:
+    """Serves any number of sandboxes. Single-threaded: everything but the upstream look-ups and scapy runs on the loop."""
+
+    def __init__(self, kernel: Kernel, trail: Trail, failures_every: float) -> None:
+        self.kernel, self.trail = kernel, trail
+        self.governed: dict[int, Governed] = {}
+        self.exec_refused: Callable[[Event], None] = lambda _event: None
+        self._ring = Ring(kernel.maps.events, self.handle)
+        self._counted = kernel.maps.failures()
+        self._every = failures_every
+        self._audit_failure: str | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Read the kernel's events on the running loop."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._ring.descriptor, self._ring.consume)
+        self._keep(self._watch_failures())
+
+    async def close(self) -> None:
+        """Read what is left, count what was lost, let go of the ring."""
+        self._ring.consume()
+        self._count_failures()
+        asyncio.get_running_loop().remove_reader(self._ring.descriptor)
+        for task in list(self._tasks):
+            if task.get_name() == "packet":
+                await task
+            else:
+                task.cancel()
+        self._ring.close()
+
+    # the spine
+
+    def handle(self, event: Event) -> None:
+        """One attempt, from kernel event to audit record."""
+        governed = self.governed.get(event.sandbox)
+        if governed is None:
+            return
+        if event.type is EventType.EXEC:
+            governed.executed(event.exec_id, attempts.executed_binary(event, governed), event.parent_exec_id)
+        record = attempts.record_of(event, governed)
+        if event.type is EventType.PACKET:
+            self._keep(self._explain(governed, record, event.tail), "packet")
+            return
+        self._write(governed, record)
+        if event.type is EventType.EXEC and record.outcome is Outcome.DENY:
+            self.exec_refused(event)
+
+    async def _explain(self, governed: Governed, record: Record, packet: bytes) -> None:
+        record.detail["packet"] = await asyncio.to_thread(explain_packet, packet)
+        self._write(governed, record)
+
+    def _write(self, governed: Governed, record: Record) -> None:
+        """Into the trail, or remember that the trail is broken: from then on nothing is allowed."""
+        try:
+            self.trail.append(governed.sandbox, record)
+        except AuditError as error:
+            self._fail_audit(error)
+
+    def _fail_audit(self, error: Exception) -> None:
+        if self._audit_failure is None:
+            log.error("audit trail: %s; nothing is allowed from here on", error)
+        self._audit_failure = str(error)
+
+    def _require_audit(self, governed: Governed) -> None:
+        if self._audit_failure is not None and governed.policy.on_audit_failure == "deny":
+            raise AuditError(self._audit_failure)
+
+    def lifecycle(self, governed: Governed, reason: Reason, detail: Detail, *, outcome: Outcome = Outcome.ALLOW) -> None:
+        """A record about the sandbox itself. Raises AuditError."""
+        effect = Effect.PASS if outcome is Outcome.ALLOW else Effect.REFUSE
+        self.trail.append(governed.sandbox, Record(Action.LIFECYCLE, outcome, effect, Level.STATIC, reason, detail=detail))
+
+    # what the kernel counted: helpers that failed, packets dropped, events lost
+
+    async def _watch_failures(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            self._count_failures()
+
+    def _count_failures(self) -> None:
+        counted = self.kernel.maps.failures()
+        grown: Detail = {name: count - self._counted[name] for name, count in counted.items() if count != self._counted[name]}
+        self._counted = counted
+        if not grown:
+            return
+        for governed in self.governed.values():
+            try:
+                self.lifecycle(governed, Reason.EVENTS_LOST if "event" in grown else Reason.PACKET_DROPPED, grown, outcome=Outcome.DENY)
+            except AuditError as error:
+                self._fail_audit(error)
+
+    # the resolver's questions
+
+    def may_ask(self, governed: Governed) -> Callable[[Asker, str], Decision]:
+        return lambda asker, name: decide(Request(asker.binary, name, ancestors=asker.ancestry), governed.policy)
+
+    def record_query(self, governed: Governed) -> Callable[[Asker, Record], None]:
+        def record(_asker: Asker, found: Record) -> None:
+            self._require_audit(governed)
+            self.trail.append(governed.sandbox, found)
+
+        return record
+
+    def asker_of_datagram(self, governed: Governed) -> Callable[[tuple[str, int], socket.AddressFamily], Asker | None]:
+        def who(peer: tuple[str, int], family: socket.AddressFamily) -> Asker | None:
+            self._ring.consume()
+            found = self.kernel.maps.asker(governed.number, peer[1], 6 if family == socket.AF_INET6 else 4)
+            return self._asker(governed, found.identity, found.exec_id, found.pid) if found else None
+
+        return who
+
+    def asker_of_connection(self, governed: Governed) -> Callable[[socket.socket], Asker | None]:
+        def who(connection: socket.socket) -> Asker | None:
+            self._ring.consume()
+            try:
+                origin = Origin.of(connection)
+            except (OSError, ValueError):
+                return None
+            return self._asker(governed, origin.identity, origin.exec_id, origin.pid)
+
+        return who
+
+    def _asker(self, governed: Governed, identity: int, exec_id: int, pid: int) -> Asker:
+        return Asker(governed.binary(identity, exec_id), pid, exec_id, governed.ancestry(exec_id))
+
+    # the workers' questions
+
+    async def identify(self, origin: Origin) -> Caller:
+        self._ring.consume()
+        governed = self.governed[origin.sandbox]
+        self._require_audit(governed)
+        binary = governed.binary(origin.identity, origin.exec_id)
+        return Caller(binary, governed.ancestry(origin.exec_id), governed.host(origin.name, origin.address), origin.port)
+
+    async def resolve(self, host: str, port: int, sandbox: int) -> Resolved:
+        return await upstream.resolve(host, port, self.governed[sandbox].policy)
+
+    async def record(self, sandbox: int, record: Record) -> int:
+        governed = self.governed[sandbox]
+        try:
+            return self.trail.append(governed.sandbox, record)
+        except AuditError as error:
+            self._fail_audit(error)
+            raise
+
+    async def begin(self, sandbox: int, record: Record) -> int:
+        governed = self.governed[sandbox]
+        self._require_audit(governed)
+        try:
+            return self.trail.begin(governed.sandbox, record)
+        except AuditError as error:
+            self._fail_audit(error)
+            raise
+
+    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:
+        try:
+            self.trail.finish(token, http=http, effect=effect, reason=reason)
+        except AuditError as error:
+            self._fail_audit(error)
+            raise
+
+    # policies
+
+    async def reload(self, governed: Governed, load: Callable[[int], Policy], worker: Worker) -> None:
+        """Switch to what is on disk now, or change nothing and record why. Static sections must be what they were."""
+        try:
+            policy = load(governed.policy.generation + 1)
+            _same_static(governed.policy, policy)
+            governed.compile(policy)
+        except (StockadeError, OSError) as error:
+            governed.forget_older()
+            self._write(governed, Record(Action.POLICY, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.RELOAD_REFUSED, detail={"why": str(error)}))
+            log.error("policy not reloaded: %s", error)
+            return
+        governed.switch(policy)
+        await worker.reload(governed.number, policy)
+        governed.forget_older()
+        sources: Detail = {"sources": [str(path) for path in policy.sources]}
+        self._write(governed, Record(Action.POLICY, Outcome.ALLOW, Effect.PASS, Level.STATIC, Reason.RELOADED, detail=sources))
+
+    def _keep(self, work: object, name: str = "watch") -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _same_static(old: Policy, new: Policy) -> None:
+    """exec, filesystem and process were given to the kernel at start and cannot be changed under a running sandbox."""
+    for name in ("exec", "filesystem", "process", "best_effort"):
+        if getattr(old, name) != getattr(new, name):
+            hint = "start the sandbox again to change it"
+            raise StockadeError(f"`{name}` differs from the policy the sandbox was started with", hint=hint, code="static_changed")

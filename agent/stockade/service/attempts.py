@@ -1,0 +1,144 @@
+"""From a kernel event to the one record it deserves. Pure: an event and a sandbox's state in, a Record out."""
+
+from __future__ import annotations
+
+import os
+
+from stockade.kernel.abi import Event, EventType, Verdict, Why
+from stockade.policy import decide
+from stockade.service.governed import Governed
+from stockade.types import UNKNOWN_BINARY, Action, Binary, Destination, Effect, Level, Outcome, Reason, Record, Request
+
+_REASONS = {
+    Why.UNTAGGED: Reason.IDENTITY_UNKNOWN,
+    Why.EXE_MISMATCH: Reason.IDENTITY_MISMATCH,
+    Why.AGENT_ADDRESS: Reason.AGENT_ADDRESS,
+    Why.PROTOCOL: Reason.PROTOCOL_REFUSED,
+    Why.BIND: Reason.BIND_REFUSED,
+    Why.UNLISTED: Reason.EXEC_UNLISTED,
+    Why.CHANGED: Reason.EXEC_CHANGED,
+    Why.ANONYMOUS: Reason.EXEC_ANONYMOUS,
+    Why.LOADER_VARIABLE: Reason.LOADER_VARIABLE,
+    Why.ENV_UNREADABLE: Reason.ENV_UNREADABLE,
+    Why.MAP_FULL: Reason.KERNEL_MAP_FULL,
+    Why.PACKET: Reason.PACKET_DROPPED,
+    Why.FOREIGN_TASK: Reason.IDENTITY_UNKNOWN,
+    Why.QUOTA: Reason.QUOTA,
+}
+_PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}
+_IDENTITY = frozenset({Why.UNTAGGED, Why.EXE_MISMATCH, Why.FOREIGN_TASK})
+
+
+def record_of(event: Event, governed: Governed) -> Record:
+    """The record of one event."""
+    if event.type is EventType.EXEC:
+        return _exec(event, governed)
+    if event.type is EventType.CONNECT:
+        return _connect(event, governed)
+    return _refusal(event, governed)
+
+
+def executed_binary(event: Event, governed: Governed) -> Binary:
+    """What an exec became: the enrolled binary, or the bare path that was asked for."""
+    known = governed.roster.binary(event.identity)
+    if known is not None:
+        return known
+    path = os.fsdecode(event.tail) or "?"
+    return Binary(os.path.basename(path) or path, frozenset(), path)
+
+
+def _exec(event: Event, governed: Governed) -> Record:
+    binary = executed_binary(event, governed)
+    enforced = governed.policy_of(event.generation).enforced
+    if event.why is Why.POLICY:
+        outcome, effect, reason, enforced = Outcome.ALLOW, Effect.PASS, Reason.EXEC_ALLOWED, True
+    elif event.verdict is not Verdict.DENY:  # exec.unlisted: no-network
+        outcome, effect, reason, enforced = Outcome.ALLOW, Effect.PASS, _REASONS[event.why], True
+    else:
+        outcome, reason = Outcome.DENY, _REASONS[event.why]
+        effect = Effect.REFUSE if enforced else Effect.PASS
+        if reason is Reason.EXEC_UNLISTED and governed.policy.may_exec(binary).reason is Reason.EXEC_DENIED:
+            reason = Reason.EXEC_DENIED
+    ancestry = governed.ancestry(event.exec_id)
+    return Record(
+        Action.EXEC,
+        outcome,
+        effect,
+        Level.EXEC,
+        reason,
+        enforced=enforced,
+        binary=binary,
+        exec_id=event.exec_id,
+        pid=event.pid,
+        ancestry=ancestry,
+        generation=event.generation,
+    )
+
+
+def _connect(event: Event, governed: Governed) -> Record:
+    policy = governed.policy_of(event.generation)
+    binary = governed.binary(event.identity, event.exec_id) if event.exec_id else UNKNOWN_BINARY
+    host = governed.host(event.name, event.address)
+    rule, enforced = None, True
+    if event.verdict is Verdict.LOCAL:
+        outcome, effect, level, reason = Outcome.ALLOW, Effect.PASS, Level.DESTINATION, Reason.LOCAL_LISTENER
+    elif event.why is not Why.POLICY:
+        level = Level.BINARY if event.why in _IDENTITY else Level.DESTINATION
+        outcome, effect, reason = Outcome.DENY, Effect.REFUSE, _REASONS[event.why]
+    elif host is None:
+        outcome, effect, level, reason = Outcome.DENY, Effect.REFUSE, Level.DESTINATION, Reason.UNKNOWN_SYNTHETIC
+    else:
+        decision = decide(Request(binary, host, event.port), policy)
+        outcome, level, reason, rule, enforced = decision.outcome, decision.level, decision.reason, decision.rule, decision.enforced
+        if event.verdict is Verdict.DENY:
+            effect = Effect.REFUSE
+            if decision.allowed:  # the policy would have let it pass, and the kernel's verdicts do not hold it: say so
+                outcome, reason, enforced = Outcome.DENY, Reason.KERNEL_MAP_FULL, True
+        else:
+            effect = Effect.RELAY if event.verdict is Verdict.RELAY else Effect.PASS
+    return Record(
+        Action.CONNECT,
+        outcome,
+        effect,
+        level,
+        reason,
+        rule=rule,
+        enforced=enforced,
+        binary=binary,
+        exec_id=event.exec_id or None,
+        pid=event.pid,
+        ancestry=governed.ancestry(event.exec_id),
+        destination=_destination(event, host),
+        generation=event.generation,
+    )
+
+
+def _refusal(event: Event, governed: Governed) -> Record:
+    """Datagrams, binds, sockets and packets: the kernel speaks of these only when it refuses."""
+    action = {EventType.BIND: Action.INBOUND, EventType.SOCKET: Action.SYSCALL}.get(event.type, Action.CONNECT)
+    detail: dict[str, str | int | list[str]] = {}
+    destination: Destination | None = None
+    if event.type is EventType.SOCKET:
+        detail = {"call": "socket", "type": event.port, "protocol": _PROTOCOLS.get(event.protocol, str(event.protocol))}
+    else:
+        detail = {"protocol": _PROTOCOLS.get(event.protocol, str(event.protocol))}
+        destination = _destination(event, governed.host(event.name, event.address))
+    return Record(
+        action,
+        Outcome.DENY,
+        Effect.REFUSE,
+        Level.BINARY if event.why in _IDENTITY else Level.DESTINATION,
+        _REASONS.get(event.why, Reason.NO_RULE),
+        binary=governed.binary(event.identity, event.exec_id),
+        exec_id=event.exec_id or None,
+        pid=event.pid,
+        ancestry=governed.ancestry(event.exec_id),
+        destination=destination,
+        generation=event.generation,
+        detail=detail,
+    )
+
+
+def _destination(event: Event, host: str | None) -> Destination:
+    address = str(event.address) if event.address is not None else None
+    return Destination(host or address or "?", event.port, address)

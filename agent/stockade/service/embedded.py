@@ -1,0 +1,320 @@
+"""`stockade run`: an agent for one sandbox, inside the command itself.
+
+The order matters. Launcher and worker are forked first, while this process holds no key, no thread and no loop; the sandbox's command is
+exec'd last, when every program is attached and every listener answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from stockade import dns
+from stockade.audit import Trail
+from stockade.kernel.abi import Event
+from stockade.kernel.load import Kernel, mounted_bpffs
+from stockade.policy import Policy, load, load_families
+from stockade.proxy import Authority, Listeners, Worker
+from stockade.sandbox import libc, seccomp, trust, view
+from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
+from stockade.sandbox.plan import Bind, Plan
+from stockade.sandbox.roster import PATH, Resolver, Roster
+from stockade.service.agent import Agent
+from stockade.service.governed import Governed
+from stockade.service.settings import Settings
+from stockade.service.slots import Slot
+from stockade.types import Reason, Sandbox, StockadeError
+
+HOME = "/home/agent"
+INHERITED = ("TERM", "COLORTERM", "LANG", "LC_ALL", "TZ")
+HIDDEN = (
+    *("/etc/stockade", "/etc/ssh", "/etc/ssl/private", "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-"),
+    *("/etc/sudoers", "/etc/sudoers.d", "/etc/machine-id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the user asked for. policies and presets compose; binds: (source, target, writable); audit None: below Settings.log."""
+
+    command: tuple[str, ...]
+    policies: tuple[Path, ...]
+    presets: tuple[str, ...] = ()
+    name: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    workdir: Path | None = None
+    binds: tuple[tuple[str, str, bool], ...] = ()
+    audit: Path | None = None
+    observe: bool = False
+    verbose: bool = False
+
+    def policy(self, generation: int) -> Policy:
+        """Read it from disk. Raises PolicyError."""
+        import dataclasses
+
+        found = load(self.policies, presets=self.presets, generation=generation)
+        labels = found.labels | dict(self.labels)
+        return dataclasses.replace(found, labels=labels, mode="observe" if self.observe else found.mode)
+
+
+def run(order: Order, settings: Settings) -> int:
+    """Run the command governed. Returns its exit status; raises StockadeError when it could not be started."""
+    if os.geteuid() != 0:
+        raise StockadeError("stockade run needs root", hint="sudo stockade run …", code="not_root")
+    policy = order.policy(generation=1)
+    for warning in policy.warnings if order.verbose else ():
+        print(f"stockade: {warning}", file=sys.stderr)
+    if policy.process.user in ("root", "0"):
+        raise StockadeError("a sandbox cannot run as uid 0 yet", hint="leave out process.user", code="uid_zero")
+    worker_filter = seccomp.confinement(seccomp.WORKER)
+    slot = Slot.take(settings, mounted_bpffs(settings.run / "bpf"))
+    launcher, worker = None, None
+    try:
+        launcher = Launcher.fork()
+        slot.listeners.add(launcher.pid)
+        worker = Worker.fork(uid=settings.proxy_user, gid=settings.proxy_user, confine=worker_filter)
+        libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+        return asyncio.run(_Run(order, settings, policy, slot, launcher, worker).main())
+    finally:
+        if launcher is not None:
+            launcher.abandon()
+        slot.release()
+
+
+class _Run:
+    def __init__(self, order: Order, settings: Settings, policy: Policy, slot: Slot, launcher: Launcher, worker: Worker) -> None:
+        self._order, self._settings, self._policy, self._slot = order, settings, policy, slot
+        self._launcher, self._worker = launcher, worker
+        self._name = order.name or f"box-{slot.number}"
+        self._seen_exec = False
+        self._refused_command: Event | None = None
+
+    async def main(self) -> int:
+        order, policy, slot = self._order, self._policy, self._slot
+        network = self._settings.network
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._end_worker)
+            # the compiler, the verifier, the launcher and the worker's imports work at the same time
+            loading = asyncio.create_task(asyncio.to_thread(Kernel, network, slot.pins))
+            networking = asyncio.create_task(asyncio.to_thread(self._launcher.open_network, network))
+            authority = Authority.create(self._name)
+            roster = Resolver(policy, load_families(), weak=policy.exec.writable).roster(order.command[0])
+            plan = self._plan(authority, roster)
+            kernel = await loading
+            stack.callback(kernel.close)
+            sockets = await networking
+            trail = Trail.open(self._audit_path(plan), human=sys.stderr if order.verbose else None)
+            stack.callback(trail.close)
+            agent = Agent(kernel, trail, self._settings.failures_every)
+            agent.exec_refused = self._exec_refused
+            sandbox = Sandbox(uuid.uuid4().hex[:12], self._name, policy.name, policy.generation, dict(policy.labels))
+            governed = Governed(slot.number, sandbox, slot.sandbox, policy, roster, kernel.maps, network)
+            agent.governed[governed.number] = governed
+            self._govern(kernel, governed)
+            agent.start()
+            stack.push_async_callback(agent.close)
+            server = await dns.serve(
+                dns.Resolver(
+                    table=governed.table, decide=agent.may_ask(governed), publish=governed.publish, record=agent.record_query(governed)
+                ),
+                sockets[4:],
+                agent.asker_of_datagram(governed),
+                agent.asker_of_connection(governed),
+            )
+            stack.callback(server.close)
+            await self._serve(agent, governed, sockets, authority)
+            started: dict[str, str | int | list[str]] = {
+                "command": list(order.command),
+                "exec_backend": "tracepoint",
+                "sources": [str(path) for path in policy.sources],
+                "missing_binaries": list(roster.missing),
+            }
+            agent.lifecycle(governed, Reason.STARTED, started)
+            init = await asyncio.to_thread(self._launcher.start, plan)
+            status = await self._wait(init, agent, governed)
+            slot.sandbox.kill()
+            agent._ring.consume()
+            await self._end_worker()
+            agent.lifecycle(governed, Reason.STOPPED, {"status": status})
+            if self._refused_command is not None and not self._seen_exec:
+                status = COULD_NOT_RUN
+            return status
+
+    def _govern(self, kernel: Kernel, governed: Governed) -> None:
+        """Everything the kernel must know before the first exec. A map that is full, a hook that is refused: no sandbox."""
+        try:
+            kernel.maps.register(governed.number, governed.cgroup.id, governed.cgroup.level, governed.policy.generation, governed.flags)
+            governed.enrol()
+            governed.compile(governed.policy)
+        except (OSError, ValueError) as error:
+            raise StockadeError(f"the policy does not fit into the kernel's maps: {error}", code="maps") from None
+        kernel.govern(governed.cgroup.path)
+        kernel.answer_origins(self._slot.listeners.path)
+        kernel.attach_tracepoints()
+
+    async def _serve(self, agent: Agent, governed: Governed, sockets: Sockets, authority: Authority) -> None:
+        """Hand the listeners to the worker; when it dies, to the next one. Meanwhile connections are refused, not queued."""
+        kept = [sock.dup() for sock in sockets[:4]]
+
+        async def start(worker: Worker) -> None:
+            await worker.connect(agent)
+            listeners = Listeners(*(_copy(sock) for sock in kept))
+            await worker.serve(governed.number, listeners, authority, governed.policy)
+
+        async def watch() -> None:
+            while True:
+                await self._worker.lost.wait()
+                agent.lifecycle(governed, Reason.WORKER_LOST, {"pid": self._worker.pid})
+                user = self._settings.proxy_user
+                self._worker = Worker.fork(uid=user, gid=user, confine=seccomp.confinement(seccomp.WORKER))
+                await start(self._worker)
+
+        for sock in sockets[:4]:
+            sock.close()
+        try:
+            await start(self._worker)
+        except ConnectionError as error:
+            raise StockadeError(f"the proxy worker did not start: {error}", code="worker") from None
+        self._watching = asyncio.create_task(watch())
+
+    async def _end_worker(self) -> None:
+        if (watching := getattr(self, "_watching", None)) is not None:
+            watching.cancel()
+        await self._worker.close()
+
+    async def _wait(self, init: int, agent: Agent, governed: Governed) -> int:
+        """Until the sandbox's init ends. Signals are its own business, except HUP: read the policy again."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[int] = loop.create_future()
+        descriptor = os.pidfd_open(init)
+
+        def ended() -> None:
+            loop.remove_reader(descriptor)
+            done.set_result(os.waitstatus_to_exitcode(os.waitpid(init, 0)[1]))
+
+        def forward(number: int) -> None:
+            # Ctrl-C reaches the whole foreground group: the sandbox has it already
+            at_terminal = sys.stdin.isatty() and os.tcgetpgrp(0) == os.getpgrp()
+            if not (at_terminal and number in (signal.SIGINT, signal.SIGQUIT)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(init, number)
+
+        def reload() -> None:
+            self._reloading = asyncio.create_task(agent.reload(governed, self._order.policy, self._worker))
+
+        loop.add_reader(descriptor, ended)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(number, forward, number)
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        try:
+            status = await done
+        finally:
+            os.close(descriptor)
+        return status if status >= 0 else 128 - status
+
+    def _exec_refused(self, event: Event) -> None:
+        if self._refused_command is None and not event.parent_exec_id:
+            self._refused_command = event
+            print(f"stockade: {os.fsdecode(event.tail)}: the policy does not let it run ({event.why.name.lower()})", file=sys.stderr)
+
+    # the plan
+
+    def _audit_path(self, plan: Plan) -> Path:
+        path = self._order.audit or self._settings.log / f"{self._name}.jsonl"
+        if self._order.audit is None:
+            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _refuse_inside(path.absolute(), plan, "the audit trail")
+        return path
+
+    def _plan(self, authority: Authority, roster: Roster) -> Plan:
+        order, policy, user = self._order, self._policy, self._slot.user
+        executable = policy.exec.writable
+        store = trust.build(authority.certificate_pem)
+        system, links = view.system_binds()
+        binds = list(system)
+        for path in policy.filesystem.read:
+            binds += _existing(path, Bind(path, path))
+        for path in policy.filesystem.write:
+            binds += _existing(path, view.workdir_bind(Path(path), user, executable=executable))
+        for source, target, writable in order.binds:
+            if writable:
+                found = view.workdir_bind(Path(source), user, executable=executable)
+                binds.append(Bind(found.source, target, True, executable, found.owner))
+            else:
+                binds += _existing(source, Bind(source, target))
+        workdir = "/tmp"
+        if order.workdir or Path.cwd() not in (Path("/"), Path.home()):
+            bind = view.workdir_bind(order.workdir or Path.cwd(), user, executable=executable)
+            workdir = bind.target
+            binds.append(bind)
+        for enrolment in roster:
+            for path in {enrolment.binary.path, enrolment.binary.script or enrolment.binary.path}:
+                if not any(Path(path).is_relative_to(bind.source) for bind in binds):
+                    binds.append(Bind(path, path))
+        environment = {"PATH": PATH, "HOME": HOME, "USER": "agent", "LOGNAME": "agent", "SHELL": "/bin/sh", "TMPDIR": "/tmp"}
+        environment |= {name: os.environ[name] for name in INHERITED if name in os.environ}
+        environment |= store.variables
+        for name, value in policy.process.env:
+            if (given := os.environ.get(name) if value is None else value) is not None:
+                environment[name] = given
+        plan = Plan(
+            name=re.sub(r"[^a-zA-Z0-9-]", "-", self._name)[:63],
+            user=user,
+            cgroup=str(self._slot.sandbox.path / "cgroup.procs"),
+            argv=order.command,
+            environment=environment,
+            workdir=workdir,
+            binds=tuple(binds),
+            links=links,
+            files={**store.files, **self._files(user)},
+            hidden=(*HIDDEN, *policy.filesystem.hide, *(str(path) for path in policy.sources if _shown(path, binds))),
+            home=HOME,
+            seccomp=seccomp.compile_filter(seccomp.SANDBOX, families=True),
+            noexec=not executable,
+        )
+        for source_file in policy.sources:
+            _refuse_inside(source_file, plan, "a policy source")
+        return plan
+
+    def _files(self, user: int) -> dict[str, bytes]:
+        network = self._settings.network
+        people = f"root:x:0:0:root:/root:/bin/sh\nagent:x:{user}:{user}:agent:{HOME}:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
+        return {
+            "/etc/resolv.conf": f"nameserver {network.agent4}\n".encode(),
+            "/etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {self._name}\n".encode(),
+            "/etc/nsswitch.conf": b"passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+            "/etc/passwd": people.encode(),
+            "/etc/group": f"root:x:0:\nagent:x:{user}:\nnogroup:x:65534:\n".encode(),
+            "/etc/hostname": f"{self._name}\n".encode(),
+        }
+
+
+def _copy(sock: socket.socket) -> socket.socket:
+    return sock.dup()
+
+
+def _existing(path: str, bind: Bind) -> list[Bind]:
+    """What a policy lists and this machine lacks is absent in the sandbox too; it is not an error."""
+    return [bind] if os.path.exists(path) else []
+
+
+def _shown(path: Path, binds: list[Bind]) -> bool:
+    return any(path.resolve().is_relative_to(bind.source) for bind in binds)
+
+
+def _refuse_inside(path: Path, plan: Plan, what: str) -> None:
+    """Whoever can write the policy, or the trail, is not governed by it."""
+    for bind in plan.binds:
+        if bind.writable and path.resolve().is_relative_to(bind.source):
+            hint = "keep it outside the workdir, or name another --workdir"
+            raise StockadeError(f"{what}, {path}, would be writable from inside the sandbox ({bind.source})", hint=hint, code="writable_source")
+
+

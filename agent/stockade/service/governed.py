@@ -1,0 +1,172 @@
+"""One governed sandbox: its policy in force, its binaries and names, and what of both the kernel has been told.
+
+Owns the translation between the kernel's numbers (identity, name, exec id) and what people read. Decides nothing but through decide().
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections import OrderedDict
+
+from stockade.dns import SyntheticTable
+from stockade.kernel import abi
+from stockade.kernel.maps import Maps
+from stockade.policy import Policy, decide, loader_variables
+from stockade.sandbox.cgroup import Cgroup
+from stockade.sandbox.roster import Enrolment, Roster
+from stockade.types import UNKNOWN_BINARY, Binary, Decision, Effect, Request, Sandbox
+
+LOCALHOST = "localhost"
+_EXECS_REMEMBERED = 65536
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exec:
+    """An admitted exec: what it became, and which exec its process came from."""
+
+    binary: Binary
+    parent: int
+
+
+class Governed:
+    """number: the sandbox's in kernel maps and on the worker's channel."""
+
+    def __init__(self, number: int, sandbox: Sandbox, cgroup: Cgroup, policy: Policy, roster: Roster, maps: Maps, network: abi.Network) -> None:
+        self.number, self.sandbox, self.cgroup = number, sandbox, cgroup
+        self.policy, self.roster, self._maps = policy, roster, maps
+        self.table = SyntheticTable(network.v4, network.v6)
+        self._policies = {policy.generation: policy}
+        self._execs: OrderedDict[int, Exec] = OrderedDict()
+        self._published: set[tuple[int, int]] = set()
+
+    # told to the kernel
+
+    @property
+    def flags(self) -> abi.SandboxFlag:
+        flags = abi.SandboxFlag.NONE if self.policy.enforced else abi.SandboxFlag.OBSERVE
+        return flags | (abi.SandboxFlag.UNLISTED_RUNS if self.policy.exec.unlisted == "no-network" else abi.SandboxFlag.NONE)
+
+    def enrol(self) -> None:
+        """Files, scripts and loader variables: static. Raises OSError when a map is full or a file has a name too long."""
+        for pattern in loader_variables():
+            if pattern not in self.policy.exec.env:
+                self._maps.refuse_variable(self.number, pattern)
+        for enrolment in self.roster:
+            flags = self._flags_of(enrolment)
+            if not enrolment.scripts:
+                self._maps.enrol(self.number, self._maps.facts(enrolment.file.descriptor), enrolment.number, flags)
+                continue
+            for path in enrolment.scripts:
+                self._maps.enrol_script(
+                    self.number,
+                    enrolment.interpreter,
+                    path,
+                    enrolment.number,
+                    flags,
+                    enrolment.script_number,
+                    carried=enrolment.carried,
+                )
+        for loader in self.roster.loaders:  # last: no policy can make ld.so a program
+            self._maps.enrol(self.number, self._maps.facts(loader.descriptor), 0, abi.BinaryFlag.LOADER)
+
+    def _flags_of(self, enrolment: Enrolment) -> abi.BinaryFlag:
+        flags = abi.BinaryFlag.RUNS if enrolment.runs else abi.BinaryFlag.NONE
+        if not enrolment.binary.names.isdisjoint(self.policy.network_names()):
+            flags |= abi.BinaryFlag.NETWORK
+        if enrolment.carrier:
+            flags |= abi.BinaryFlag.CARRIES
+        if enrolment.binary.identity == "weak":
+            flags |= abi.BinaryFlag.WEAK
+        return flags
+
+    def publish(self, index: int, name: str) -> None:
+        """Put this name's verdicts in force. Raises OSError when the map is full."""
+        self._publish(self.policy, index, name)
+
+    def _publish(self, policy: Policy, index: int, name: str) -> None:
+        if (policy.generation, index) in self._published:
+            return
+        for port in policy.ports_for(name):
+            for enrolment in self._networked(policy):
+                verdict = _verdict(decide(Request(enrolment.binary, name, port), policy))
+                if verdict is not abi.Verdict.DENY:
+                    self._maps.set_verdict(self.number, policy.generation, enrolment.number, index, port, verdict)
+        self._published.add((policy.generation, index))
+
+    def _networked(self, policy: Policy) -> list[Enrolment]:
+        names = policy.network_names()
+        return [enrolment for enrolment in self.roster if not enrolment.binary.names.isdisjoint(names)]
+
+    def compile(self, policy: Policy) -> None:
+        """Write a whole generation beside the one in force. Raises OSError; the old one then stays."""
+        for index, name in self.table:
+            self._publish(policy, index, name)
+        for port in policy.host_services():
+            self._maps.lend_port(self.number, policy.generation, port)
+            for enrolment in self._networked(policy):
+                verdict = _verdict(decide(Request(enrolment.binary, LOCALHOST, port), policy))
+                if verdict is not abi.Verdict.DENY:
+                    self._maps.set_verdict(self.number, policy.generation, enrolment.number, abi.NAME_LOCALHOST, port, verdict)
+        for network, ports in policy.literals():
+            for port in ports:
+                for enrolment in self._networked(policy):
+                    verdict = _verdict(decide(Request(enrolment.binary, str(network.network_address), port), policy))
+                    self._maps.set_literal(self.number, policy.generation, enrolment.number, network, port, verdict)
+        self._policies[policy.generation] = policy
+
+    def switch(self, policy: Policy) -> None:
+        """Put a compiled generation in force, in one map update, and forget the others."""
+        self.policy = policy
+        self.sandbox = dataclasses.replace(self.sandbox, policy=policy.name, generation=policy.generation, labels=policy.labels)
+        self._maps.switch(self.number, self.cgroup.id, policy.generation, self.flags)
+
+    def forget_older(self) -> None:
+        """Delete the verdicts of generations that are no longer in force; events that are under way still find their policy."""
+        self._maps.forget_generations(self.number, but=self.policy.generation)
+        self._published = {entry for entry in self._published if entry[0] == self.policy.generation}
+        for generation in sorted(self._policies)[:-8]:
+            del self._policies[generation]
+
+    # heard from the kernel
+
+    def policy_of(self, generation: int) -> Policy:
+        return self._policies.get(generation, self.policy)
+
+    def executed(self, exec_id: int, binary: Binary, parent: int) -> None:
+        self._execs[exec_id] = Exec(binary, parent)
+        if len(self._execs) > _EXECS_REMEMBERED:
+            self._execs.popitem(last=False)
+
+    def binary(self, identity: int, exec_id: int) -> Binary:
+        """Who an identity is; a process without one is known by what it executed, and by no name that a rule could match."""
+        known = self.roster.binary(identity)
+        if known is not None:
+            return known
+        execed = self._execs.get(exec_id)
+        return execed.binary if execed else UNKNOWN_BINARY
+
+    def ancestry(self, exec_id: int) -> tuple[str, ...]:
+        """Paths of the execs this one came from, nearest first, at most 16."""
+        found: list[str] = []
+        execed = self._execs.get(exec_id)
+        while execed is not None and execed.parent and len(found) < 16:
+            execed = self._execs.get(execed.parent)
+            if execed is not None:
+                found.append(execed.binary.script or execed.binary.path)
+        return tuple(found)
+
+    def host(self, name: int, address: abi.Address | None) -> str | None:
+        """What was dialled: the name behind a synthetic address, `localhost` for a service of the host, or the literal. None: unknown."""
+        if name == abi.NAME_LOCALHOST:
+            return LOCALHOST
+        if name:
+            return self.table.name_of(name)
+        return str(ipaddress.ip_address(address)) if address is not None else None
+
+
+def _verdict(decision: Decision) -> abi.Verdict:
+    """What the kernel does about a decision. In observe mode a denial is let through to the worker, which records it."""
+    if not decision.allowed:
+        return abi.Verdict.DENY
+    return abi.Verdict.RELAY if decision.effect is Effect.RELAY else abi.Verdict.INSPECT

@@ -1,0 +1,56 @@
+"""Slots: which numbers, users and cgroups an agent may use beside others on the same machine.
+
+A slot is a lock that dies with its agent, and a cgroup that may outlive it: both must be free, or two sandboxes would share a user.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+from stockade.sandbox.cgroup import Cgroup
+from stockade.service.settings import Settings
+from stockade.types import StockadeError
+
+
+class Slot:
+    """number from 1. user: the sandbox's uid and gid. pins: where its links and maps are pinned."""
+
+    def __init__(self, number: int, lock: int, settings: Settings, bpffs: Path) -> None:
+        self.number, self._lock = number, lock
+        self.user = settings.first_sandbox_user + number
+        self.pins = bpffs / str(number)
+        self.sandbox = Cgroup.make(f"sandbox-{number}")
+        self.listeners = Cgroup.make(f"listeners-{number}")
+
+    @classmethod
+    def take(cls, settings: Settings, bpffs: Path) -> Slot:
+        """The first free one, swept of what a dead agent left. Raises StockadeError when all are taken."""
+        directory = settings.run / "slots"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in range(1, settings.slots + 1):
+            lock = os.open(directory / str(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            slot = cls(number, lock, settings, bpffs)
+            if not slot.sandbox.populated():
+                shutil.rmtree(slot.pins, ignore_errors=True)
+                return slot
+            os.close(lock)  # its agent died, its sandbox lives on without egress
+        raise StockadeError(f"all {settings.slots} sandboxes of this machine are in use", code="no_slot")
+
+    def release(self) -> None:
+        """Kill what is left in the sandbox, and take its cgroups away."""
+        self.sandbox.kill()
+        for _ in range(200):
+            if not self.sandbox.populated():
+                break
+            os.sched_yield()
+        self.sandbox.remove()
+        self.listeners.remove()
+        os.close(self._lock)

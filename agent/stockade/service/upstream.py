@@ -1,0 +1,31 @@
+"""Where a name leads: resolved by the host's own resolver, in the agent, and checked against the refused ranges before anybody dials it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+
+from stockade.policy import Policy, refused_range
+from stockade.proxy import Resolved
+
+LOCALHOST = "localhost"
+
+
+async def resolve(host: str, port: int, policy: Policy) -> Resolved:
+    """Addresses that may be dialled, in the resolver's order. One refused address among several does not spoil the others."""
+    if host == LOCALHOST:
+        found = ["127.0.0.1", "::1"]
+    else:
+        try:
+            loop = asyncio.get_running_loop()
+            answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return Resolved(())
+        found = list(dict.fromkeys(str(answer[4][0]).partition("%")[0] for answer in answers))
+    refusals = {address: refused_range(ipaddress.ip_address(address), host, policy, port) for address in found}
+    allowed = tuple(address for address, refusal in refusals.items() if refusal is None)
+    if allowed:
+        return Resolved(allowed)
+    said = ", ".join(f"{address} is {refusal}" for address, refusal in refusals.items())
+    return Resolved((), said)

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * May this file run, and as whom? Tracepoint backend: the exec is decided after the image was built and before its first instruction; a
+ * refusal is SIGKILL. A tag is keyed by tgid, copied by fork, and freed when the whole thread group is dead.
+ */
+
+static __always_inline void refuse_exec(struct sandbox *box)
+{
+	if (box->flags & SANDBOX_OBSERVE)
+		return;
+	if (bpf_send_signal(9))
+		count_failure(FAIL_SIGNAL);
+}
+
+/* The second string of the new image's arguments, into path: what env(1) was told to hand to the interpreter. Zeroed when there is none. */
+static __always_inline void first_argument(void *mm, char *path)
+{
+	unsigned long start = KREAD(mm, mm_struct, arg_start), end = KREAD(mm, mm_struct, arg_end);
+	int length = bpf_probe_read_user_str(path, SCRIPT_PATH, (void *)start);
+
+	__builtin_memset(path, 0, SCRIPT_PATH);
+	if (length <= 0 || length >= SCRIPT_PATH || start + length >= end)
+		return;
+	length = bpf_probe_read_user_str(path, SCRIPT_PATH, (void *)(start + length));
+	if (length <= 0 || length >= SCRIPT_PATH)
+		__builtin_memset(path, 0, SCRIPT_PATH);
+}
+
+/* The last steps of every exec: tag, record, and let it run or not. */
+static __always_inline int finish_exec(struct sandbox *box, struct exec_scratch *s)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct usage *usage;
+
+	/* 4) a file nobody listed may run without any identity, when the policy says so: not one that has no name on disk */
+	if (s->why == WHY_UNLISTED && (box->flags & SANDBOX_UNLISTED_RUNS)) {
+		s->runs = 1;
+		s->tag.identity = 0;
+		s->tag.flags = 0;
+	} else if (s->why != WHY_POLICY) {
+		s->runs = 0;
+		s->tag.identity = 0;
+		s->tag.flags = 0;
+		refuse_exec(box);
+	}
+	/* 5) tag it */
+	usage = usages.lookup(&box->id);
+	if (!usage || tasks.update(&tgid, &s->tag)) {
+		count_failure(FAIL_TASK_TAG);
+		bpf_send_signal(9);
+		s->runs = 0;
+		s->why = WHY_MAP_FULL;
+	} else if (!s->known) {
+		__sync_fetch_and_add(&usage->tasks, 1);
+	}
+	/* 6) record it: an exec that cannot be recorded does not happen */
+	stamp(&s->event.head, EVENT_EXEC, box, &s->tag);
+	s->event.head.verdict = s->runs ? VERDICT_LOCAL : VERDICT_DENY;
+	s->event.head.why = s->why;
+	s->event.head.pid = tgid;
+	if (events.ringbuf_output(&s->event, sizeof(s->event), 0)) {
+		count_failure(FAIL_EVENT);
+		if (s->runs)
+			bpf_send_signal(9);
+	}
+	return 0;
+}
+
+#define VARIABLES_PER_STEP 128
+
+/*
+ * 3) Does the environment bring foreign code along? Reached by a tail call, which it repeats: 32 steps of 128 variables. In one loop the
+ * verifier (6.18, clang 14) takes half a second for them, and with a branch in the body it gives up at 8,192 branches to come back to; so
+ * the body has none. `live` is 1 while `at` is inside the environment, 0 beyond. Never a mask of the sign: from 6.18 on the verifier forks
+ * on a value in [-1, 0] (maybe_fork_scalars) and oopses when it has no room to.
+ */
+int on_exec_environment(struct bpf_raw_tracepoint_args *ctx)
+{
+	int zero = 0;
+	struct sandbox *box = governing();
+	struct exec_scratch *s = execs.lookup(&zero);
+	struct env_value *value = env_values.lookup(&zero);
+	__u64 at, end, bad = 0, hit = 0;
+	__u32 found = 0;
+
+	if (!box || !s || !value) {
+		count_failure(FAIL_SCRATCH);
+		bpf_send_signal(9);
+		return 0;
+	}
+	at = s->env_at;
+	end = s->env_end;
+	value->prefixlen = 8 * (sizeof(struct variable_key) - sizeof(value->prefixlen));
+	value->sandbox = box->id;
+	for (int i = 0; i < VARIABLES_PER_STEP; i++) {
+		__u64 live = (at - end) >> 63;
+		__u64 length = bpf_probe_read_user_str(value->bytes, ENV_VALUE, (void *)at);
+
+		asm volatile("" : "+r"(live));
+		asm volatile("" : "+r"(length));
+		bad |= live & (((length - 1) | (ENV_VALUE - 1 - length)) >> 63);	/* an error, or a value that was cut */
+		at += live * length;
+		bpf_probe_read_kernel(&found, sizeof(found), variables.lookup((struct variable_key *)value));	/* 0 for NULL */
+		hit |= live & found;
+	}
+	s->env_at = at;
+	if (hit) {
+		s->why = WHY_LOADER_VARIABLE;
+	} else if (bad) {
+		s->why = WHY_ENV_UNREADABLE;
+	} else if (at < end) {
+		exec_steps.call(ctx, 0);
+		s->why = WHY_ENV_UNREADABLE;	/* the 33rd tail call does not happen: too many variables */
+	}
+	if (s->why == WHY_ENV_UNREADABLE)
+		count_failure(FAIL_ENV);
+	return finish_exec(box, s);
+}
+
+/* raw tracepoint sched_process_exec(task, old_pid, bprm) */
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	int zero = 0;
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct sandbox *box = governing();
+	struct task *old = tasks.lookup(&tgid);
+	struct exec_scratch *s;
+	struct binary *binary;
+	struct script *pair = 0;
+	struct binary_key key = {};
+	void *bprm = (void *)ctx->args[2], *mm, *inode;
+	char *filename, *interp;
+	__u32 flags = 0, identity = 0, script = 0, old_flags = 0, old_script = 0;
+	__u64 parent = 0, *number;
+	__s64 ctime_sec;
+	__u32 ctime_nsec;
+	int why = WHY_POLICY, runs = 0, length;
+
+	if (!box) {
+		if (old)
+			tasks.delete(&tgid);
+		return 0;
+	}
+	s = execs.lookup(&zero);
+	number = exec_numbers.lookup(&zero);
+	mm = (void *)KREAD(bpf_get_current_task(), task_struct, mm);
+	inode = current_exe_inode();
+	if (!s || !number || !mm || !inode) {
+		count_failure(FAIL_SCRATCH);
+		bpf_send_signal(9);
+		return 0;
+	}
+	if (old) {
+		parent = old->exec_id;
+		old_flags = old->flags;
+		old_script = old->script;
+	}
+	__builtin_memset(&s->event, 0, sizeof(s->event));
+	__builtin_memset(&s->script, 0, sizeof(s->script));
+	__builtin_memset(&s->tag, 0, sizeof(s->tag));
+	filename = (char *)KREAD(bprm, linux_binprm, filename);
+	interp = (char *)KREAD(bprm, linux_binprm, interp);
+	length = bpf_probe_read_kernel_str(s->event.tail, SCRIPT_PATH, filename);
+	s->event.head.size = length > 0 ? length - 1 : 0;
+
+	/* 1) which file? */
+	key.sandbox = box->id;
+	key_of_inode(inode, &key.file);
+	binary = binaries.lookup(&key);
+	if (!binary) {
+		why = KREAD(inode, inode, i_nlink) ? WHY_UNLISTED : WHY_ANONYMOUS;
+	} else {
+		ctime_of_inode(inode, &ctime_sec, &ctime_nsec);
+		if (KREAD(inode, inode, i_size) != binary->size || ctime_sec != binary->ctime_sec || ctime_nsec != binary->ctime_nsec)
+			why = WHY_CHANGED;
+		else if (binary->flags & BINARY_LOADER)
+			why = WHY_ANONYMOUS;
+		else {
+			identity = binary->identity;
+			flags = binary->flags;
+			runs = flags & BINARY_RUNS;
+		}
+	}
+
+	/* 2) started by the kernel through a shebang (interp then differs from filename), or by env(1) that was? */
+	if (identity) {
+		s->script.sandbox = box->id;
+		s->script.interpreter = identity;
+		if (interp != filename) {
+			length = bpf_probe_read_kernel_str(s->script.path, SCRIPT_PATH, filename);
+			if (length > 0 && length < SCRIPT_PATH)
+				pair = scripts.lookup(&s->script);
+			if (pair && pair->carried)
+				pair = 0;
+		} else if (old_flags & TASK_CARRIES) {
+			first_argument(mm, s->script.path);
+			pair = scripts.lookup(&s->script);
+			if (pair && pair->script != old_script)
+				pair = 0;
+		}
+		if (pair) {
+			identity = pair->identity;
+			flags = pair->flags;
+			script = pair->script;
+			runs = 1;
+		}
+		if (!runs)
+			why = WHY_UNLISTED;
+	}
+
+	*number += 1;
+	s->tag.sandbox = box->id;
+	s->tag.identity = identity;
+	s->tag.exec_id = *number * NR_CPUS + bpf_get_smp_processor_id();
+	s->tag.parent_exec_id = parent;
+	s->tag.exe = key.file;
+	s->tag.flags = (flags & BINARY_CARRIES ? TASK_CARRIES : 0) | (flags & BINARY_WEAK ? TASK_WEAK : 0);
+	s->tag.script = script;
+	s->flags = flags;
+	s->why = why;
+	s->runs = runs;
+	s->known = old != 0;
+
+	/* 3) is the next program, when this binary may reach anything */
+	if (why == WHY_POLICY && (flags & BINARY_NETWORK)) {
+		s->env_at = KREAD(mm, mm_struct, env_start);
+		s->env_end = KREAD(mm, mm_struct, env_end);
+		exec_steps.call(ctx, 0);
+		count_failure(FAIL_ENV);
+		s->why = WHY_ENV_UNREADABLE;
+	}
+	return finish_exec(box, s);
+}
+
+/* raw tracepoint sched_process_fork(parent, child) */
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	void *parent = (void *)ctx->args[0], *child = (void *)ctx->args[1];
+	__u32 from = KREAD(parent, task_struct, tgid), to = KREAD(child, task_struct, tgid);
+	struct task *tag, copy;
+	struct usage *usage;
+
+	if (from == to)
+		return 0;	/* a thread */
+	tag = tasks.lookup(&from);
+	if (!tag) {
+		tasks.delete(&to);
+		return 0;
+	}
+	copy = *tag;
+	copy.flags &= ~TASK_CARRIES;	/* the script passes through exec, not to children */
+	usage = usages.lookup(&copy.sandbox);
+	if (!usage || usage->tasks >= QUOTA_TASKS) {
+		count_failure(FAIL_QUOTA);
+		tasks.delete(&to);
+		return 0;
+	}
+	if (tasks.update(&to, &copy)) {
+		count_failure(FAIL_TASK_TAG);	/* untagged: it may run on, and reach nothing */
+		return 0;
+	}
+	__sync_fetch_and_add(&usage->tasks, 1);
+	return 0;
+}
+
+/* raw tracepoint sched_process_exit(task): fires for each thread; the tag goes with the last, whichever that is */
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	void *task = (void *)ctx->args[0];
+	__u32 tgid = KREAD(task, task_struct, tgid);
+	struct task *tag = tasks.lookup(&tgid);
+	struct usage *usage;
+	void *signal;
+	__u32 sandbox;
+
+	if (!tag)
+		return 0;
+	signal = (void *)KREAD(task, task_struct, signal);
+	if (KREAD(signal, signal_struct, live.counter) > 0)
+		return 0;
+	sandbox = tag->sandbox;
+	tasks.delete(&tgid);
+	usage = usages.lookup(&sandbox);
+	if (usage)
+		__sync_fetch_and_add(&usage->tasks, -1);
+	return 0;
+}
+
+/*
+ * Learn a file's key as the kernel sees it: BPF_PROG_TEST_RUN runs this in the agent's own context with an open descriptor. stat() numbers
+ * differ from the kernel's on overlay and 9p.
+ */
+int enrol(struct bpf_raw_tracepoint_args *ctx)
+{
+	int zero = 0;
+	__u64 fd = ctx->args[0];
+	struct file_facts facts = {};
+	void *files = (void *)KREAD(bpf_get_current_task(), task_struct, files);
+	void *table = (void *)KREAD(files, files_struct, fdt);
+	void **array = (void *)KREAD(table, fdtable, fd);
+	void *file = 0, *inode;
+
+	bpf_probe_read_kernel(&file, sizeof(file), array + fd);
+	inode = (void *)KREAD(file, file, f_inode);
+	key_of_inode(inode, &facts.key);
+	facts.size = KREAD(inode, inode, i_size);
+	ctime_of_inode(inode, &facts.ctime_sec, &facts.ctime_nsec);
+	facts.nlink = KREAD(inode, inode, i_nlink);
+	enrolled.update(&zero, &facts);
+	return 0;
+}

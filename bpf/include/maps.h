@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Every map: key, value, writer, reader, and what happens when it is full. None is LRU: an entry that is gone is a denial, never another's.
+ * Entries are allocated as they are made (BPF_F_NO_PREALLOC): all of them at once cost 170 ms of every start.
+ */
+#define SHARED_HASH(name, key_type, leaf_type, size) BPF_F_TABLE("hash", key_type, leaf_type, name, size, 1)
+
+/* cgroup id -> sandbox. Written by the agent. Full: the sandbox is not started. */
+SHARED_HASH(sandboxes, __u64, struct sandbox, 1024);
+
+/* One word: bit n set when some governed cgroup is at level n. Written by the agent. */
+BPF_ARRAY(levels, __u32, 1);
+
+/* File -> identity, per sandbox. Written by the agent at policy load. Full: the policy does not load. */
+SHARED_HASH(binaries, struct binary_key, struct binary, 65536);
+
+/* (interpreter, script path) -> identity. Written by the agent at policy load. Full: the policy does not load. */
+SHARED_HASH(scripts, struct script_key, struct script, 8192);
+
+/* tgid -> tag. Written at exec and fork, deleted when the whole group is dead. Full: the new image is killed, the fork is untagged. */
+SHARED_HASH(tasks, __u32, struct task, 65536);
+
+/* (sandbox, generation, identity, name, port) -> verdict. Written by the agent before a name is answered. Full: SERVFAIL. Missing: deny. */
+SHARED_HASH(verdicts, struct verdict_key, __u32, 262144);
+
+/* The same for literal addresses and networks. Written by the agent at policy load. */
+BPF_LPM_TRIE(literals, struct literal_key, __u32, 65536);
+
+/* Loopback ports that belong to the host (rules on `localhost`). Written by the agent at policy load. */
+SHARED_HASH(services, struct service_key, __u32, 4096);
+
+/* Names of loader variables per sandbox, by prefix. Written by the agent at start. */
+BPF_LPM_TRIE(variables, struct variable_key, __u32, 16384);
+
+/* 4-tuple -> origin. Written or deleted on every TCP connect, deleted as the worker reads it or as the socket closes. Full: no origin, so
+   the worker closes the connection. */
+SHARED_HASH(origins, struct tuple_key, struct origin, 65536);
+
+/* Source port of a DNS query -> who sent it. Written as the datagram leaves, deleted with the socket. Full: the datagram is dropped. */
+SHARED_HASH(askers, struct asker_key, struct asker, 65536);
+
+/* Per-socket state, freed with the socket. */
+BPF_SK_STORAGE(sockets, struct socket_state);
+
+/* Sandbox -> what it holds of the shared maps: no sandbox can fill them for another. Written by the programs. */
+SHARED_HASH(usages, __u32, struct usage, 1024);
+#define QUOTA_TASKS 8192
+#define QUOTA_ORIGINS 8192
+
+/* To the agent. Full: what was to be allowed is denied; the loss is counted. */
+BPF_RINGBUF_OUTPUT(events, 1024);
+
+/* Per CPU: failures, numbers for exec ids, and room that the 512 byte stack lacks. */
+BPF_PERCPU_ARRAY(failures, __u64, FAIL_COUNT);
+BPF_PERCPU_ARRAY(exec_numbers, __u64, 1);
+#define ENV_VALUE (32768 - 8)
+struct exec_scratch {
+	struct long_event event;
+	struct script_key script;
+	struct task tag;
+	__u64 env_at;
+	__u64 env_end;
+	__u32 flags;
+	__u32 why;
+	__u32 runs;
+	__u32 known;		/* the process had a tag already */
+};
+struct env_value {		/* begins as a struct variable_key, so that a variable is looked up where it was read */
+	__u32 prefixlen;
+	__u32 sandbox;
+	char bytes[ENV_VALUE];	/* a variable is read whole to learn where the next begins; per-CPU values end at 32 KiB */
+};
+BPF_PERCPU_ARRAY(execs, struct exec_scratch, 1);	/* tracepoints do not nest; a packet may interrupt one, so it has room of its own */
+BPF_PERCPU_ARRAY(packets, struct long_event, 1);
+BPF_PERCPU_ARRAY(env_values, struct env_value, 1);
+
+/* Programs that on_exec goes on in. Written by the loader, pinned: the kernel empties it with its last user. */
+BPF_PROG_ARRAY(exec_steps, 1);
+
+/* Answer of enrol(). Written by it, read by the agent. */
+BPF_ARRAY(enrolled, struct file_facts, 1);

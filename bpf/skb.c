@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The last net: packets. Whatever way a packet was made, it leaves only for loopback or for one of the agent's ports. This is also where a
+ * DNS query is tied to its asker: the source port is known here and nowhere earlier. Drops are counted exactly and sampled.
+ */
+
+static __always_inline int drop_packet(struct __sk_buff *skb, struct origin *state, __u32 protocol, __u32 port, int family, __u8 *addr)
+{
+	int zero = 0, dropped = FAIL_DROPPED;
+	struct long_event *s = packets.lookup(&zero);
+	__u64 *n = failures.lookup(&dropped);
+	__u32 length = skb->len;
+
+	count_failure(FAIL_DROPPED);
+	/* every refused datagram of a socket that UDP-connected is one decision; beyond the first 64 a second is a flood: one in 64 */
+	if (!s || !n || (*n > 64 && *n % 64))
+		return 0;
+	__builtin_memset(s, 0, sizeof(*s));
+	stamp(&s->head, EVENT_PACKET, 0, 0);
+	s->head.verdict = VERDICT_DENY;
+	s->head.why = WHY_PACKET;
+	s->head.protocol = protocol;
+	s->head.port = port;
+	s->head.family = family;
+	__builtin_memcpy(s->head.addr, addr, 16);
+	if (state) {
+		s->head.sandbox = state->sandbox;
+		s->head.generation = state->generation;
+		s->head.identity = state->identity;
+		s->head.name = state->name;
+		s->head.pid = state->pid;
+		s->head.exec_id = state->exec_id;
+		s->head.cookie = state->cookie;
+	}
+	length = length > 128 ? 127 : length - 1;
+	asm volatile("" : "+r"(length));	/* the verifier must see the bounds after clang is done with them: 1 to 128 */
+	length = (length & 127) + 1;
+	if (!bpf_skb_load_bytes(skb, 0, s->tail, length))
+		s->head.size = length;
+	if (events.ringbuf_output(s, sizeof(*s), 0))
+		count_failure(FAIL_EVENT);
+	return 0;
+}
+
+int skb_egress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct socket_state *socket = 0;
+	struct origin *state = 0;
+	struct asker_key key = {};
+	struct asker asker = {};
+	__u8 version, protocol = 0, addr[16] = {};
+	__u16 ports[2] = {};
+	__u32 offset, dport;
+	int family, agent = 0;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (sk)
+		socket = sockets.sk_storage_get(sk, 0, 0);
+	if (socket)
+		state = &socket->origin;
+	if (bpf_skb_load_bytes(skb, 0, &version, 1))
+		return drop_packet(skb, state, 0, 0, 0, addr);
+	if (version >> 4 == 4) {
+		family = 4;
+		offset = (version & 15) * 4;
+		if (bpf_skb_load_bytes(skb, 9, &protocol, 1) || bpf_skb_load_bytes(skb, 16, addr, 4))
+			return drop_packet(skb, state, 0, 0, 4, addr);
+		if (addr[0] == 127)
+			return 1;
+		agent = *(__u32 *)addr == bpf_htonl(AGENT_V4);
+	} else {
+		family = 6;
+		offset = 40;
+		if (bpf_skb_load_bytes(skb, 6, &protocol, 1) || bpf_skb_load_bytes(skb, 24, addr, 16))
+			return drop_packet(skb, state, 0, 0, 6, addr);
+		__u32 *w = (__u32 *)addr;
+		if (!w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1))
+			return 1;
+		agent = w[0] == bpf_htonl(SYNTHETIC_V6_0) && w[1] == bpf_htonl(SYNTHETIC_V6_1) && !w[2] && w[3] == bpf_htonl(1);
+	}
+	if (protocol == IPPROTO_TCP_ || protocol == IPPROTO_UDP_)
+		bpf_skb_load_bytes(skb, offset, ports, 4);
+	dport = bpf_ntohs(ports[1]);
+	if (!agent || !state || !socket)
+		return drop_packet(skb, state, protocol, dport, family, addr);
+	if (protocol == IPPROTO_TCP_)
+		return agents_port(dport) ? 1 : drop_packet(skb, state, protocol, dport, family, addr);
+	if (protocol != IPPROTO_UDP_ || dport != 53 || state->verdict != VERDICT_RESOLVE)
+		return drop_packet(skb, state, protocol, state->port ? state->port : dport, state->family ? state->family : family,
+				   state->port ? state->addr : addr);
+	key.sandbox = state->sandbox;
+	key.port = bpf_ntohs(ports[0]);
+	key.family = family;
+	asker.identity = state->identity;
+	asker.pid = state->pid;
+	asker.exec_id = state->exec_id;
+	if (askers.update(&key, &asker)) {
+		count_failure(FAIL_ASKER);
+		return 0;
+	}
+	socket->asked_from = key.port;
+	socket->asked_family = family;
+	return 1;
+}
+
+/* Only loopback and the agent speak to a sandbox. */
+int skb_ingress(struct __sk_buff *skb)
+{
+	__u8 version, addr[16] = {};
+	__u32 *w = (__u32 *)addr;
+
+	if (bpf_skb_load_bytes(skb, 0, &version, 1))
+		return 0;
+	if (version >> 4 == 4) {
+		if (bpf_skb_load_bytes(skb, 12, addr, 4))
+			return 0;
+		if (addr[0] == 127 || *(__u32 *)addr == bpf_htonl(AGENT_V4))
+			return 1;
+	} else {
+		if (bpf_skb_load_bytes(skb, 8, addr, 16))
+			return 0;
+		if (!w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1))
+			return 1;
+		if (w[0] == bpf_htonl(SYNTHETIC_V6_0) && w[1] == bpf_htonl(SYNTHETIC_V6_1) && !w[2] && w[3] == bpf_htonl(1))
+			return 1;
+	}
+	count_failure(FAIL_DROPPED);
+	return 0;
+}
