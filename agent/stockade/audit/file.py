@@ -123,3 +123,15 @@ class LineFile:
     def _refusal(self, failure: int) -> AuditError:
         hint = "free space there: until then all is denied" if failure == errno.ENOSPC else "until it can be written, all is denied"
         return AuditError(f"cannot write to {self.path}: {os.strerror(failure)}", hint=hint, error=failure)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names of new files survive the machine: syncing a file does not. Raises AuditError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise AuditError(f"cannot sync {path}: {error.strerror}", error=error.errno) from error

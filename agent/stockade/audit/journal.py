@@ -9,6 +9,7 @@ space: a full disk cannot make a finished request look interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -29,21 +30,11 @@ class Journal:
         self._floor = 0  # size after the last compaction: what is open may itself be large
 
     @classmethod
-    def open(cls, path: Path) -> tuple[Journal, list[Json]]:
-        """The journal, and the fields of every request that a dead agent left open, oldest first. They stay until clear()."""
-        file = LineFile.open(path)
-        left = []
-        for line in file.read(file.size, 0).split(b"\n")[:-1]:  # what has no newline was never acknowledged
-            if line[:1] == _OPEN:
-                try:
-                    left.append(json.loads(line[1:]))
-                except ValueError:
-                    continue
-        return cls(file), left
-
-    def clear(self) -> None:
-        """Forget what open() found: call when its records are in the trail."""
-        self._file.truncate(0)
+    def open(cls, path: Path) -> Journal:
+        """The journal; tokens() are the requests that a dead agent left open, oldest first. Raises AuditError."""
+        journal = cls(LineFile.open(path))
+        journal._take_up()
+        return journal
 
     def begin(self, fields: Json) -> int:
         """Write fields down; returns a token. Raises AuditError."""
@@ -66,10 +57,23 @@ class Journal:
             self._compact()
 
     def tokens(self) -> list[int]:
+        """Of what is open, oldest first."""
         return list(self._open)
 
     def close(self) -> None:
         self._file.close()
+
+    def _take_up(self) -> None:
+        offset = 0
+        for line in self._file.read(self._file.size, 0).splitlines(keepends=True):
+            if not line.endswith(b"\n"):  # never acknowledged
+                break
+            if line.startswith(_OPEN):
+                with contextlib.suppress(ValueError):
+                    self._open[self._next] = (offset, json.loads(line[1:]))
+                    self._next += 1
+            offset += len(line)
+        self._file.truncate(offset if self._open else 0)
 
     def _compact(self) -> None:
         """Write the open ones to a fresh file and put it in this one's place: at every instant one of the two is whole."""

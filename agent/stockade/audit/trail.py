@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from stockade.audit.chain import GENESIS, BrokenLine, Head, follow, seal, unseal
-from stockade.audit.file import AuditError, LineFile
+from stockade.audit.file import AuditError, LineFile, sync_directory
 from stockade.audit.human import human_line
 from stockade.audit.journal import Journal
 from stockade.audit.keys import Signer
@@ -63,11 +63,12 @@ class Trail:
             end = _End.of(file)
             pin = LineFile.open(beside(path, "head"))
             opened.callback(pin.close)
-            journal, left = Journal.open(beside(path, "journal"))
+            journal = Journal.open(beside(path, "journal"))
             opened.callback(journal.close)
             trail = cls(file, pin, journal, Signer.at(key or beside(path, "key"), beside(path, "pub")), end.head, human)
             file.truncate(file.size - end.torn)
-            trail._recover(end, left, read_pin(pin.read(pin.size, 0)))
+            trail._recover(end, read_pin(pin.read(pin.size, 0)))
+            sync_directory(path.parent)
             opened.pop_all()
         trail._clock.start()
         return trail
@@ -168,7 +169,7 @@ class Trail:
         else:
             self._pin.append(line.encode("ascii"))
 
-    def _recover(self, end: _End, left: list[Json], pinned: Head) -> None:
+    def _recover(self, end: _End, pinned: Head) -> None:
         """Record what a dead agent could not: a torn line, lines that the pin has and the file has not, requests under way."""
         lost = max(0, pinned.seq - end.head.seq)
         replaced = pinned.seq == end.head.seq and pinned.hash not in end.hashes
@@ -176,12 +177,12 @@ class Trail:
             detail: dict[str, str | int | list[str]] = {"torn_bytes": end.torn, "lost_records": lost, "end_replaced": int(replaced)}
             self.append(AGENT, Record(Action.LIFECYCLE, Outcome.ALLOW, Effect.PASS, Level.STATIC, Reason.EVENTS_LOST, detail=detail))
         # The agent may have died after the record and before the strike: then the record is there, and a second would be one too many.
-        for fields in left:
-            if fields["detail"].get("began") != end.began:
-                with self._lock:
-                    self._write(fields | {"reason": Reason.INTERRUPTED.value})
-        self._journal.clear()
-        self._pin_head()
+        for token in self._journal.tokens():
+            if self._journal.fields(token)["detail"]["began"] == end.began:
+                self._journal.strike(token)
+            else:
+                self.finish(token, reason=Reason.INTERRUPTED)
+        self._pin_head()  # from here on it exists, so writing it needs no space
         self._unsigned += end.unsigned
 
     def _tell(self, record: Json) -> None:

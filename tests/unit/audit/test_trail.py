@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -221,6 +222,34 @@ def test_kill_9_between_the_record_and_its_strike_writes_no_second_record(path: 
     in_child(work)
     Trail.open(path).close()
     assert [(one["http"]["path"], one["reason"]) for one in records(path)] == [("/once", "rule_allow")]
+
+
+def test_a_restart_that_is_killed_itself_writes_no_second_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three requests were under way; the agent that finds them dies, or runs out of disk, after each in turn."""
+
+    def work() -> None:
+        trail = Trail.open(path)
+        for name in ("/a", "/b", "/c"):
+            trail.begin(BOX, http_request(name))
+
+    in_child(work)
+    real = os.pwrite
+    for _ in range(3):
+        written = 0
+
+        def once(fd: int, data: bytes, offset: int) -> int:
+            nonlocal written
+            if len(data) > 200 and (written := written + 1) == 2:
+                raise OSError(errno.ENOSPC, "full")
+            return real(fd, data, offset)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwrite", once)
+            with contextlib.suppress(AuditError):
+                Trail.open(path).close()
+    Trail.open(path).close()
+    assert [(one["http"]["path"], one["reason"]) for one in records(path)] == [(name, "interrupted") for name in ("/a", "/b", "/c")]
+    assert verify(path).ok
 
 
 def test_a_torn_line_is_taken_away_and_counted(written: Path) -> None:

@@ -197,6 +197,7 @@ def test_who_does_not_read_is_cut_off(listening: Listening, monkeypatch: pytest.
 
     async def work() -> None:
         listening.sockets[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        burst = framed("pypi.org") * 200
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", listening.tcp4))
@@ -205,7 +206,7 @@ def test_who_does_not_read_is_cut_off(listening: Listening, monkeypatch: pytest.
         with pytest.raises((ConnectionError, TimeoutError)):
             async with asyncio.timeout(15):
                 while True:
-                    writer.write(framed(*["pypi.org"] * 200))
+                    writer.write(burst)
                     await writer.drain()
         writer.transport.abort()
 
