@@ -111,14 +111,13 @@ def _explain(policy: Policy, binary: Binary, target: Target, method: str | None)
 def _sentence(decision: Decision, binary: str, target: Target, method: str | None) -> str:
     where = target.host if target.port is None else f"{target.host}:{target.port}"
     what = " ".join(filter(None, (method, where + (target.path or ""))))
-    rule = f"rule {decision.rule}" if decision.rule else "no rule"
     how = {Effect.PASS: "inspected", Effect.RELAY: "relayed without looking inside"}.get(decision.effect, "refused")
     if decision.outcome is Outcome.DENY and decision.passes:
         how = "would be refused; the policy only observes"
     lines = [
         f"{decision.outcome.value.upper()} {binary} -> {what}",
         f"  level   {decision.level.value}",
-        f"  {'by' if decision.reason is not Reason.NO_RULE else 'nearest'}".ljust(10) + rule,
+        f"  rule    {decision.rule or 'none'}",
         f"  reason  {decision.reason.value}",
         f"  effect  {how}",
     ]

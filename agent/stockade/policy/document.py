@@ -6,6 +6,7 @@ sign it off; what stands in one place must not change its meaning from another.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from stockade.policy.problems import Problem, Severity
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32  # a policy needs 6; PyYAML recurses
+
+_HIDDEN = re.compile("[\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")  # bidirectional controls, and what has no width
 
 _ALIAS = "alias"  # stands where a refused alias stood, so that the rest of the file is still read
 
@@ -109,7 +112,9 @@ def compose(data: bytes, path: str, findings: Findings) -> Node | None:
         place = Place(path, before.count("\n") + 1, len(before) - before.rfind("\n"), line)
         findings.add(place, "not_utf8", f"byte 0x{data[error.start]:02x} is not UTF-8", accepted="a YAML file in UTF-8")
         return None
-    return _Composition(path, text.splitlines(), findings).read(text)
+    composition = _Composition(path, text.splitlines(), findings)
+    composition.hidden()
+    return composition.read(text)
 
 
 class _Composition:
@@ -141,6 +146,14 @@ class _Composition:
             )
             return None
         return self._node(root)
+
+    def hidden(self) -> None:
+        """Characters that make a line look other than it is (CVE-2021-42574): a policy that is signed off must be what was seen."""
+        for number, line in enumerate(self.lines):
+            for found in _HIDDEN.finditer(line):
+                self.findings.add(
+                    self._at(number, found.start()), "hidden_character", f"U+{ord(found[0]):04X} shows the line other than it is"
+                )
 
     def _at(self, line: int, column: int) -> Place:
         return Place(self.path, line + 1, column + 1, self.lines[line] if line < len(self.lines) else "")

@@ -39,9 +39,9 @@ def load(paths: Sequence[Path | str], *, presets: Sequence[str] = (), generation
         else:
             composition.include(found, Place(str(found)), ())
     rules = composition.rules()
-    warn(rules, composition.exec(rules), load_families(), findings)
     if findings.failed:
         raise PolicyError(_sorted(findings))
+    warn(rules, composition.exec(rules), load_families(), findings)
     return composition.policy(rules, generation)
 
 

@@ -124,6 +124,10 @@ class _RuleReader:
                 continue
             if key == "allow" and self._refused(pattern, place):
                 continue
+            if not text.isascii():
+                star = "*." if pattern.kind == "below" else ""
+                message = f"`{text}` is {star}{pattern.value}, which may not be the name that it looks like"
+                self.findings.add(place, "idn_host", message, accepted=f"{star}{pattern.value}", severity="warning")
             found.append(pattern)
         return found
 

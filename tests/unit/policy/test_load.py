@@ -62,7 +62,7 @@ def test_a_whole_policy(policy: Read) -> None:
         on_audit_failure: continue
         """
     )
-    assert (loaded.name, loaded.labels, loaded.mode, loaded.best_effort) == ("whole", {"team": "research"}, "observe", {"lsm"})
+    assert (loaded.name, loaded.labels, loaded.mode, sorted(loaded.best_effort)) == ("whole", {"team": "research"}, "observe", ["lsm"])
     assert (loaded.exec.allow, loaded.exec.deny, loaded.exec.unlisted) == (("bash",), ("nc",), "no-network")
     assert (loaded.exec.writable, loaded.exec.env) == (True, ("PYTHONPATH",))
     assert (loaded.filesystem.read, loaded.filesystem.write, loaded.filesystem.hide) == (("/opt/data",), ("/srv",), ("/etc/ssl/private",))

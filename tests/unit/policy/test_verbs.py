@@ -45,7 +45,7 @@ def test_explain_says_it_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == [
         "DENY pip -> POST pypi.org:443/simple/",
         "  level   method",
-        "  nearest rule pypi-index",
+        "  rule    pypi-index",
         "  reason  no_rule",
         "  effect  refused",
     ]
