@@ -89,6 +89,8 @@ class Engine:
 
     def rehearse(self) -> None:
         """Load what Python loads on first use: after the drop there is no file to load it from."""
+        import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - signing a leaf asks for it by name
+
         "xn--bcher-kva.example".encode("idna").decode("idna")
         self.tls.trust.connection("rehearsal.example", (b"h2",)).bio_read  # noqa: B018 - the attribute resolves cffi's lazy bindings
 
