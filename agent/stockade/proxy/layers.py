@@ -239,6 +239,12 @@ class ClientHttp2(Http2Server):
         return stream is None or bool(stream.state_machine.headers_sent)
 
     def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
+        if isinstance(event, h2.events.RequestReceived) and event.stream_ended:
+            # h2 counts the octets of DATA frames against content-length, and does not look when there is no frame to count.
+            lengths = [value for name, value in event.headers if name == b"content-length"]
+            if any(value != b"0" for value in lengths):
+                yield from self.protocol_error("content-length of a request without a body")
+                return True
         if isinstance(event, h2.events.DataReceived) and event.stream_id not in self._parent.streams:
             self._dropped += len(event.data)
             if self._dropped > self._parent.settings.discard_bytes:
