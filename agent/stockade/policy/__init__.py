@@ -1,7 +1,8 @@
 """The policy: YAML in, one frozen Policy out, and the one function that decides by it.
 
 In reading order: document (YAML with places) · schema (keys and types) · rules, hosts, paths (what a rule may say) · load (files composed)
-· lint · model (the value) · index · decide · addresses (what is never dialled) · families (what a binary's name stands for) · presets.
+· lint · model (the value) · index · literals · decide · addresses (what is never dialled) · families (what a binary's name stands for) ·
+presets · show.
 """
 
 from stockade.policy.addresses import refused_range

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from stockade.policy.document import NOWHERE, Place
-from stockade.policy.hosts import LOCALHOST, HostPattern, Network, as_address
+from stockade.policy.hosts import LOCALHOST, HostPattern, Network
 from stockade.policy.index import Index, build
+from stockade.policy.literals import disjoint
 from stockade.policy.paths import PathList
 from stockade.policy.problems import Problem
 from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason
@@ -152,7 +152,8 @@ class Policy:
 
         A deny also covers a file by its base name or path: it must not depend on how families overlap.
         """
-        spelt = binary.names | {name for path in (binary.script or binary.path,) for name in (path, path.rpartition("/")[2])}
+        path = binary.script or binary.path
+        spelt = binary.names | {path, path.rpartition("/")[2]}
         if not spelt.isdisjoint(self.exec.deny):
             return self._exec(Outcome.DENY, Reason.EXEC_DENIED)
         if not binary.names.isdisjoint(self.exec.allow):
@@ -170,13 +171,12 @@ class Policy:
         return tuple(sorted({port for entry in self.index.reaching(host) for port in entry.ports}))
 
     def literals(self) -> tuple[tuple[Network, tuple[int, ...]], ...]:
-        """Destinations given as address or CIDR, with their ports; a single address is a /32 or /128."""
-        found: dict[Network, set[int]] = {}
-        for rule, pattern in self._destinations():
-            network = pattern.network or _single(pattern)
-            if network is not None:
-                found.setdefault(network, set()).update(rule.ports_for(pattern))
-        return tuple((network, tuple(sorted(ports))) for network, ports in found.items())
+        """Destinations given as address or CIDR, with the ports that some rule opens there; a single address is a /32 or /128.
+
+        The networks are disjoint, cut along every border that an allow or deny list draws: any address of one stands for all of it, so the
+        kernel compiler decides once per network and needs no notion of nested ones.
+        """
+        return disjoint(self.rules)
 
     def host_services(self) -> tuple[int, ...]:
         """Ports of the host's own loopback that rules on `localhost` open, sorted."""
@@ -189,10 +189,3 @@ class Policy:
 
     def _destinations(self) -> Iterator[tuple[Rule, HostPattern]]:
         return ((rule, pattern) for rule in self.rules for pattern in rule.destination.allow)
-
-
-def _single(pattern: HostPattern) -> Network | None:
-    address = as_address(pattern.value) if pattern.kind == "name" else None
-    if address is None:
-        return None
-    return ipaddress.ip_network(address)

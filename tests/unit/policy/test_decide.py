@@ -228,13 +228,43 @@ def test_what_the_kernel_compiler_asks(policy: Read) -> None:
     assert ports.ports_for("b.example.com") == (8443,)
     assert ports.ports_for("x.c.example.com") == (443, 9443)
     assert ports.ports_for("other.example.com") == ()
-    assert [(str(network), found) for network, found in ports.literals()] == [
-        ("10.1.2.0/24", (5432, 5433)),
-        ("fd00:1::5/128", (5432, 5433)),
-    ]
     assert ports.network_names() == {"curl", "psql"}
     assert policy(HIPAA).host_services() == (8000, 11434)
     assert policy(HIPAA).binary_names() == ("node", "python3", "curl")
+
+
+LITERALS = """\
+    - name: wide
+      binary: {allow: [curl]}
+      destination: {allow: [10.1.0.0/29, "fd00:1::5", named.example.com], deny: [10.1.0.0, 10.1.0.6/31, 192.168.0.0/16]}
+      port: [443]
+      method: {allow: [GET]}
+      path: {allow: [/**]}
+    - name: narrow
+      binary: {allow: [psql]}
+      destination: {allow: [10.1.0.4]}
+      port: [5432]
+      protocol: tcp
+"""
+
+
+def test_literal_networks_are_disjoint_and_each_has_one_answer(policy: Read) -> None:
+    cut = policy(LITERALS)
+    found = {str(network): ports for network, ports in cut.literals()}
+    both = (443, 5432)
+    assert found == {
+        "10.1.0.0/32": (443,),  # denied to curl
+        "10.1.0.1/32": (443,),
+        "10.1.0.2/31": (443,),
+        "10.1.0.4/32": both,
+        "10.1.0.5/32": (443,),
+        "10.1.0.6/31": (443,),  # denied to curl
+        "fd00:1::5/128": (443,),
+    }
+    for network, ports in cut.literals():
+        for binary in ("curl", "psql"):
+            for port in ports:
+                assert len({ask(cut, binary, str(address), port) for address in network}) == 1
 
 
 def test_a_policy_travels_to_the_worker(policy: Read) -> None:
