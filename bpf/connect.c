@@ -28,7 +28,7 @@ static __always_inline void place4(struct place *p, __u32 ip4, __u32 port)
 	p->loopback = (ip >> 24) == 127;
 	p->agent = ip == AGENT_V4;
 	p->synthetic = (ip & SYNTHETIC_V4_MASK) == SYNTHETIC_V4;
-	p->name = p->synthetic ? ip - SYNTHETIC_V4 : 0;
+	p->name = p->synthetic && !p->agent ? ip - SYNTHETIC_V4 : 0;
 }
 
 static __always_inline void place6(struct place *p, __u32 a, __u32 b, __u32 c, __u32 d, __u32 port)
@@ -48,7 +48,7 @@ static __always_inline void place6(struct place *p, __u32 a, __u32 b, __u32 c, _
 	p->loopback = !a && !b && !c && d == bpf_htonl(1);
 	p->synthetic = bpf_ntohl(a) == SYNTHETIC_V6_0 && bpf_ntohl(b) == SYNTHETIC_V6_1 && !c;
 	p->agent = p->synthetic && d == bpf_htonl(1);
-	p->name = p->synthetic ? bpf_ntohl(d) : 0;
+	p->name = p->synthetic && !p->agent ? bpf_ntohl(d) : 0;
 }
 
 static __always_inline int send_event(int type, struct sandbox *box, struct task *tag, struct place *p, int verdict, int why,
@@ -141,12 +141,12 @@ static __always_inline int decide_connect(struct bpf_sock *sk, struct place *p, 
 		return VERDICT_DENY;
 	}
 	/* 1) never straight to the agent, whoever asks; but any resolver is the agent's */
+	tag = current_task_of(box, &why);
 	if (p->agent && p->port != 53) {
-		send_event(EVENT_CONNECT, box, 0, p, VERDICT_DENY, WHY_AGENT_ADDRESS, protocol, cookie);
+		send_event(EVENT_CONNECT, box, tag, p, VERDICT_DENY, WHY_AGENT_ADDRESS, protocol, cookie);
 		return VERDICT_DENY;
 	}
 	/* 2) who is it? */
-	tag = current_task_of(box, &why);
 	if (!tag) {
 		send_event(EVENT_CONNECT, box, 0, p, VERDICT_DENY, why, protocol, cookie);
 		return VERDICT_DENY;

@@ -86,6 +86,8 @@ FAILURES = (
     "environment",
 )  # enum failure, in order
 
+SYNTHETIC_V4 = ipaddress.IPv4Network("198.18.0.0/15")
+SYNTHETIC_V6 = ipaddress.IPv6Network("fd57:a11d::/64")
 NAME_LOCALHOST = 1  # the "name" of the host's loopback services in verdict keys
 SCRIPT_PATH = 256
 
@@ -108,8 +110,8 @@ USAGE = struct.Struct("<QQ")
 class Network:
     """Where the agent listens on a sandbox's lo, and the ranges whose addresses stand for names. Compiled into the programs."""
 
-    v4: ipaddress.IPv4Network = ipaddress.IPv4Network("198.18.0.0/15")
-    v6: ipaddress.IPv6Network = ipaddress.IPv6Network("fd57:a11d::/64")
+    v4: ipaddress.IPv4Network = SYNTHETIC_V4
+    v6: ipaddress.IPv6Network = SYNTHETIC_V6
     inspect_port: int = 15001
     relay_port: int = 15002
 
@@ -193,9 +195,26 @@ class Event:
         """Raises ValueError when data is shorter than an event or names an unknown type."""
         if len(data) < cls.LAYOUT.size:
             raise ValueError(f"struct event has {cls.LAYOUT.size} bytes, not {len(data)}")
-        (kind, verdict, why, family, port, protocol, sandbox, generation, identity, name, pid, size, time, exec_id, parent, cookie, raw, *_) = (
-            cls.LAYOUT.unpack_from(data)
-        )
+        (
+            kind,
+            verdict,
+            why,
+            family,
+            port,
+            protocol,
+            sandbox,
+            generation,
+            identity,
+            name,
+            pid,
+            size,
+            time,
+            exec_id,
+            parent,
+            cookie,
+            raw,
+            *_,
+        ) = cls.LAYOUT.unpack_from(data)
         tail = data[cls.LAYOUT.size : cls.LAYOUT.size + size]
         address = address_of(family, raw)
         kinds = EventType(kind), Verdict(verdict), Why(why)

@@ -127,7 +127,9 @@ def _compile(text: str, defines: dict[str, int], cache: Path) -> Bytecode:
             warnings.simplefilter("ignore")
             import bcc
     except ImportError:
-        raise StockadeError("the BCC Python package is missing", hint="apt-get install python3-bpfcc, then make setup", code="no_bcc") from None
+        raise StockadeError(
+            "the BCC Python package is missing", hint="apt-get install python3-bpfcc, then make setup", code="no_bcc"
+        ) from None
     flags = ["-Wno-everything", *headers.inode_defines(tree), *(f"-D{name}={value:#x}u" for name, value in defines.items())]
     here = Path.cwd()
     with _captured() as words:

@@ -1,4 +1,4 @@
-"""The header tree BCC compiles against, made from the running kernel's own BTF: hosts often lack headers, and layouts are exact this way."""
+"""The header tree BCC compiles against, made from the running kernel's own BTF: hosts often lack headers, and layouts are exact so."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Loads bytecode, attaches it as pinned links, and never instead of what others attached.
 
-A Kernel owns every descriptor it made. The pins outlive the process: after kill -9 of the agent the programs go on deciding with the maps as
-they were, which means that nothing new is allowed.
+A Kernel owns every descriptor it made. The pins outlive the process: after kill -9 of the agent the programs go on deciding with the maps
+as they were, which means that nothing new is allowed.
 """
 
 from __future__ import annotations

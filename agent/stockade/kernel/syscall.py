@@ -132,26 +132,30 @@ def map_next_key(fd: int, key: bytes | None, key_size: int) -> bytes | None:
     return following.raw
 
 
-def prog_load(name: str, kind: int, attach_type: int, instructions: bytes) -> int:
+def prog_load(name: str, kind: int, attach_type: int, instructions: bytes, *, attach_btf_id: int = 0) -> int:
     """Verify and load. Raises OSError whose text ends with the verifier's last words."""
     code, license_ = _buffer(instructions), _buffer(b"GPL\0")
 
     def attr(log: ctypes.Array[ctypes.c_char] | None) -> bytes:
-        return struct.pack(
-            "<IIQQIIQII16sII",
-            kind,
-            len(instructions) // 8,
-            ctypes.addressof(code),
-            ctypes.addressof(license_),
-            1 if log else 0,
-            len(log) if log else 0,
-            ctypes.addressof(log) if log else 0,
-            0,
-            0,
-            name.encode()[:15],
-            0,
-            attach_type,
-        ) + bytes(72)
+        return (
+            struct.pack(
+                "<IIQQIIQII16sII",
+                kind,
+                len(instructions) // 8,
+                ctypes.addressof(code),
+                ctypes.addressof(license_),
+                1 if log else 0,
+                len(log) if log else 0,
+                ctypes.addressof(log) if log else 0,
+                0,
+                0,
+                name.encode()[:15],
+                0,
+                attach_type,
+            )
+            + struct.pack("<IIQIIQIII", 0, 0, 0, 0, 0, 0, 0, attach_btf_id, 0)
+            + bytes(28)
+        )
 
     try:
         return _call(PROG_LOAD, attr(None), f"program {name}")

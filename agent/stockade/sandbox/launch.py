@@ -1,5 +1,5 @@
-"""The launcher: a child forked before the agent holds any key. It makes the namespaces, opens the agent's sockets in them, and at last becomes
-the sandbox. Two messages from the agent (where to listen, then the Plan), two back (sockets, then the PID of the sandbox's init).
+"""The launcher: a child forked before the agent holds any key. It makes the namespaces, opens the agent's sockets in them, and at last
+becomes the sandbox. Two messages from the agent (where to listen, then the Plan), two back (sockets, then the PID of the sandbox's init).
 
     launcher      root; in the listeners' cgroup, so that its sockets answer ORIGIN; ends when the sandbox runs
     └── init      PID 1 of the sandbox: reaps, forwards signals, ends with the command's status; no capability, no ptrace, not dumpable
@@ -222,7 +222,16 @@ def _init(plan: Plan, ready: Callable[[], None]) -> NoReturn:
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
     os.chdir(plan.workdir)
     libc.apply_seccomp(plan.seccomp)
-    forwarded = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
+    forwarded = (
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGWINCH,
+        signal.SIGCONT,
+    )
     signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)
     command = os.fork()
     if command == 0:
@@ -250,7 +259,7 @@ def _exec(plan: Plan) -> NoReturn:
     libc.close_from(3)
     status = COULD_NOT_RUN
     try:
-        os.execvpe(plan.argv[0], plan.argv, plan.environment)  # noqa: S606
+        os.execvpe(plan.argv[0], plan.argv, plan.environment)
     except FileNotFoundError:
         sys.stderr.write(f"stockade: {plan.argv[0]}: not found in the sandbox\n")
         status = NOT_FOUND

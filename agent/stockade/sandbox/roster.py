@@ -117,12 +117,12 @@ class Resolver:
                     spellings = tuple(self._spellings[key])
                     bare_number = by_file[at].number
                     enrol(Enrolment(number, pair, interpreter, True, bare_number, spellings, script_number, step == 1, carrier))
-        roster.loaders = tuple(loader for pattern in LOADERS for path in glob.glob(pattern) if (loader := self._open(path)))
+        roster.loaders = tuple(loader for pattern in LOADERS for path in _matching(pattern) if (loader := self._open(path)))
         self._hashes.save()
         return roster
 
     def _binary(self, names: list[str], path: str, script: str | None, sha256: str) -> Binary:
-        base = os.path.basename(script or path)
+        base = Path(script or path).name
         known = dict.fromkeys(names) or dict.fromkeys([base])
         return Binary(next(iter(known)), frozenset(known), path, script, sha256, self._identity)
 
@@ -138,7 +138,7 @@ class Resolver:
             if opened is not None:
                 key = self._key(opened)
                 self._files.setdefault(key, opened)
-                self._names.setdefault(key, [os.path.basename(path)])
+                self._names.setdefault(key, [Path(path).name])
                 self._spell(key, path)
                 return key
         return None
@@ -169,7 +169,7 @@ class Resolver:
     def _candidates(self, pattern: str) -> Iterable[str]:
         patterns = [pattern] if "/" in pattern else [f"{directory}/{pattern}" for directory in self._search]
         for each in patterns:
-            yield from sorted(glob.glob(each)) if glob.has_magic(each) else [each] if os.path.lexists(each) else []
+            yield from _matching(each)
 
     @staticmethod
     def _key(file: File) -> tuple[int, int]:
@@ -198,10 +198,17 @@ class Resolver:
         first = self._open(script.interpreter[0])
         if first is None or first.interpreter:
             return []
-        if os.path.basename(script.interpreter[0]) == "env" and len(script.interpreter) == 2:
+        if Path(script.interpreter[0]).name == "env" and len(script.interpreter) == 2:
             second = next((file for path in self._candidates(script.interpreter[1]) if (file := self._open(path))), None)
             return [first, second] if second and not second.interpreter else [first]
         return [first]
+
+
+def _matching(pattern: str) -> list[str]:
+    """Paths that exist for an absolute path or glob, sorted."""
+    if not glob.has_magic(pattern):
+        return [pattern] if os.path.lexists(pattern) else []
+    return sorted(str(path) for path in Path("/").glob(pattern.lstrip("/")))
 
 
 class _Hashes:

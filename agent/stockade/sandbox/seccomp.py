@@ -1,6 +1,7 @@
-"""System call filters, compiled by libseccomp. This first version refuses a list of calls; the allowlist for agent workloads takes its place.
+"""System call filters, compiled by libseccomp. This first version refuses a list of calls; an allowlist will take its place.
 
-Every refusal is EPERM, except clone3: ENOSYS, because its flags are behind a pointer that a filter cannot read, and libc falls back to clone.
+Every refusal is EPERM, except clone3: ENOSYS, because its flags are behind a pointer that a filter cannot read, and libc falls back to
+clone.
 """
 
 from __future__ import annotations
@@ -42,16 +43,27 @@ _NEW_NAMESPACES = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0
 _SETID = (0o4000, 0o2000)
 _AF_ALLOWED = (1, 2, 10, 16)  # UNIX, INET, INET6, NETLINK
 
-_NEVER = """
-  ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp
-  mount umount2 pivot_root chroot fsopen fsconfig fsmount fspick open_tree move_mount mount_setattr
-  unshare setns
-  reboot kexec_load kexec_file_load init_module finit_module delete_module swapon swapoff
-  bpf perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register
-  keyctl add_key request_key open_by_handle_at name_to_handle_at
-  acct quotactl quotactl_fd nfsservctl lookup_dcookie syslog settimeofday clock_settime clock_adjtime adjtimex
-  iopl ioperm modify_ldt vm86 vm86old fanotify_init
-""".split()  # fmt: skip
+_NEVER = (
+    *("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp"),
+    *("mount", "umount2", "pivot_root", "chroot", "fsopen", "fsconfig", "fsmount", "fspick", "open_tree", "move_mount", "mount_setattr"),
+    *("unshare", "setns"),
+    *("reboot", "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "swapon", "swapoff"),
+    *("bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register"),
+    *("keyctl", "add_key", "request_key", "open_by_handle_at", "name_to_handle_at"),
+    *(
+        "acct",
+        "quotactl",
+        "quotactl_fd",
+        "nfsservctl",
+        "lookup_dcookie",
+        "syslog",
+        "settimeofday",
+        "clock_settime",
+        "clock_adjtime",
+        "adjtimex",
+    ),
+    *("iopl", "ioperm", "modify_ldt", "vm86", "vm86old", "fanotify_init"),
+)
 
 SANDBOX: tuple[Refusal, ...] = (
     *(Refusal(call) for call in _NEVER),

@@ -1,4 +1,4 @@
-"""What makes a sandbox's clients trust its own CA: bundles, the Java keystore, and the variables that clients with a bundle of their own read.
+"""What makes a sandbox's clients trust its own CA: bundles, the Java keystore, and the variables of clients with a bundle of their own.
 
 The files are written outside the sandbox and shown in it, read-only; the host's own store is never touched.
 """

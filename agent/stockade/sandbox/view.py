@@ -1,4 +1,4 @@
-"""What a sandbox sees of the file system: a new root of read-only binds, its workdir, and private tmpfs. Whatever is not named is absent."""
+"""What a sandbox sees of the file system: read-only binds, its workdir, and private tmpfs. Whatever is not named is absent."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ def build(plan: Plan) -> None:
         return str(at)
 
     for path, target in plan.links.items():
-        os.symlink(target, inside(path))
+        Path(inside(path)).symlink_to(target)
     _etc(plan, directory("/etc"))
     for path, mode in (("/tmp", 0o1777), ("/var/tmp", 0o1777), (plan.home, 0o700)):
         libc.mount("tmpfs", directory(path), "tmpfs", private | noexec, f"mode={mode:o},size={plan.tmpfs_bytes}")
         if mode == 0o700:
             os.chown(inside(path), plan.user, plan.user)
     for bind in plan.binds:
-        if stat.S_ISDIR(os.stat(bind.source).st_mode):
+        if Path(bind.source).is_dir():
             directory(bind.target)
         elif not Path(inside(bind.target)).exists():
             directory(str(Path(bind.target).parent))

@@ -57,16 +57,18 @@ class Agent:
         loop.add_reader(self._ring.descriptor, self._ring.consume)
         self._keep(self._watch_failures())
 
-    async def close(self) -> None:
-        """Read what is left, count what was lost, let go of the ring."""
+    async def settle(self) -> None:
+        """Record everything that the kernel has told and counted so far."""
         self._ring.consume()
         self._count_failures()
+        await asyncio.gather(*(task for task in self._tasks if task.get_name() == "packet"))
+
+    async def close(self) -> None:
+        """Settle, and let go of the ring."""
+        await self.settle()
         asyncio.get_running_loop().remove_reader(self._ring.descriptor)
-        for task in list(self._tasks):
-            if task.get_name() == "packet":
-                await task
-            else:
-                task.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._ring.close()
 
     # the spine
@@ -210,7 +212,10 @@ class Agent:
             governed.compile(policy)
         except (StockadeError, OSError) as error:
             governed.forget_older()
-            self._write(governed, Record(Action.POLICY, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.RELOAD_REFUSED, detail={"why": str(error)}))
+            self._write(
+                governed,
+                Record(Action.POLICY, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.RELOAD_REFUSED, detail={"why": str(error)}),
+            )
             log.error("policy not reloaded: %s", error)
             return
         governed.switch(policy)

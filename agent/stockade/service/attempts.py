@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from stockade.kernel.abi import Event, EventType, Verdict, Why
 from stockade.policy import decide
@@ -44,7 +45,7 @@ def executed_binary(event: Event, governed: Governed) -> Binary:
     if known is not None:
         return known
     path = os.fsdecode(event.tail) or "?"
-    return Binary(os.path.basename(path) or path, frozenset(), path)
+    return Binary(Path(path).name or path, frozenset(), path)
 
 
 def _exec(event: Event, governed: Governed) -> Record:

@@ -141,8 +141,8 @@ class _Run:
             init = await asyncio.to_thread(self._launcher.start, plan)
             status = await self._wait(init, agent, governed)
             slot.sandbox.kill()
-            agent._ring.consume()
             await self._end_worker()
+            await agent.settle()
             agent.lifecycle(governed, Reason.STOPPED, {"status": status})
             if self._refused_command is not None and not self._seen_exec:
                 status = COULD_NOT_RUN
@@ -303,7 +303,7 @@ def _copy(sock: socket.socket) -> socket.socket:
 
 def _existing(path: str, bind: Bind) -> list[Bind]:
     """What a policy lists and this machine lacks is absent in the sandbox too; it is not an error."""
-    return [bind] if os.path.exists(path) else []
+    return [bind] if Path(path).exists() else []
 
 
 def _shown(path: Path, binds: list[Bind]) -> bool:
@@ -315,6 +315,6 @@ def _refuse_inside(path: Path, plan: Plan, what: str) -> None:
     for bind in plan.binds:
         if bind.writable and path.resolve().is_relative_to(bind.source):
             hint = "keep it outside the workdir, or name another --workdir"
-            raise StockadeError(f"{what}, {path}, would be writable from inside the sandbox ({bind.source})", hint=hint, code="writable_source")
-
-
+            raise StockadeError(
+                f"{what}, {path}, would be writable from inside the sandbox ({bind.source})", hint=hint, code="writable_source"
+            )

@@ -32,7 +32,9 @@ class Exec:
 class Governed:
     """number: the sandbox's in kernel maps and on the worker's channel."""
 
-    def __init__(self, number: int, sandbox: Sandbox, cgroup: Cgroup, policy: Policy, roster: Roster, maps: Maps, network: abi.Network) -> None:
+    def __init__(
+        self, number: int, sandbox: Sandbox, cgroup: Cgroup, policy: Policy, roster: Roster, maps: Maps, network: abi.Network
+    ) -> None:
         self.number, self.sandbox, self.cgroup = number, sandbox, cgroup
         self.policy, self.roster, self._maps = policy, roster, maps
         self.table = SyntheticTable(network.v4, network.v6)
