@@ -43,6 +43,7 @@ HANG_UP = "stockade.hang_up"  # the head cannot be trusted to say where it ends:
 BY_CLIENT = "stockade.by_client"  # the error that ended the flow came from the client's side
 
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\x00-\x20\x7f]+ HTTP/1\.[01]\r\n")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _METHOD_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: |\Z)")
 
 
@@ -73,8 +74,8 @@ def head_length(data: bytes, limit: int) -> int | None:
         raise ValueError("line end that is not CRLF in the request head")
     if b"\r\n " in head or b"\r\n\t" in head:
         raise ValueError("folded header line")
-    if b"\0" in head:
-        raise ValueError("NUL in the request head")
+    if _CONTROL.search(head):
+        raise ValueError("control character in the request head")
     return None if end < 0 else end + 4
 
 

@@ -164,6 +164,14 @@ class Pki:
         )
         if host is not None:
             builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+            builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        else:
+            builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
+            builder = builder.add_extension(
+                x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False, **usage),
+                critical=True,
+            )
         return builder.sign(signer, hashes.SHA256())
 
     def context(self, host: str, alpn: tuple[str, ...] = (), *, trusted: bool = True, use_rsa: bool = False) -> ssl.SSLContext:
