@@ -27,7 +27,7 @@ from stockade.proxy.connection import Connection, reach
 from stockade.proxy.exchange import Exchange
 from stockade.proxy.ladder import Head, Refusal, same_host
 from stockade.proxy.layers import ANSWER, BY_CLIENT, HANG_UP, GovernedHttp, HeadUnreadableHook
-from stockade.proxy.leaves import LeafKeys, offer
+from stockade.proxy.leaves import LeafKeys
 from stockade.proxy.relay import is_literal, reset_on_close
 from stockade.proxy.settings import Settings
 from stockade.proxy.upstream import Trust, Unreachable
@@ -251,10 +251,8 @@ class Handler(server.LiveConnectionHandler):
                 await self._client_hello(hello.context.client.sni)
             case tls_layers.TlsStartClientHook(data=start):
                 if not self._refused:
-                    tls_connection = self.connection.served.leaves.connection(self.host)
-                    offer(tls_connection, self.engine.tls.protocols((self.host, self.port)))
-                    tls_connection.set_accept_state()
-                    start.ssl_conn = tls_connection
+                    protocols = self.engine.tls.protocols((self.host, self.port))
+                    start.ssl_conn = self.connection.served.leaves.connection(self.host, protocols)
             case tls_layers.TlsStartServerHook(data=start):
                 protocols = (b"h2", b"http/1.1") if self.client.alpn == b"h2" else (b"http/1.1",)
                 start.conn.alpn_offers = protocols

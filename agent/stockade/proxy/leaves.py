@@ -29,52 +29,65 @@ CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:AESGCM:AES:!aNULL:!eNULL:!MD5:
 
 @dataclass(frozen=True, slots=True)
 class LeafKeys:
-    """The worker's own keys: one of each kind, for the leaves of all its sandboxes."""
+    """The worker's own: one key of each kind and one TLS context, for the leaves of all its sandboxes.
+
+    One context, because setting its ALPN callback makes cffi map executable memory and read /proc: that has to be over before the drop.
+    """
 
     elliptic: ec.EllipticCurvePrivateKey
     rsa: rsa.RSAPrivateKey
+    context: SSL.Context
 
     @classmethod
     def generate(cls) -> LeafKeys:
-        return cls(ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048))
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION)
+        context.set_cipher_list(CIPHERS)
+        context.set_alpn_select_callback(_select)
+        return cls(ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048), context)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two leaves of one name and when they were made, on the monotonic clock."""
+
+    elliptic: x509.Certificate
+    rsa: x509.Certificate
+    made: float
 
 
 class Leaves:
-    """TLS server contexts of one sandbox, by exact name or address; the least recently used goes when `capacity` is reached."""
+    """The leaves of one sandbox, by exact name or address; the least recently used goes when `capacity` is reached."""
 
     def __init__(self, authority: Authority, keys: LeafKeys, capacity: int) -> None:
         self._issuer = x509.load_pem_x509_certificate(authority.certificate_pem)
         key = serialization.load_pem_private_key(authority.key, None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError("the authority's key is not an EC key")
-        self._key, self._leaf_keys, self._capacity = key, keys, capacity
-        self._contexts: OrderedDict[str, tuple[float, SSL.Context]] = OrderedDict()
+        self._key, self._keys, self._capacity = key, keys, capacity
+        self._pairs: OrderedDict[str, Pair] = OrderedDict()
 
-    def context(self, name: str) -> SSL.Context:
-        """The context that shows certificates for `name` and lets the client choose h2 or http/1.1 (`offer` may narrow it)."""
-        made, context = self._contexts.get(name, (0.0, None))
-        if context is None or time.monotonic() - made > RENEW_SECONDS:
-            context = self._make(name)
-            self._contexts[name] = (time.monotonic(), context)
-            if len(self._contexts) > self._capacity:
-                self._contexts.popitem(last=False)
-        self._contexts.move_to_end(name)
-        return context
+    def connection(self, name: str, protocols: tuple[bytes, ...]) -> SSL.Connection:
+        """A server connection over memory that shows certificates for `name`; the client may choose among protocols by ALPN."""
+        pair = self._pair(name)
+        connection = SSL.Connection(self._keys.context, None)
+        for certificate, key in ((pair.rsa, self._keys.rsa), (pair.elliptic, self._keys.elliptic)):
+            connection.use_certificate(certificate)
+            connection.use_privatekey(key)
+        connection.set_app_data(protocols)  # the callback is shared, so the offer sits on the connection
+        connection.set_accept_state()
+        return connection
 
-    def connection(self, name: str) -> SSL.Connection:
-        """A server connection over memory that shows certificates for `name`."""
-        return SSL.Connection(self.context(name), None)
-
-    def _make(self, name: str) -> SSL.Context:
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION)
-        context.set_cipher_list(CIPHERS)
-        context.set_alpn_select_callback(_select)
-        for key in (self._leaf_keys.rsa, self._leaf_keys.elliptic):
-            context.use_certificate(self._mint(name, key.public_key()))
-            context.use_privatekey(key)
-        return context
+    def _pair(self, name: str) -> Pair:
+        pair = self._pairs.get(name)
+        if pair is None or time.monotonic() - pair.made > RENEW_SECONDS:
+            public = self._keys.elliptic.public_key(), self._keys.rsa.public_key()
+            pair = self._pairs[name] = Pair(self._mint(name, public[0]), self._mint(name, public[1]), time.monotonic())
+            if len(self._pairs) > self._capacity:
+                self._pairs.popitem(last=False)
+        self._pairs.move_to_end(name)
+        return pair
 
     def _mint(self, name: str, public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> x509.Certificate:
         alternative: x509.GeneralName
@@ -97,11 +110,6 @@ class Leaves:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-
-
-def offer(connection: SSL.Connection, protocols: tuple[bytes, ...]) -> None:
-    """What this connection may choose by ALPN; the context is shared, so the offer sits on the connection."""
-    connection.set_app_data(protocols)
 
 
 def _select(connection: SSL.Connection, wanted: list[bytes]) -> Any:
