@@ -66,7 +66,7 @@ def test_node_fetch(machine: Machine) -> None:
 
 @pytest.mark.client("java", "javac")
 def test_java_http_client(machine: Machine, programs: Programs) -> None:
-    policy = whole(http("java", ECHO), allow=["java"])
+    policy = whole(http("java", ECHO), allow=["java"], filesystem={"read": [str(programs.directory)]})
     result = machine.run(["java", "-Xint", "-cp", programs.java(), "Fetch", f"https://{ECHO}/page"], policy=policy)
     served(result, binary="java", host=ECHO, path="/page")
     assert result.stdout.startswith("200 HTTP_2 ")

@@ -51,9 +51,11 @@ def _field(record: Record, name: str) -> Any:
 
 
 def brief(records: Sequence[Record]) -> str:
-    """One line a record, for the message of a failed assertion."""
+    """One line a record, repeats counted, for the message of a failed assertion."""
     fields = ("action", "decision", "level", "reason", "rule", "binary", "host", "port", "method", "path", "status")
-    return "\n".join(" ".join(f"{name}={value}" for name in fields if (value := _field(record, name)) is not None) for record in records)
+    lines = [" ".join(f"{name}={value}" for name in fields if (value := _field(record, name)) is not None) for record in records]
+    counted = [(line, len(list(same))) for line, same in itertools.groupby(lines)]
+    return "\n".join(line if times == 1 else f"{line}   × {times}" for line, times in counted)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -3,6 +3,7 @@
 KIND: tcp (connect, then send), fastopen (sendto MSG_FASTOPEN), udp (sendto), udp-connected (connect, then send), bind (TCP).
 """
 
+import contextlib
 import errno
 import json
 import socket
@@ -22,7 +23,8 @@ def attempt(kind: str, address: str, port: int) -> str:
             if kind == "udp":
                 sock.sendto(PAYLOAD, (address, port))
             elif kind == "fastopen":
-                sock.sendto(PAYLOAD, socket.MSG_FASTOPEN, (address, port))
+                with contextlib.suppress(BlockingIOError):  # EINPROGRESS: the SYN is out, and recv() will tell
+                    sock.sendto(PAYLOAD, socket.MSG_FASTOPEN, (address, port))
             else:
                 sock.connect((address, port))
                 sock.sendall(PAYLOAD)
