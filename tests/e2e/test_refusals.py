@@ -151,9 +151,9 @@ def test_udp_to_an_allowed_name(machine: Machine, inside: dict[str, str]) -> Non
     )
     result = machine.run(["sh", "-c", script], policy=policy, files=inside)
     assert set(json.loads(result.stdout).values()) == {"EPERM"}, result
-    assert len(result.select(action="connect", decision="deny", reason="protocol_refused", host=ECHO, port=443, binary="python3")) == 2, (
-        result
-    )
+    denied = result.select(action="connect", decision="deny", host=ECHO, port=443, binary="python3")
+    # A connected datagram meets no hook but the last net: libc probes every answer with a connect(), so that one has to pass.
+    assert [record["reason"] for record in denied] == ["protocol_refused", "packet_dropped"], result
 
 
 @pytest.mark.client("/usr/bin/python3")
