@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SERVER_NAME, HOST_NAME = 0x0000, 0x00
+CLIENT_HELLO, SERVER_NAME, HOST_NAME = 0x01, 0x0000, 0x00
 RECORD_MAXIMUM = 2**14
 
 
@@ -60,7 +60,7 @@ def parse(data: bytes) -> ClientHello | None:
         if not 0 < size <= RECORD_MAXIMUM:
             raise ValueError("TLS record of impossible size")
         message += data[at + 5 : at + 5 + size]
-        if message[:1] not in (b"", b"\x01"):
+        if message and message[0] != CLIENT_HELLO:
             raise ValueError("not a ClientHello")
         if len(data) < at + 5 + size:
             return None

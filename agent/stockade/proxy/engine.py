@@ -216,9 +216,11 @@ class Handler(server.LiveConnectionHandler):
         self._moved.set()
 
     async def drain_writers(self) -> None:
-        """Called by each side's reader before it reads on. mitmproxy's own waits for the sockets only, and keeps what a closed HTTP/2 window
-        holds back in memory without end: here the reader of the one side waits for the window of the other."""
-        await super().drain_writers()
+        """Called by each side's reader before it reads on: it waits for the window of the other side.
+
+        mitmproxy's own waits for the sockets only, and keeps what a closed HTTP/2 window holds back in memory without end.
+        """
+        await super().drain_writers()  # type: ignore[no-untyped-call]
         from_client = asyncio.current_task() is self._client_reader()
         if self._http is None or self._http.held(towards_client=not from_client) <= self.settings.window_bytes:
             return
@@ -262,7 +264,7 @@ class Handler(server.LiveConnectionHandler):
             case tls_layers.TlsFailedServerHook(data=failed):
                 self._failure = Unreachable(Reason.UPSTREAM_TLS, failed.conn.error or "TLS failed")
             case tls_layers.TlsFailedClientHook(data=failed):
-                _log.warning("TLS with %s for %s failed: %s", self.caller.binary.name, self.host, failed.conn.error)
+                self._distrusted(failed.conn.error or "")
             case HeadUnreadableHook():
                 await self._unreadable(hook)
             case http_hooks.HttpRequestHeadersHook(flow=flow):
@@ -298,6 +300,12 @@ class Handler(server.LiveConnectionHandler):
         self._writer.write(UNRECOGNIZED_NAME)
         said = f"the ClientHello names {sni[:256]}" if sni is not None else "the ClientHello names no server"
         await self.connection.refuse(Level.DESTINATION, Reason.SNI_MISMATCH, said)
+
+    def _distrusted(self, error: str) -> None:
+        """A client that pins its server or brings its own roots says so with an alert; a mere hang-up says nothing."""
+        if "certificate" in error or "unknown ca" in error:
+            name, host = self.caller.binary.name, self.host
+            _log.warning("%s does not trust this sandbox's authority for %s: use `tls: passthrough` or its own trust settings", name, host)
 
     async def _unreadable(self, hook: HeadUnreadableHook) -> None:
         self._refused = True

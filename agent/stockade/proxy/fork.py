@@ -67,6 +67,8 @@ class Worker:
                 ours.close()
                 worker.main(theirs, uid=uid, gid=gid, confine=confine, settings=settings or Settings(), decide=decide, origin_of=origin_of)
                 status = 0
+            except BaseException as error:  # said here, since nobody above will ever see it
+                os.write(2, f"proxy[{os.getpid()}] could not start: {error!r}\n".encode())
             finally:
                 os._exit(status)  # never back into the agent's stack: its finally blocks and atexit hooks are not ours
         theirs.close()

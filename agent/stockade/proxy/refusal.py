@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 
+from stockade.audit.mask import mask_path
 from stockade.proxy.ladder import Refusal
 from stockade.proxy.spine import Caller
 from stockade.types import Level, Reason
-
-# Credentials that APIs put into paths, and tokens that look the same wherever they stand.
-_SECRETS = (
-    (re.compile(r"(?<=/bot)[0-9]+(?::|%3A)[A-Za-z0-9_-]+"), "***"),  # api.telegram.org
-    (re.compile(r"(?<=/services/)[^/]+/[^/]+/[^/]+"), "***"),  # hooks.slack.com
-    (re.compile(r"(?<=/webhooks/)([^/]+)/[^/]+"), r"\1/***"),  # discord.com
-    (re.compile(r"\b(?:sk|pk|rk|ghp|gho|ghs|ghu|glpat|xox[abeprs]|hf|npm|pypi)[-_][A-Za-z0-9_-]{16,}"), "***"),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"), "***"),  # a JWT
-)
 
 _HINTS = {
     Level.BINARY: "no rule lets this binary reach this host: use a binary that a rule names, or ask for a rule",
@@ -25,17 +16,19 @@ _HINTS = {
     Level.PATH: "a rule allows this host and method on other paths",
 }
 
-
-def mask_path(path: str) -> str:
-    """The path without the credentials in it; only for eyes, never for matching."""
-    for pattern, shown in _SECRETS:
-        path = pattern.sub(shown, path)
-    return path
+_REASONS = {
+    Reason.UPSTREAM_TLS: "the server's certificate is not valid for this host in the trust store of the machine Stockade runs on",
+    Reason.UPSTREAM_UNREACHABLE: "no address of the host accepts connections: try again later",
+    Reason.UPSTREAM_ERROR: "the server broke off: try again later",
+    Reason.RESOLVE_FAILED: "the host has no address: check its spelling",
+    Reason.ADDRESS_REFUSED: "the rule must allow this range under destination.addresses",
+    Reason.HOST_MISMATCH: "send the request to the host it is for",
+}
 
 
 def body(refusal: Refusal, caller: Caller, method: str) -> bytes:
     """The JSON of one refusal, one line and a newline."""
-    hint = refusal.hint
+    hint = refusal.hint or _REASONS.get(refusal.reason, "")
     if not hint and refusal.decision is not None:
         hint = _HINTS.get(refusal.level, "") if refusal.reason is Reason.NO_RULE else "a deny list of the rule names it"
     fields = {

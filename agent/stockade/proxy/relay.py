@@ -27,6 +27,10 @@ class Refused(Exception):
         self.reason, self.error = reason, error
 
 
+class ClientGone(Exception):
+    """The client reset the connection before its first flight was whole: nothing was decided, nothing is to be recorded."""
+
+
 class Half(asyncio.BufferedProtocol):
     """One side of a relay. What it reads goes to `other`; a full write buffer there pauses reading here."""
 
@@ -102,7 +106,7 @@ class Relay:
                 half.transport.abort()
 
     async def run(self, reach: Callable[[], Awaitable[socket.socket]]) -> None:
-        """Until both sides are done. reach() dials the other side. Raises Refused, or OSError when the other side is out of reach."""
+        """Until both sides are done. reach() dials the other side. Raises Refused, ClientGone, or what reach() does."""
         if self._tls:
             first = await self._first_flight(b"")
             self._server = await reach()
@@ -145,6 +149,8 @@ class Relay:
             said = self._client.recv(CHUNK)
         except BlockingIOError:
             return b""  # the server spoke first: no TLS client is on this side
+        except OSError as error:
+            raise ClientGone from error
         if clienthello.looks_like_tls(said) and said:
             return await self._first_flight(said)
         if not said:
@@ -152,7 +158,7 @@ class Relay:
         return said
 
     async def _first_flight(self, said: bytes) -> bytes:
-        """Read a whole ClientHello and check its name. Raises Refused."""
+        """Read a whole ClientHello and check its name. Raises Refused, ClientGone."""
         loop = asyncio.get_running_loop()
         data = bytearray(said)
         try:
@@ -169,6 +175,8 @@ class Relay:
                     data += more
         except TimeoutError:
             raise Refused(Reason.HEADER_TIMEOUT, "no ClientHello in time") from None
+        except OSError as error:
+            raise ClientGone from error
         except ValueError as error:
             raise Refused(Reason.PROTOCOL_ERROR, f"TLS is wanted here: {error}") from None
         name = hello.server_name

@@ -78,6 +78,7 @@ async def dial(addresses: Sequence[str], port: int, seconds: float) -> socket.so
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             async with asyncio.timeout(share):
                 await loop.sock_connect(sock, (address, port))
             return sock

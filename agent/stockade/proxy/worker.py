@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -24,13 +24,15 @@ from stockade.proxy.connection import Connection, RelayedConnection, Served, rea
 from stockade.proxy.engine import Engine, Tls
 from stockade.proxy.ladder import Decide
 from stockade.proxy.leaves import LeafKeys, Leaves
-from stockade.proxy.relay import Refused, Relay
+from stockade.proxy.relay import ClientGone, Refused, Relay
 from stockade.proxy.settings import Settings, system_bundle
 from stockade.proxy.spine import Caller
 from stockade.proxy.upstream import Trust, Unreachable
 from stockade.types import Decision, Level, Reason
 
 LISTENERS = 4
+
+_log = logging.getLogger("stockade.proxy")
 
 
 def main(
@@ -45,6 +47,7 @@ def main(
 ) -> None:
     """The whole life of a worker, from just after the fork. Everything that reads a file comes before `drop`."""
     confinement.detach(channel.fileno())
+    _log_to_stderr()
     if decide is None:
         from stockade.policy import decide as policy_decide
 
@@ -58,9 +61,19 @@ def main(
     asyncio.run(Proxy(channel, engine, settings, decide, origin_of or Origin.of).run())
 
 
-def log(event: str, **fields: object) -> None:
-    """One key=value line on stderr. Never a traceback: formatting one reads source files, which the worker may not."""
-    print("proxy", event, *(f"{key}={value!r}" for key, value in fields.items()), file=sys.stderr, flush=True)
+class Lines(logging.Formatter):
+    """One line per event on stderr, and never a traceback: formatting one reads source files, which the worker may not."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"proxy[{os.getpid()}] {record.levelname.lower()} {record.getMessage()}"
+        error = record.exc_info[1] if record.exc_info else None
+        return f"{line} error={error!r}" if error is not None else line
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(os.fdopen(2, "w", buffering=1, closefd=False))
+    handler.setFormatter(Lines())
+    logging.getLogger().handlers[:] = [handler]  # the agent's own handlers stand on descriptors that `detach` closed
 
 
 class Proxy:
@@ -83,7 +96,7 @@ class Proxy:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: log("loop", message=context.get("message"), error=context.get("exception")))
+        loop.set_exception_handler(lambda _, context: _log.error("loop: %s %r", context.get("message"), context.get("exception")))
         channel = Channel(self._sock, received=self._agent.received, lost=self._orphaned)
         self._agent.attach(channel)
         self._agent.say("ready")
@@ -110,7 +123,7 @@ class Proxy:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log("task", error=repr(error))
+            _log.error("task: %r", error)
 
     async def _obey(self, number: int, command: tuple[Any, ...]) -> None:
         try:
@@ -157,26 +170,26 @@ class Proxy:
         loop = asyncio.get_running_loop()
         room = served.room(self._settings.connections)
         while True:
-            await room.acquire()  # at the limit the kernel's backlog waits: refusing would need a record for each
             try:
                 client, _ = await loop.sock_accept(listener)
             except OSError as error:
-                room.release()
                 if listener.fileno() < 0:
                     return
-                log("accept", error=repr(error))
+                _log.error("accept: %r", error)
                 await asyncio.sleep(0.1)
                 continue
+            await room.acquire()  # at the limit this one and the kernel's backlog wait: refusing would need a record for each
             self._spawn(self._connection(served, client, room))
 
     async def _connection(self, served: Served, client: socket.socket, room: asyncio.Semaphore) -> None:
         client.setblocking(False)
         with contextlib.suppress(OSError):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a relay has no other way to learn of a client that is no more
         try:
             await self._handle(Connection(served, client, self._agent, self._decide))
         except ConnectionError as error:
-            log("connection", error=repr(error))  # the agent could not record: the connection falls with it
+            _log.error("not recorded: %s", error)  # the connection falls with it
         finally:
             client.close()
             room.release()
@@ -233,6 +246,8 @@ class Proxy:
         except (Refused, Unreachable) as failure:
             if not live.ended:
                 await connection.refuse(Level.DESTINATION, failure.reason, str(failure))
+        except ClientGone:
+            pass  # before it had asked for anything
         finally:
             relay.cut()
             connection.served.connections.discard(connection)

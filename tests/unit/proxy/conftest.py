@@ -320,11 +320,11 @@ class World:
     async def curl(self, number: int, *arguments: str) -> tuple[str, str]:
         host, port = self.spine.names[number]
         listener = self.ports[0]
-        process = await asyncio.create_subprocess_exec(
-            "curl", "-sS", "--interface", f"127.0.0.{number}", "--cacert", self.authority_file, "--connect-to", f"{host}:{port}:127.0.0.1:{listener}",
-            "--max-time", "10", *(argument.replace("{url}", f"https://{host}:{port}") for argument in arguments),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={"PATH": os.environ["PATH"]},
-        )  # fmt: skip
+        options = ["--interface", f"127.0.0.{number}", "--cacert", self.authority_file, "--max-time", "10"]
+        options += ["--connect-to", f"{host}:{port}:127.0.0.1:{listener}"]
+        options += [argument.replace("{url}", f"https://{host}:{port}") for argument in arguments]
+        pipe, env = asyncio.subprocess.PIPE, {"PATH": os.environ["PATH"]}
+        process = await asyncio.create_subprocess_exec("curl", "-sS", *options, stdout=pipe, stderr=pipe, env=env)
         out, err = await process.communicate()
         return out.decode(), err.decode()
 

@@ -82,7 +82,7 @@ def test_smuggling_through_header_values_and_lengths(proxied):
 
 def test_streams_run_side_by_side(proxied):
     async def scenario(world: World) -> None:
-        number, seen = await world.echo("a.example")
+        number, _seen = await world.echo("a.example")
         client, here = await h2_client(world, number), f"a.example:{world.port_of(number)}"
         streams = [client.open("GET", here, f"/{index}") for index in range(20)]
         for index, stream in enumerate(streams):

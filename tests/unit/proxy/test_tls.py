@@ -42,7 +42,9 @@ def test_no_sni_is_refused_for_a_name(proxied):
 def test_the_case_of_the_sni_does_not_matter_nor_that_of_host(proxied):
     async def scenario(world: World) -> None:
         number, _ = await world.echo("a.example")
-        status, _ = await world.ask(number, "GET / HTTP/1.1\r\nHost: A.Example.:" + str(world.port_of(number)) + "\r\n\r\n", sni="A.EXAMPLE")
+        status, _ = await world.ask(
+            number, "GET / HTTP/1.1\r\nHost: A.Example.:" + str(world.port_of(number)) + "\r\n\r\n", sni="A.EXAMPLE"
+        )
         assert status == 200
 
     proxied(scenario)

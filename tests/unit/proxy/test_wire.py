@@ -56,7 +56,7 @@ def test_an_origin_comes_back_as_it_was():
 def test_a_record_with_a_wrong_field_is_refused(field, wrong):
     message = codec.encode_record(RECORD)
     message[field] = wrong
-    if field == "enforced" and wrong is True or field == "ancestry" and wrong == []:
+    if (field == "enforced" and wrong is True) or (field == "ancestry" and wrong == []):
         return
     with pytest.raises(ValueError):
         codec.decode_record(through_json(message))
