@@ -84,6 +84,7 @@ class Kernel:
         code = bytecode.compiled(network.defines())
         self._descriptors: list[int] = []
         self._links = 0
+        ours = False
         try:
             maps = {shape.name: self._own(syscall.map_create(shape)) for shape in code.maps}
             self._programs = {
@@ -91,10 +92,11 @@ class Kernel:
                 for hook in HOOKS
             }
             pins.mkdir(mode=0o700, parents=True)
+            ours = True
             for name, fd in maps.items():
                 syscall.pin(fd, str(pins / f"map_{name}"))
         except OSError as error:
-            self.close()
+            self.close(unpin=ours)  # pins that were there are another's: they may be all that holds its sandbox
             hint = "see `stockade doctor` for what this kernel lacks"
             raise StockadeError(f"the kernel refused: {error.strerror or error}", hint=hint, code="bpf_load") from None
         self.maps = Maps(maps, {shape.name: shape for shape in code.maps}, self._programs["enrol"])
