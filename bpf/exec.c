@@ -26,6 +26,14 @@ static __always_inline void first_argument(void *mm, char *path)
 		__builtin_memset(path, 0, SCRIPT_PATH);
 }
 
+static __always_inline void drop_tag(__u32 tgid, __u32 sandbox)
+{
+	struct usage *usage = usages.lookup(&sandbox);
+
+	if (!tasks.delete(&tgid) && usage)
+		__sync_fetch_and_add(&usage->tasks, -1);
+}
+
 /* The last steps of every exec: tag, record, and let it run or not. */
 static __always_inline int finish_exec(struct sandbox *box, struct exec_scratch *s)
 {
@@ -60,8 +68,7 @@ static __always_inline int finish_exec(struct sandbox *box, struct exec_scratch 
 	s->event.head.pid = tgid;
 	if (events.ringbuf_output(&s->event, sizeof(s->event), 0)) {
 		count_failure(FAIL_EVENT);
-		if (s->runs)
-			bpf_send_signal(9);
+		bpf_send_signal(9);
 	}
 	return 0;
 }
@@ -136,11 +143,12 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	__u32 ctime_nsec;
 	int why = WHY_POLICY, runs = 0, length;
 
-	if (!box) {
-		if (old)
-			tasks.delete(&tgid);
-		return 0;
+	if (old && (!box || old->sandbox != box->id)) {	/* root moved it to another cgroup: it is no longer what it was there */
+		drop_tag(tgid, old->sandbox);
+		old = 0;
 	}
+	if (!box)
+		return 0;
 	s = execs.lookup(&zero);
 	number = exec_numbers.lookup(&zero);
 	mm = (void *)KREAD(bpf_get_current_task(), task_struct, mm);
@@ -269,20 +277,14 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	void *task = (void *)ctx->args[0];
 	__u32 tgid = KREAD(task, task_struct, tgid);
 	struct task *tag = tasks.lookup(&tgid);
-	struct usage *usage;
 	void *signal;
-	__u32 sandbox;
 
 	if (!tag)
 		return 0;
 	signal = (void *)KREAD(task, task_struct, signal);
 	if (KREAD(signal, signal_struct, live.counter) > 0)
 		return 0;
-	sandbox = tag->sandbox;
-	tasks.delete(&tgid);
-	usage = usages.lookup(&sandbox);
-	if (usage)
-		__sync_fetch_and_add(&usage->tasks, -1);
+	drop_tag(tgid, tag->sandbox);
 	return 0;
 }
 
