@@ -142,6 +142,11 @@ class GovernedStream(HttpStream):
             request.headers["transfer-encoding"] = "chunked"
         return connected
 
+    def check_killed(self, emit_error_hook: bool) -> layer.CommandGenerator[bool]:
+        if any(isinstance(event, RequestProtocolError) for event in self._paused_event_queue):
+            self.flow.metadata[BY_CLIENT] = True  # it left while its request was being judged
+        return (yield from super().check_killed(emit_error_hook))
+
     def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> layer.CommandGenerator[None]:
         self.flow.metadata[BY_CLIENT] = isinstance(event, RequestProtocolError)
         yield from super().handle_protocol_error(event)

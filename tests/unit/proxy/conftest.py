@@ -27,7 +27,8 @@ from cryptography.x509.oid import NameOID
 import stockade.proxy.worker  # noqa: F401 - imported before the forks, so that each one is warm
 from stockade.kernel.abi import Origin, Verdict
 from stockade.proxy import Authority, Caller, Listeners, Resolved, Settings, Worker
-from stockade.types import Action, Binary, Decision, Effect, Http, Level, Outcome, Reason, Record, Request
+from stockade.sandbox import seccomp
+from stockade.types import Action, Binary, Decision, Effect, Http, Level, Outcome, Reason, Record, Request, StockadeError
 
 WORKER_UID = 61234 if os.geteuid() == 0 else os.getuid()
 WORKER_GID = 61234 if os.geteuid() == 0 else os.getgid()
@@ -370,13 +371,29 @@ async def serving(worker: Worker, pki: Pki, policy: FakePolicy, proto: int) -> A
             server.close()
 
 
+def _filter() -> Callable[[], None] | None:
+    """The system-call filter that a worker runs under in production, where this machine can compile it."""
+    try:
+        return seccomp.confinement(seccomp.WORKER)
+    except StockadeError:
+        return None
+
+
+FILTER = _filter()
+
+
 @pytest.fixture
 def proxied(pki: Pki) -> Iterator[Callable[..., None]]:
     """proxied(scenario, policy=…, settings=…): fork a worker, run the scenario against it."""
 
     def run(scenario: Scenario, *, policy: FakePolicy | None = None, proto: int = socket.IPPROTO_TCP, **settings: Any) -> None:
         worker = Worker.fork(
-            uid=WORKER_UID, gid=WORKER_GID, settings=Settings(trust=pki.bundle, **settings), decide=fake_decide, origin_of=origin_of
+            uid=WORKER_UID,
+            gid=WORKER_GID,
+            settings=Settings(trust=pki.bundle, **settings),
+            confine=FILTER,
+            decide=fake_decide,
+            origin_of=origin_of,
         )
 
         async def main() -> None:

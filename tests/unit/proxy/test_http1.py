@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from stockade.types import Action, Effect, Outcome, Reason
+from stockade.types import Action, Effect, Outcome, Reason, Record
 
 from .conftest import FakePolicy, Seen, World, read_answer, refusal
 
@@ -245,6 +245,27 @@ def test_a_client_that_leaves_in_mid_answer_is_recorded(proxied):
         async with asyncio.timeout(5):
             while seen.connections:
                 await asyncio.sleep(0.01)
+
+    proxied(scenario)
+
+
+def test_a_client_that_leaves_while_it_is_judged_is_not_an_upstream_error(proxied):
+    async def scenario(world: World) -> None:
+        number, seen = await world.plain("a.example")
+        begin, reached = world.spine.begin, asyncio.Event()
+
+        async def slow(sandbox: int, record: Record) -> int:
+            reached.set()
+            await asyncio.sleep(0.3)
+            return await begin(sandbox, record)
+
+        world.spine.begin = slow  # type: ignore[method-assign]
+        _, writer = await world.dial(number, tls=False)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        await reached.wait()
+        writer.transport.abort()
+        record = await world.spine.wait_for(Reason.INTERRUPTED)
+        assert record.action is Action.HTTP and seen.heads == []
 
     proxied(scenario)
 
