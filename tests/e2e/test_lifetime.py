@@ -72,7 +72,7 @@ def test_kill_9_of_the_agent_lets_no_new_request_out(machine: Machine, internet:
         return len([seen for seen in internet.nginx.requests(server=ECHO) if seen["path"].startswith("/hammer/")])
 
     with machine.start(f"/usr/bin/python3 hammer.py {ECHO}", policy=bare(http("python3", ECHO)), room=room) as running:
-        running.wait_for("kept 5 200", log)
+        running.wait_for("new 5 200", log)
         try:
             running.process.send_signal(signal.SIGKILL)
             running.process.wait(10)

@@ -110,7 +110,7 @@ def test_big_bodies_go_through_whole_both_ways(machine: Machine, internet: Inter
         f"head -c {size} /dev/zero > big && curl -sS --fail -T big https://{STREAM}/up && "
         f"curl -sS --fail -o back -w %{{size_download}} https://{STREAM}/bytes/{size}"
     )
-    result = machine.run(["sh", "-c", script], policy=policy, timeout=180)
+    result = machine.run(["sh", "-c", script], policy=policy, timeout=60)
     assert result.status == 0, result
     [upload] = [upload for upload in internet.stream.uploads if upload.path == "/up"]
     assert (upload.size, upload.sha256) == (size, hashlib.sha256(bytes(size)).hexdigest())
