@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
 from typing import Any
 
 from mitmproxy import flow as mflow
@@ -27,15 +26,14 @@ from stockade.proxy.connection import Connection, reach
 from stockade.proxy.exchange import Exchange
 from stockade.proxy.ladder import Head, Refusal, same_host
 from stockade.proxy.layers import ANSWER, BY_CLIENT, HANG_UP, GovernedHttp, HeadUnreadableHook
-from stockade.proxy.leaves import LeafKeys
 from stockade.proxy.relay import is_literal, reset_on_close
 from stockade.proxy.settings import Settings
-from stockade.proxy.upstream import Trust, Unreachable
+from stockade.proxy.tls import Tls
+from stockade.proxy.upstream import Unreachable
 from stockade.types import Effect, Level, Reason
 
 EXCHANGE = "stockade.exchange"
 UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # a fatal TLS alert, RFC 6066
-HTTP1_SERVERS = 4096
 
 _log = logging.getLogger("stockade.proxy")
 
@@ -58,27 +56,6 @@ def _options(quiet: int) -> moptions.Options:
     return options
 
 
-class Tls:
-    """What TLS needs on both sides, all in memory: trusted roots, leaf keys, and which servers are known to speak HTTP/1 only."""
-
-    def __init__(self, trust: Trust, keys: LeafKeys) -> None:
-        self.trust, self.keys = trust, keys
-        self._http1: OrderedDict[tuple[str, int], None] = OrderedDict()
-
-    def learn(self, address: tuple[str, int], protocol: bytes | None) -> None:
-        """Remember what a server chose when h2 was offered: an HTTP/2 client on it costs a new connection per request."""
-        if protocol == b"h2":
-            self._http1.pop(address, None)
-        else:
-            self._http1[address] = None
-            if len(self._http1) > HTTP1_SERVERS:
-                self._http1.popitem(last=False)
-
-    def protocols(self, address: tuple[str, int]) -> tuple[bytes, ...]:
-        """What a client may choose."""
-        return (b"http/1.1",) if address in self._http1 else (b"h2", b"http/1.1")
-
-
 class Engine:
     """mitmproxy behind the interface that another engine would have: `handle` one admitted connection until it is over."""
 
@@ -92,7 +69,7 @@ class Engine:
         import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - signing a leaf asks for it by name
 
         "xn--bcher-kva.example".encode("idna").decode("idna")
-        self.tls.trust.connection("rehearsal.example", (b"h2",)).bio_read  # noqa: B018 - the attribute resolves cffi's lazy bindings
+        self.tls.trust.connection("rehearsal.example", (b"h2",))
 
     async def handle(self, connection: Connection) -> None:
         reader, writer = await asyncio.open_connection(sock=connection.client)
@@ -222,6 +199,10 @@ class Handler(server.LiveConnectionHandler):
         """
         await super().drain_writers()  # type: ignore[no-untyped-call]
         from_client = asyncio.current_task() is self._client_reader()
+        if self._http is not None and self._http.longest_message() > self.settings.message_bytes:
+            _log.warning("a WebSocket message for %s is longer than %d octets: closed", self.host, self.settings.message_bytes)
+            self.interrupt()
+            return
         if self._http is None or self._http.held(towards_client=not from_client) <= self.settings.window_bytes:
             return
         self._moved.clear()
@@ -323,7 +304,6 @@ class Handler(server.LiveConnectionHandler):
             path=request.data.path.decode("utf-8", "surrogateescape"),
             authority=absolute,
             headers=tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.headers.fields),
-            tls=self.client.tls,
             malformed=malformed,
         )
         outcome = await Exchange.open(self.connection, head)

@@ -45,7 +45,6 @@ class Head:
     path: str
     authority: str | None
     headers: tuple[tuple[str, str], ...]
-    tls: bool
     malformed: str | None = None
 
     def all(self, name: str) -> list[str]:

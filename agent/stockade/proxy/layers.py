@@ -33,6 +33,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 from mitmproxy.proxy.layers.http._http2 import Http2Connection, Http2Server
+from mitmproxy.proxy.layers.websocket import WebsocketLayer
 
 from stockade.proxy.settings import Settings
 
@@ -113,6 +114,12 @@ class GovernedHttp(HttpLayer):
                 if isinstance(facing, Http2Connection):
                     held += sum(len(chunk.data) for chunks in facing.h2_conn.stream_buffers.values() for chunk in chunks)
         return held
+
+    def longest_message(self) -> int:
+        """Octets of the longest WebSocket message that is still coming in."""
+        sockets = [stream.child_layer for stream in self.streams.values() if isinstance(stream.child_layer, WebsocketLayer)]
+        sides = [side for each in sockets if hasattr(each, "server_ws") for side in (each.client_ws, each.server_ws)]
+        return max((sum(map(len, side.frame_buf)) for side in sides), default=0)
 
     def answer(self, stream_id: int) -> bytes | None:
         """The refusal that is due on a stream."""

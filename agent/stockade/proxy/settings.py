@@ -37,6 +37,7 @@ class Settings:
     hello_bytes: int = 64 * 1024  # a ClientHello over all its records; post-quantum ones take about 2 KiB
     discard_bytes: int = 1 << 30  # body of refused requests read and thrown away before the connection is reset
     pipeline_bytes: int = 1 << 20  # sent ahead of an answer that is still under way
+    message_bytes: int = 64 << 20  # of one WebSocket message, which is put together before it is passed on
     window_bytes: int = 1 << 20  # held for an HTTP/2 peer that does not open its window
     window_seconds: float = 5.0  # how long one read waits for that window; then 64 KiB more are taken
     connections: int = 512  # at once per sandbox; the rest waits in the kernel's backlog

@@ -21,12 +21,13 @@ from stockade.proxy.agent import Agent
 from stockade.proxy.authority import Authority
 from stockade.proxy.channel import Channel
 from stockade.proxy.connection import Connection, RelayedConnection, Served, reach
-from stockade.proxy.engine import Engine, Tls
+from stockade.proxy.engine import Engine
 from stockade.proxy.ladder import Decide
 from stockade.proxy.leaves import LeafKeys, Leaves
 from stockade.proxy.relay import ClientGone, Refused, Relay
 from stockade.proxy.settings import Settings, system_bundle
 from stockade.proxy.spine import Caller
+from stockade.proxy.tls import Tls
 from stockade.proxy.upstream import Trust, Unreachable
 from stockade.types import Decision, Level, Reason
 

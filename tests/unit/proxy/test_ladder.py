@@ -13,7 +13,7 @@ from stockade.proxy.spine import Caller
 from stockade.types import Action, Binary, Decision, Effect, Level, Outcome, Reason, Request
 
 CALLER = Caller(Binary.named("curl"), (), "api.example.com", 443)
-PLAIN = Head("GET", "/v1/x?q=%2e", None, (("host", "api.example.com"),), tls=True)
+PLAIN = Head("GET", "/v1/x?q=%2e", None, (("host", "api.example.com"),))
 
 
 def decide(request: Request, policy: object) -> Decision:

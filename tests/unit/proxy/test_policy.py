@@ -19,7 +19,7 @@ from .conftest import WORKER_GID, WORKER_UID, Pki, origin_of, refusal, serving
 
 def admitted(preset: str, binary: str, host: str, method: str, path: str) -> bool:
     caller = Caller(Binary.named(binary), (), host, 443)
-    head = Head(method, path, None, (("host", host),), tls=True)
+    head = Head(method, path, None, (("host", host),))
     return isinstance(judge(head, caller, load([], presets=[preset]), decide), Admitted)
 
 

@@ -203,6 +203,26 @@ def test_8_a_websocket_is_cut_when_a_reload_denies_it(proxied):
     proxied(scenario)
 
 
+def test_8_a_message_that_never_ends_is_not_kept(proxied):
+    async def scenario(world: World) -> None:
+        seen = Seen()
+        port = await world.server(lambda r, w: websocket_echo(r, w, seen))
+        number = world.name("ws.example", port)
+        reader, writer = await world.dial(number, tls=False)
+        writer.write(UPGRADE.replace("{host}", f"ws.example:{port}").encode())
+        await reader.readuntil(b"\r\n\r\n")
+        fragment = b"\x02\xfe\xff\xff" + bytes(4) + bytes(65535)
+        with contextlib.suppress(ConnectionError):
+            for index in range(64):
+                writer.write(fragment if index == 0 else b"\x00" + fragment[1:])
+                await writer.drain()
+            assert await reader.read() == b""
+        await world.spine.settled()
+        assert seen.heads == [] and world.spine.of(Action.WEBSOCKET)[0].reason is Reason.INTERRUPTED
+
+    proxied(scenario, message_bytes=MEGABYTE)
+
+
 def test_9_a_trickled_head_holds_nothing(proxied):
     async def scenario(world: World) -> None:
         number, _ = await world.plain("a.example")
