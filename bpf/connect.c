@@ -51,6 +51,18 @@ static __always_inline void place6(struct place *p, __u32 a, __u32 b, __u32 c, _
 	p->name = p->synthetic && !p->agent ? bpf_ntohl(d) : 0;
 }
 
+static __always_inline int agents_port(__u32 port)
+{
+	return port == 53 || port == INSPECT_PORT || port == RELAY_PORT;
+}
+
+/* The agent's listeners on any local spelling. They are bound to the agent's address alone; a sandbox process that took the same port on
+   loopback while no agent runs must not be mistaken for them. */
+static __always_inline int is_agents(struct place *p)
+{
+	return p->port != 53 && (p->agent || (p->loopback && agents_port(p->port)));
+}
+
 static __always_inline int send_event(int type, struct sandbox *box, struct task *tag, struct place *p, int verdict, int why,
 				      __u32 protocol, __u64 cookie)
 {
@@ -142,7 +154,7 @@ static __always_inline int decide_connect(struct bpf_sock *sk, struct place *p, 
 	}
 	/* 1) never straight to the agent, whoever asks; but any resolver is the agent's */
 	tag = current_task_of(box, &why);
-	if (p->agent && p->port != 53) {
+	if (is_agents(p)) {
 		send_event(EVENT_CONNECT, box, tag, p, VERDICT_DENY, WHY_AGENT_ADDRESS, protocol, cookie);
 		return VERDICT_DENY;
 	}
@@ -190,11 +202,11 @@ static __always_inline int decide_datagram(struct bpf_sock *sk, struct place *p,
 	tag = current_task_of(box, &why);
 	if (p->port == 53 && tag && !p->loopback)
 		return remember(sk, box, tag, p, VERDICT_RESOLVE, cookie) ? 0 : 2;
-	if (p->loopback && tag)
+	if (p->loopback && tag && !is_agents(p))
 		return remember(sk, box, tag, p, VERDICT_LOCAL, cookie) ? 0 : 1;
 	if (connecting && p->synthetic && !p->agent && tag)
 		return remember(sk, box, tag, p, VERDICT_DENY, cookie) ? 0 : 3;
-	if (p->agent)
+	if (p->agent || is_agents(p))
 		why = WHY_AGENT_ADDRESS;
 	else if (tag)
 		why = WHY_PROTOCOL;

@@ -87,7 +87,7 @@ int on_exec_environment(struct bpf_raw_tracepoint_args *ctx)
 	struct sandbox *box = governing();
 	struct exec_scratch *s = execs.lookup(&zero);
 	struct env_value *value = env_values.lookup(&zero);
-	__u64 at, end, bad = 0, hit = 0;
+	__u64 at, end, bad = 0, hit = 0, hit_at = 0;
 	__u32 found = 0;
 
 	if (!box || !s || !value) {
@@ -106,13 +106,15 @@ int on_exec_environment(struct bpf_raw_tracepoint_args *ctx)
 		asm volatile("" : "+r"(live));
 		asm volatile("" : "+r"(length));
 		bad |= live & (((length - 1) | (ENV_VALUE - 1 - length)) >> 63);	/* an error, or a value that was cut */
-		at += live * length;
 		bpf_probe_read_kernel(&found, sizeof(found), variables.lookup((struct variable_key *)value));	/* 0 for NULL */
+		hit_at += (live & found & ~hit) * at;
 		hit |= live & found;
+		at += live * length;
 	}
 	s->env_at = at;
 	if (hit) {
 		s->why = WHY_LOADER_VARIABLE;
+		bpf_probe_read_user_str(s->event.variable, sizeof(s->event.variable), (void *)hit_at);
 	} else if (bad) {
 		s->why = WHY_ENV_UNREADABLE;
 	} else if (at < end) {

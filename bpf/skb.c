@@ -78,6 +78,13 @@ int skb_egress(struct __sk_buff *skb)
 		__u32 *w = (__u32 *)addr;
 		if (!w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1))
 			return 1;
+		if (!protocol) {	/* hop-by-hop: BIG TCP's jumbo option on packets above 64 KiB, the only one the kernel itself adds */
+			__u8 next[2] = {};
+			if (bpf_skb_load_bytes(skb, 40, next, 2))
+				return drop_packet(skb, state, 0, 0, 6, addr);
+			protocol = next[0];
+			offset += (next[1] + 1) * 8;
+		}
 		agent = w[0] == bpf_htonl(SYNTHETIC_V6_0) && w[1] == bpf_htonl(SYNTHETIC_V6_1) && !w[2] && w[3] == bpf_htonl(1);
 	}
 	if (protocol == IPPROTO_TCP_ || protocol == IPPROTO_UDP_)

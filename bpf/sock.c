@@ -22,11 +22,6 @@ int sock_create(struct bpf_sock *ctx)
 	return 0;
 }
 
-static __always_inline int agents_port(__u32 port)
-{
-	return port == 53 || port == INSPECT_PORT || port == RELAY_PORT;
-}
-
 /* A listener of the sandbox on the agent's address or ports would be taken for the agent, above all when no agent runs. */
 static __always_inline int decide_bind(struct place *p, int wildcard, __u32 protocol)
 {
@@ -43,7 +38,7 @@ static __always_inline int decide_bind(struct place *p, int wildcard, __u32 prot
 		bpf_set_retval(-98);	/* EADDRINUSE: the port is the host's */
 		return 0;
 	}
-	if ((!p->synthetic && !(wildcard && agents_port(p->port))))
+	if (!p->synthetic && !((wildcard || p->loopback) && agents_port(p->port)))
 		return 1;
 	send_event(EVENT_BIND, box, current_task_of(box, &why), p, VERDICT_DENY, WHY_BIND, protocol, 0);
 	return 0;

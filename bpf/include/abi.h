@@ -219,8 +219,9 @@ _Static_assert(sizeof(struct event) == 96, "abi.py: Event");
 struct long_event {
 	struct event head;
 	char tail[SCRIPT_PATH];	/* EVENT_EXEC: the path given to execve; EVENT_PACKET: the start of the packet, from the IP header */
+	char variable[32];	/* WHY_LOADER_VARIABLE: the start of NAME=value */
 };
-_Static_assert(sizeof(struct long_event) == 352, "abi.py: Event with tail");
+_Static_assert(sizeof(struct long_event) == 384, "abi.py: Event with tail");
 
 struct file_facts {		/* what BPF reads of an open file: written by enrol(), run through BPF_PROG_TEST_RUN */
 	struct file_key key;

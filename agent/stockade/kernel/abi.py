@@ -169,7 +169,7 @@ def address_of(family: int, raw: bytes) -> Address | None:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """struct event, with what followed it: the path of an exec, or the start of a packet."""
+    """struct event, with what followed it: the path of an exec, or the start of a packet; variable: the loader variable it was refused for."""
 
     type: EventType
     verdict: Verdict
@@ -187,6 +187,7 @@ class Event:
     cookie: int
     address: Address | None
     tail: bytes
+    variable: str = ""
 
     LAYOUT = struct.Struct("<BBBBHHIIIIIIQQQQ16sQII")
 
@@ -217,8 +218,9 @@ class Event:
         ) = cls.LAYOUT.unpack_from(data)
         tail = data[cls.LAYOUT.size : cls.LAYOUT.size + size]
         address = address_of(family, raw)
+        variable = data[cls.LAYOUT.size + SCRIPT_PATH :].partition(b"\0")[0].partition(b"=")[0].decode(errors="replace")
         kinds = EventType(kind), Verdict(verdict), Why(why)
-        return cls(*kinds, port, protocol, sandbox, generation, identity, name, pid, time, exec_id, parent, cookie, address, tail)
+        return cls(*kinds, port, protocol, sandbox, generation, identity, name, pid, time, exec_id, parent, cookie, address, tail, variable)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,15 @@ SEARCHED = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin
 class Family:
     """executables and scripts: absolute paths or globs, or base names (with globs) to be searched in PATH.
 
-    A script matches only when the kernel started it through its shebang. interpreter: runs whatever code it is given.
+    A script matches only when the kernel started it through its shebang. interpreter: runs whatever code it is given. helpers: names of
+    programs that a member starts and does not work without; they may run where it may, and match no rule of it.
     """
 
     name: str
     executables: tuple[str, ...]
     scripts: tuple[str, ...] = ()
     interpreter: bool = False
+    helpers: tuple[str, ...] = ()
 
     def lists(self, spelling: str) -> bool:
         """Whether a base name or absolute path is one of the entries, or fits a glob of them."""
@@ -66,10 +68,11 @@ def load_families() -> Families:
     for key, value in root if isinstance(root, Mapping) else ():
         lists: dict[str, Node] = {name.text: node for name, node in value} if isinstance(value, Mapping) else {}
         interpreter = lists.pop("interpreter", None)
-        if not lists or lists.keys() - {"executables", "scripts"}:
-            findings.add(key.place, "bad_family", f"`{key.text}` needs lists", accepted="executables, scripts, interpreter: true")
-        executables, scripts = _texts(lists.get("executables")), _texts(lists.get("scripts"))
-        families[key.text] = Family(key.text, executables, scripts, isinstance(interpreter, Scalar) and interpreter.text == "true")
+        if not lists or lists.keys() - {"executables", "scripts", "helpers"}:
+            findings.add(key.place, "bad_family", f"`{key.text}` needs lists", accepted="executables, scripts, helpers, interpreter: true")
+        executables, scripts, helpers = (_texts(lists.get(name)) for name in ("executables", "scripts", "helpers"))
+        runs_code = isinstance(interpreter, Scalar) and interpreter.text == "true"
+        families[key.text] = Family(key.text, executables, scripts, runs_code, helpers)
     if findings.failed:
         raise PolicyError(findings.problems)
     return Families(families)

@@ -79,10 +79,13 @@ class Resolver:
         self._files: dict[tuple[int, int], File] = {}  # those that the policy names
         self._names: dict[tuple[int, int], list[str]] = {}
         self._spellings: dict[tuple[int, int], list[str]] = {}
+        self._helpers: set[tuple[int, int]] = set()
 
     def roster(self, command: str | None) -> Roster:
         """Everything the policy names that exists here; command: CMD's own file, which runs unless exec.deny names it."""
         missing = tuple(name for name in self._policy.binary_names() if not self._add(name))
+        for helper in [helper for name in self._policy.exec.allow for helper in self._families.expand(name).helpers]:
+            self._helpers.update(self._add(helper))
         own = self._own(command) if command else None
         roster = Roster(missing=missing)
         number = 0
@@ -99,7 +102,7 @@ class Resolver:
                 continue
             number += 1
             binary = self._binary(self._names[key], file.path, None, file.sha256)
-            by_file[key] = enrol(Enrolment(number, binary, file, self._runs(binary, own == key)))
+            by_file[key] = enrol(Enrolment(number, binary, file, self._runs(binary, key, own)))
         for script_number, (key, file) in enumerate(scripts, start=1):
             chain = self._chain(file)
             for step, interpreter in enumerate(chain):
@@ -107,13 +110,13 @@ class Resolver:
                 if at not in by_file:
                     number += 1
                     bare = self._binary(self._names.get(at, []), interpreter.path, None, interpreter.sha256)
-                    by_file[at] = enrol(Enrolment(number, bare, interpreter, self._runs(bare, own == at)))
+                    by_file[at] = enrol(Enrolment(number, bare, interpreter, self._runs(bare, at, own)))
                 number += 1
                 # what an interpreter is allowed, every script it runs is allowed: its names count for the pair too
                 names = [*self._names[key], *self._names.get(at, [])]
                 pair = self._binary(names, interpreter.path, file.path, file.sha256)
                 carrier = step == 0 and len(chain) == 2
-                if self._runs(pair, own == key):
+                if self._runs(pair, key, own):
                     spellings = tuple(self._spellings[key])
                     bare_number = by_file[at].number
                     enrol(Enrolment(number, pair, interpreter, True, bare_number, spellings, script_number, step == 1, carrier))
@@ -126,10 +129,10 @@ class Resolver:
         known = dict.fromkeys(names) or dict.fromkeys([base])
         return Binary(next(iter(known)), frozenset(known), path, script, sha256, self._identity)
 
-    def _runs(self, binary: Binary, own: bool) -> bool:
+    def _runs(self, binary: Binary, key: tuple[int, int], own: tuple[int, int] | None) -> bool:
         decision = self._policy.may_exec(binary)
         if decision.reason is Reason.EXEC_UNLISTED:
-            return own
+            return key == own or key in self._helpers
         return decision.outcome is Outcome.ALLOW
 
     def _own(self, command: str) -> tuple[int, int] | None:
@@ -143,15 +146,16 @@ class Resolver:
                 return key
         return None
 
-    def _add(self, name: str) -> bool:
+    def _add(self, name: str) -> set[tuple[int, int]]:
+        """Take up every file of this name; the keys of those that exist."""
         family = self._families.expand(name)
-        found = False
+        found = set()
         for pattern in (*family.executables, *family.scripts):
             for path in self._candidates(pattern):
                 if (file := self._open(path)) is None:
                     continue
-                found = True
                 key = self._key(file)
+                found.add(key)
                 self._files.setdefault(key, file)
                 names = self._names.setdefault(key, [])
                 if name not in names:

@@ -27,6 +27,7 @@ _REASONS = {
     Why.QUOTA: Reason.QUOTA,
 }
 _PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}
+_UDP = 17
 _IDENTITY = frozenset({Why.UNTAGGED, Why.EXE_MISMATCH, Why.FOREIGN_TASK})
 
 
@@ -61,6 +62,7 @@ def _exec(event: Event, governed: Governed) -> Record:
         if reason is Reason.EXEC_UNLISTED and governed.policy.may_exec(binary).reason is Reason.EXEC_DENIED:
             reason = Reason.EXEC_DENIED
     ancestry = governed.ancestry(event.exec_id)
+    detail: dict[str, str | int | list[str]] = {"variable": event.variable} if reason is Reason.LOADER_VARIABLE else {}
     return Record(
         Action.EXEC,
         outcome,
@@ -73,6 +75,7 @@ def _exec(event: Event, governed: Governed) -> Record:
         pid=event.pid,
         ancestry=ancestry,
         generation=event.generation,
+        detail=detail,
     )
 
 
@@ -124,12 +127,15 @@ def _refusal(event: Event, governed: Governed) -> Record:
     else:
         detail = {"protocol": _PROTOCOLS.get(event.protocol, str(event.protocol))}
         destination = _destination(event, governed.host(event.name, event.address))
+    reason = _REASONS.get(event.why, Reason.NO_RULE)
+    if event.type is EventType.PACKET and event.protocol == _UDP and event.name:
+        reason = Reason.PROTOCOL_REFUSED  # a datagram of a socket that UDP-connected to a name: the last net is where it is decided
     return Record(
         action,
         Outcome.DENY,
         Effect.REFUSE,
         Level.BINARY if event.why in _IDENTITY else Level.DESTINATION,
-        _REASONS.get(event.why, Reason.NO_RULE),
+        reason,
         binary=governed.binary(event.identity, event.exec_id),
         exec_id=event.exec_id or None,
         pid=event.pid,
