@@ -32,7 +32,7 @@ SHARED_HASH(services, struct service_key, __u32, 4096);
 /* Names of loader variables per sandbox, by prefix. Written by the agent at start. */
 BPF_LPM_TRIE(variables, struct variable_key, __u32, 16384);
 
-/* 4-tuple -> origin. Written or deleted on every TCP connect, deleted as the worker reads it or as the connect fails. Full: no origin, so
+/* 4-tuple -> origin. Written or deleted on every TCP connect, deleted as the worker reads it or as the connection is reset. Full: no origin, so
    the worker closes the connection. */
 SHARED_HASH(origins, struct tuple_key, struct origin, 65536);
 
