@@ -95,7 +95,7 @@ static __always_inline int look_up(struct sandbox *box, struct task *tag, struct
 	__u32 *verdict;
 
 	if (p->synthetic || p->loopback) {
-		key.name = p->loopback ? NAME_LOCALHOST : p->name;
+		key.name = p->name;
 		verdict = verdicts.lookup(&key);
 	} else {
 		__builtin_memcpy(literal.addr, p->addr, sizeof(literal.addr));
@@ -128,7 +128,7 @@ static __always_inline int remember(struct bpf_sock *sk, struct sandbox *box, st
 	state->identity = tag ? tag->identity : 0;
 	state->exec_id = tag ? tag->exec_id : 0;
 	state->pid = bpf_get_current_pid_tgid() >> 32;
-	state->name = p->synthetic ? p->name : p->loopback ? NAME_LOCALHOST : 0;
+	state->name = p->name;
 	state->port = p->port;
 	state->family = p->family;
 	state->verdict = verdict;
@@ -171,10 +171,13 @@ static __always_inline int decide_connect(struct bpf_sock *sk, struct place *p, 
 	service.sandbox = box->id;
 	service.generation = box->generation;
 	service.port = p->port;
-	if (p->loopback && !services.lookup(&service))
+	if (p->loopback && !services.lookup(&service)) {
 		verdict = VERDICT_LOCAL;
-	else
+	} else {
+		if (p->loopback)
+			p->name = NAME_LOCALHOST;
 		verdict = look_up(box, tag, p);
+	}
 	/* 5) remember it, record it, and only then let it go */
 	if (verdict != VERDICT_DENY && remember(sk, box, tag, p, verdict, cookie)) {
 		send_event(EVENT_CONNECT, box, tag, p, VERDICT_DENY, WHY_MAP_FULL, protocol, cookie);
@@ -183,6 +186,22 @@ static __always_inline int decide_connect(struct bpf_sock *sk, struct place *p, 
 	if (send_event(EVENT_CONNECT, box, tag, p, verdict, WHY_POLICY, protocol, cookie))
 		return VERDICT_DENY;
 	return verdict;
+}
+
+/*
+ * A connected v6 socket sends to a v4-mapped peer as if it had named it each time (udpv6_sendmsg), by then with the address that connect()
+ * put in its place: what is meant is what was dialled.
+ */
+static __always_inline void as_dialled(struct bpf_sock *sk, struct place *p)
+{
+	struct socket_state *socket;
+
+	if (!p->agent || !sk || sk->state != BPF_TCP_ESTABLISHED)
+		return;
+	socket = sockets.sk_storage_get(sk, 0, 0);
+	if (!socket || socket->origin.family != 4)
+		return;
+	place4(p, *(__u32 *)socket->origin.addr, socket->origin.port);
 }
 
 /*
@@ -293,6 +312,7 @@ int sendmsg4(struct bpf_sock_addr *ctx)
 	int verdict;
 
 	place4(&p, ctx->user_ip4, bpf_ntohs(ctx->user_port));
+	as_dialled(ctx->sk, &p);
 	verdict = decide_datagram(ctx->sk, &p, bpf_get_socket_cookie(ctx), ctx->protocol, 0);
 	if (verdict == 2)
 		ctx->user_ip4 = bpf_htonl(AGENT_V4);
