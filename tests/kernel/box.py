@@ -77,7 +77,9 @@ class Actor:
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(repr(textwrap.dedent(code)) + "\n")
         self.process.stdin.flush()
-        if not select.select([self.process.stdout], [], [], timeout)[0]:
+        waiting = select.poll()
+        waiting.register(self.process.stdout, select.POLLIN)
+        if not waiting.poll(1000 * timeout):
             raise AssertionError(f"no answer within {timeout} s: {code}")
         line = self.process.stdout.readline()
         if not line:
@@ -116,6 +118,8 @@ class Box:
         self._identities = itertools.count(1)
         self._open: list[int] = []
         self._actors: list[Actor] = []
+        self._links: list[int] = []
+        self._pinned: set[Path] = set()
 
     # what may run
 
@@ -136,7 +140,19 @@ class Box:
             os.close(descriptor)
 
     def govern(self) -> None:
+        """Attach every program. A Kernel keeps its links to its end; a hundred boxes of one session give theirs back."""
+        descriptors, pinned = list(self.kernel._descriptors), set(self.kernel.pins.iterdir())
         self.kernel.govern(self.cgroup.path)
+        self._links = [fd for fd in self.kernel._descriptors if fd not in descriptors]
+        self._pinned = set(self.kernel.pins.iterdir()) - pinned
+
+    def _ungovern(self) -> None:
+        for link in self._links:
+            if link in self.kernel._descriptors:
+                self.kernel._descriptors.remove(link)
+                os.close(link)
+        for path in self._pinned:
+            path.unlink(missing_ok=True)
 
     def switch(self, generation: int, flags: SandboxFlag | None = None) -> None:
         self.generation, self.flags = generation, self.flags if flags is None else flags
@@ -225,6 +241,7 @@ class Box:
         for actor in self._actors:
             actor.close()
         wait_for(lambda: not self.cgroup.populated(), "an empty cgroup")
+        self._ungovern()
         self.cgroup.remove()
         for descriptor in self._open:
             os.close(descriptor)

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from kernel.box import Box, Ear
-from stockade.kernel import bytecode, load
+from kernel.wire import Wire, laid
+from stockade.kernel import bytecode
 from stockade.kernel.abi import Network, SandboxFlag
 from stockade.kernel.load import Kernel, mounted_bpffs
 from stockade.kernel.probe import Answer, kernel_findings
 from stockade.sandbox import cgroup
+from stockade.sandbox.cgroup import Cgroup
 from stockade.sandbox.libc import umount
 
 
@@ -104,7 +106,7 @@ def tight(pins: Path, cgroups: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
                 assert set(entries) <= {shape.name for shape in shapes}
                 return dataclasses.replace(code, maps=tuple(shapes))
 
-            monkeypatch.setattr(load.bytecode, "compiled", small)
+            monkeypatch.setattr(bytecode, "compiled", small)
             loaded = Kernel(Network(), pins / "tight")
             monkeypatch.undo()
             try:
@@ -126,3 +128,22 @@ def bench(place: Path) -> Iterator[Path]:
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def wire(kernel: Kernel, cgroups: Path) -> Iterator[Wire]:
+    listeners = Cgroup(cgroups / "listeners")
+    listeners.path.mkdir()
+    kernel.answer_origins(listeners.path)
+    with laid(listeners) as made:
+        yield made
+    listeners.remove()
+
+
+@pytest.fixture
+def governed(box: Box, wire: Wire) -> Iterator[Box]:
+    """A box with every program attached, whose processes are in the wire's namespace."""
+    box.netns = wire.netns
+    box.govern()
+    yield box
+    wire.clear()

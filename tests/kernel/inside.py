@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import threading
+from typing import Any
 
 WORLD = {
     "contextlib": contextlib,
@@ -26,8 +27,8 @@ WORLD = {
 def perform(code: str) -> object:
     """The value of the last line, when that is an expression."""
     tree = ast.parse(code)
-    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-    getattr(builtins, "exec")(compile(tree, "test", "exec"), WORLD)
+    last: Any = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    builtins.exec(compile(tree, "test", "exec"), WORLD)
     return eval(compile(ast.Expression(last.value), "test", "eval"), WORLD) if last else None
 
 

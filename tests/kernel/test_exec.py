@@ -278,9 +278,7 @@ def test_the_script_with_another_interpreter_is_not_listed(box: Box, scripted: S
         pytest.param(lambda s: str(s.link), id="symlink"),
     ],
 )
-def test_a_script_by_a_spelling_that_is_not_enrolled_is_refused(
-    box: Box, scripted: Scripted, spelling: Callable[[Scripted], str]
-) -> None:
+def test_a_script_by_a_spelling_that_is_not_enrolled_is_refused(box: Box, scripted: Scripted, spelling: Callable[[Scripted], str]) -> None:
     """The kernel knows a script by the path execve got; the roster enrols the path of every PATH entry that leads to it."""
     ended = box.run(spelling(scripted), scripted.evidence, cwd=scripted.bench)
     assert (ended.status, ended.said) == (KILLED, [(DIED, Why.UNLISTED)]) and not scripted.evidence.exists()
@@ -288,7 +286,9 @@ def test_a_script_by_a_spelling_that_is_not_enrolled_is_refused(
 
 def test_every_enrolled_spelling_is_the_same_pair(box: Box, scripted: Scripted) -> None:
     scripted.enrol(scripted.link)
-    assert box.run(scripted.link, scripted.evidence).exec.identity == scripted.pair == box.run(scripted.path, scripted.evidence).exec.identity
+    assert (
+        box.run(scripted.link, scripted.evidence).exec.identity == scripted.pair == box.run(scripted.path, scripted.evidence).exec.identity
+    )
 
 
 def test_a_script_path_that_does_not_fit_is_refused(box: Box, scripted: Scripted) -> None:
@@ -387,7 +387,17 @@ def guarded(box: Box) -> Box:
 
 
 FOREIGN = [
-    *("LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "LD_", "GLIBC_TUNABLES", "GCONV_PATH", "OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES"),
+    *(
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "LD_AUDIT",
+        "LD_",
+        "GLIBC_TUNABLES",
+        "GCONV_PATH",
+        "OPENSSL_CONF",
+        "OPENSSL_MODULES",
+        "OPENSSL_ENGINES",
+    ),
     *("NODE_OPTIONS", "NODE_PATH", "BUN_OPTIONS", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PERL5OPT", "BASH_ENV", "GIO_MODULE_DIR"),
     *("GIT_SSH_COMMAND", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0", "GIT_CONFIG_GLOBAL", "SASL_PATH"),
 ]
@@ -399,6 +409,7 @@ def test_what_brings_foreign_code_is_refused_for_a_binary_with_network_rules(gua
     guarded.enrol(touch, RUNS | NETWORK)
     ended = guarded.run(touch, bench / "evidence", env={"A": "1", name: "", "Z": "1"})
     assert (ended.status, ended.said, ended.exec.identity) == (KILLED, [(DIED, Why.LOADER_VARIABLE)], 0)
+    assert ended.exec.variable == name
     assert not (bench / "evidence").exists()
 
 

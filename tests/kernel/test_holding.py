@@ -91,7 +91,10 @@ def test_pinned_links_hold_without_the_process_that_made_them(pins: Path, cgroup
         ear.ring.close()
         kernel.close(unpin=False)
         assert python and (pins / "orphan").is_dir()
-        run = lambda *argv, **env: subprocess.run(argv, env=env, preexec_fn=box._enter(None), capture_output=True).returncode  # noqa: E731
+
+        def run(*argv: str, **env: str) -> int:
+            return subprocess.run(argv, env=env, preexec_fn=box._enter(None), capture_output=True).returncode
+
         assert run(str(touch), str(bench / "evidence")) == KILLED and not (bench / "evidence").exists()
         assert run(PYTHON, "-ISc", "", LD_PRELOAD="") == KILLED  # the second step, by a tail call
         with pytest.raises(PermissionError):
