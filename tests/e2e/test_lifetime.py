@@ -14,7 +14,9 @@ import pytest
 from framework.internet import ECHO, H1, Internet
 from framework.machine import STOCKADE, Machine, Running, wait_for
 from framework.policy import bare, http
+from stockade.service.settings import Settings
 
+PROXY_USER = Settings().proxy_user
 pytestmark = pytest.mark.client("/usr/bin/python3")
 
 
@@ -95,6 +97,38 @@ def end(work: Path) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
         except (OSError, ValueError):
             continue
+
+
+def test_a_dead_worker_is_replaced_and_its_connections_are_cut(machine: Machine, internet: Internet, inside: dict[str, str]) -> None:
+    room = machine.room(inside)
+    work = room / "work"
+    with machine.start(f"/usr/bin/python3 keepalive.py {ECHO} 2", policy=bare(http("python3", ECHO)), room=room) as running:
+        assert ask(running, work, 0).startswith("200 ")
+        os.kill(worker_of(running.process.pid), signal.SIGKILL)
+        wait_for(lambda: [record for record in running.records() if record["reason"] == "worker_lost"], "a record", running=running)
+        assert not ask(running, work, 1).startswith("200 "), "the connection of the dead worker answered"
+        running.finish()
+    with machine.start(f"/usr/bin/python3 hammer.py {ECHO}", policy=bare(http("python3", ECHO)), room=machine.room(inside)) as running:
+        log = running.audit.parent / "work/hammer.log"
+        running.wait_for("new 3 200", log)
+        os.kill(worker_of(running.process.pid), signal.SIGKILL)
+        wait_for(lambda: [record for record in running.records() if record["reason"] == "worker_lost"], "a record", running=running)
+        served = log.read_text().count(" 200")
+        wait_for(lambda: log.read_text().count(" 200") > served + 5, "answers through the next worker", running=running)
+        running.process.terminate()
+        running.finish()
+
+
+def worker_of(agent: int) -> int:
+    """The child of the agent that runs as the proxy's user."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (process / "status").read_text()
+        except OSError:  # it ended meanwhile
+            continue
+        if f"PPid:\t{agent}\n" in status and f"Uid:\t{PROXY_USER}\t" in status:
+            return int(process.name)
+    raise AssertionError("no proxy worker")
 
 
 def test_start_and_stop_are_on_record_and_the_trail_verifies(machine: Machine) -> None:

@@ -16,11 +16,11 @@ class Programs:
 
     directory: Path
 
-    def c(self, name: str, compiler: str, *flags: str) -> Path:
+    def c(self, name: str, compiler: str, *flags: str, source: str = "get") -> Path:
         """programs/SOURCE.c built as `name`."""
         program = self.directory / name
         if not program.exists():
-            self._build(compiler, "-O2", "-Wall", "-o", str(program), str(_SOURCES / "get.c"), *flags)
+            self._build(compiler, "-O2", "-Wall", "-o", str(program), str(_SOURCES / f"{source}.c"), *flags)
         return program
 
     def java(self) -> Path:
