@@ -169,7 +169,7 @@ def address_of(family: int, raw: bytes) -> Address | None:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """struct event, with what followed it: the path of an exec, or the start of a packet; variable: the loader variable it was refused for."""
+    """struct event, and what followed: the path of an exec, or the start of a packet; variable: the loader variable it was refused for."""
 
     type: EventType
     verdict: Verdict
