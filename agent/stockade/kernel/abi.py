@@ -136,7 +136,7 @@ class Network:
             "RELAY_PORT": self.relay_port,
             "ORIGIN_OPTION": ORIGIN_OPTION,
             "NAME_LOCALHOST": NAME_LOCALHOST,
-            "NR_CPUS": os.cpu_count() or 1,
+            "NR_CPUS": os.sysconf("SC_NPROCESSORS_CONF"),  # those that may ever run: exec ids are numbered per CPU
         }
 
 
