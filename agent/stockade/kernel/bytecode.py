@@ -78,7 +78,7 @@ def _read(path: Path) -> Bytecode | None:
             raw = json.load(file)
             maps = tuple(syscall.MapShape(*shape) for shape in raw["maps"])
             programs = {n: (bytes.fromhex(code), tuple((o, m) for o, m in refs)) for n, (code, refs) in raw["programs"].items()}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
     return Bytecode(maps, programs)
 
