@@ -71,7 +71,7 @@ SANDBOX: tuple[Refusal, ...] = (
     *(Refusal("clone", (Argument(0, flag, flag),)) for flag in _NEW_NAMESPACES),
     # the id-mapped workdir would let a file become set-uid to its owner on the host
     *(Refusal(call, (Argument(index, bit, bit),)) for call, index in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2)) for bit in _SETID),
-    *(Refusal("creat", (Argument(1, bit, bit),)) for bit in _SETID),
+    *(Refusal(call, (Argument(index, bit, bit),)) for call, index in (("creat", 1), ("mknod", 1), ("mknodat", 2)) for bit in _SETID),
     *(  # the mode counts only beside O_CREAT or O_TMPFILE: without them the register holds whatever it held
         Refusal(call, (Argument(index - 1, making, making), Argument(index, bit, bit)))
         for call, index in (("open", 2), ("openat", 3))
