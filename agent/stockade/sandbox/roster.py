@@ -223,7 +223,8 @@ class _Hashes:
         try:
             state = _HASHES.stat()
             trusted = state.st_uid == 0 and not state.st_mode & 0o022
-            self._known: dict[str, str] = json.loads(_HASHES.read_text()) if trusted else {}
+            known = json.loads(_HASHES.read_text()) if trusted else {}
+            self._known: dict[str, str] = known if isinstance(known, dict) else {}
         except (OSError, ValueError):
             self._known = {}
 
