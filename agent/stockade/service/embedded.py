@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import socket
 import sys
@@ -23,22 +22,16 @@ from stockade.kernel.abi import Event
 from stockade.kernel.load import Kernel, mounted_bpffs
 from stockade.policy import Policy, load, load_families
 from stockade.proxy import Authority, Listeners, Worker
-from stockade.sandbox import libc, seccomp, trust, view
+from stockade.sandbox import libc, seccomp
 from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
-from stockade.sandbox.plan import Bind, Plan
-from stockade.sandbox.roster import PATH, Resolver, Roster
+from stockade.sandbox.plan import Plan
+from stockade.sandbox.roster import Resolver
+from stockade.service import blueprint
 from stockade.service.agent import Agent
 from stockade.service.governed import Governed
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.types import Reason, Sandbox, StockadeError
-
-HOME = "/home/agent"
-INHERITED = ("TERM", "COLORTERM", "LANG", "LC_ALL", "TZ")
-HIDDEN = (
-    *("/etc/stockade", "/etc/ssh", "/etc/ssl/private", "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-"),
-    *("/etc/sudoers", "/etc/sudoers.d", "/etc/machine-id"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +100,18 @@ class _Run:
             networking = asyncio.create_task(asyncio.to_thread(self._launcher.open_network, network))
             authority = Authority.create(self._name)
             roster = Resolver(policy, load_families(), weak=policy.exec.writable).roster(order.command[0])
-            plan = self._plan(authority, roster)
+            plan = blueprint.draw(
+                name=self._name,
+                command=order.command,
+                workdir=order.workdir,
+                binds=order.binds,
+                policy=policy,
+                roster=roster,
+                user=slot.user,
+                cgroup=slot.sandbox.path,
+                network=network,
+                authority_pem=authority.certificate_pem,
+            )
             kernel = await loading
             stack.callback(kernel.close)
             sockets = await networking
@@ -225,96 +229,13 @@ class _Run:
             self._refused_command = event
             print(f"stockade: {os.fsdecode(event.tail)}: the policy does not let it run ({event.why.name.lower()})", file=sys.stderr)
 
-    # the plan
-
     def _audit_path(self, plan: Plan) -> Path:
         path = self._order.audit or self._settings.log / f"{self._name}.jsonl"
         if self._order.audit is None:
             path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        _refuse_inside(path.absolute(), plan, "the audit trail")
+        blueprint.refuse_inside(path.absolute(), plan, "the audit trail")
         return path
-
-    def _plan(self, authority: Authority, roster: Roster) -> Plan:
-        order, policy, user = self._order, self._policy, self._slot.user
-        executable = policy.exec.writable
-        store = trust.build(authority.certificate_pem)
-        system, links = view.system_binds()
-        binds = list(system)
-        for path in policy.filesystem.read:
-            binds += _existing(path, Bind(path, path))
-        for path in policy.filesystem.write:
-            binds += _existing(path, view.workdir_bind(Path(path), user, executable=executable))
-        for source, target, writable in order.binds:
-            if writable:
-                found = view.workdir_bind(Path(source), user, executable=executable)
-                binds.append(Bind(found.source, target, True, executable, found.owner))
-            else:
-                binds += _existing(source, Bind(source, target))
-        workdir = "/tmp"
-        if order.workdir or Path.cwd() not in (Path("/"), Path.home()):
-            bind = view.workdir_bind(order.workdir or Path.cwd(), user, executable=executable)
-            workdir = bind.target
-            binds.append(bind)
-        for enrolment in roster:
-            for path in {enrolment.binary.path, enrolment.binary.script or enrolment.binary.path}:
-                if not any(Path(path).is_relative_to(bind.source) for bind in binds):
-                    binds.append(Bind(path, path))
-        environment = {"PATH": PATH, "HOME": HOME, "USER": "agent", "LOGNAME": "agent", "SHELL": "/bin/sh", "TMPDIR": "/tmp"}
-        environment |= {name: os.environ[name] for name in INHERITED if name in os.environ}
-        environment |= store.variables
-        for name, value in policy.process.env:
-            if (given := os.environ.get(name) if value is None else value) is not None:
-                environment[name] = given
-        plan = Plan(
-            name=re.sub(r"[^a-zA-Z0-9-]", "-", self._name)[:63],
-            user=user,
-            cgroup=str(self._slot.sandbox.path / "cgroup.procs"),
-            argv=order.command,
-            environment=environment,
-            workdir=workdir,
-            binds=tuple(binds),
-            links=links,
-            files={**store.files, **self._files(user)},
-            hidden=(*HIDDEN, *policy.filesystem.hide, *(str(path) for path in policy.sources if _shown(path, binds))),
-            home=HOME,
-            seccomp=seccomp.compile_filter(seccomp.SANDBOX, families=True),
-            noexec=not executable,
-        )
-        for source_file in policy.sources:
-            _refuse_inside(source_file, plan, "a policy source")
-        return plan
-
-    def _files(self, user: int) -> dict[str, bytes]:
-        network = self._settings.network
-        people = f"root:x:0:0:root:/root:/bin/sh\nagent:x:{user}:{user}:agent:{HOME}:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
-        return {
-            "/etc/resolv.conf": f"nameserver {network.agent4}\n".encode(),
-            "/etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {self._name}\n".encode(),
-            "/etc/nsswitch.conf": b"passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n",
-            "/etc/passwd": people.encode(),
-            "/etc/group": f"root:x:0:\nagent:x:{user}:\nnogroup:x:65534:\n".encode(),
-            "/etc/hostname": f"{self._name}\n".encode(),
-        }
 
 
 def _copy(sock: socket.socket) -> socket.socket:
     return sock.dup()
-
-
-def _existing(path: str, bind: Bind) -> list[Bind]:
-    """What a policy lists and this machine lacks is absent in the sandbox too; it is not an error."""
-    return [bind] if Path(path).exists() else []
-
-
-def _shown(path: Path, binds: list[Bind]) -> bool:
-    return any(path.resolve().is_relative_to(bind.source) for bind in binds)
-
-
-def _refuse_inside(path: Path, plan: Plan, what: str) -> None:
-    """Whoever can write the policy, or the trail, is not governed by it."""
-    for bind in plan.binds:
-        if bind.writable and path.resolve().is_relative_to(bind.source):
-            hint = "keep it outside the workdir, or name another --workdir"
-            raise StockadeError(
-                f"{what}, {path}, would be writable from inside the sandbox ({bind.source})", hint=hint, code="writable_source"
-            )

@@ -1,0 +1,131 @@
+"""The plan of a sandbox: what of the machine it shows, who owns what in it, and what its environment says.
+
+Decides from an Order, a Policy and a Roster, and touches nothing: the launcher carries a Plan out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from stockade.kernel.abi import Network
+from stockade.policy import Policy
+from stockade.sandbox import seccomp, trust, view
+from stockade.sandbox.plan import Bind, Plan
+from stockade.sandbox.roster import PATH, Roster
+from stockade.types import StockadeError
+
+HOME = "/home/agent"
+INHERITED = ("TERM", "COLORTERM", "LANG", "LC_ALL", "TZ")
+HIDDEN = (
+    *("/etc/stockade", "/etc/ssh", "/etc/ssl/private", "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-"),
+    *("/etc/sudoers", "/etc/sudoers.d", "/etc/machine-id"),
+)
+
+
+def draw(
+    *,
+    name: str,
+    command: tuple[str, ...],
+    workdir: Path | None,
+    binds: Iterable[tuple[str, str, bool]],
+    policy: Policy,
+    roster: Roster,
+    user: int,
+    cgroup: Path,
+    network: Network,
+    authority_pem: bytes,
+) -> Plan:
+    """The plan. workdir None: the current directory, unless that is / or the caller's home. Raises StockadeError."""
+    executable = policy.exec.writable
+    store = trust.build(authority_pem)
+    system, links = view.system_binds()
+    shown = [*system, *_of_policy(policy, user), *_of_order(binds, user, executable=executable)]
+    directory = workdir or (Path.cwd() if Path.cwd() not in (Path("/"), Path.home()) else None)
+    if directory is not None:
+        shown.append(view.workdir_bind(directory, user, executable=executable))
+    inside = shown[-1].target if directory is not None else "/tmp"
+    shown += _binaries(roster, shown)
+    plan = Plan(
+        name=re.sub(r"[^a-zA-Z0-9-]", "-", name)[:63],
+        user=user,
+        cgroup=str(cgroup / "cgroup.procs"),
+        argv=command,
+        environment=_environment(policy, store.variables),
+        workdir=inside,
+        binds=tuple(shown),
+        links=links,
+        files={**store.files, **_files(name, user, network)},
+        hidden=(*HIDDEN, *policy.filesystem.hide, *(str(path) for path in policy.sources if _is_shown(path, shown))),
+        home=HOME,
+        seccomp=seccomp.compile_filter(seccomp.SANDBOX, families=True),
+        noexec=not executable,
+    )
+    for source in policy.sources:
+        refuse_inside(source, plan, "a policy source")
+    return plan
+
+
+def refuse_inside(path: Path, plan: Plan, what: str) -> None:
+    """Whoever can write the policy, or the trail, is not governed by it. Raises StockadeError."""
+    for bind in plan.binds:
+        if bind.writable and path.resolve().is_relative_to(bind.source):
+            hint = "keep it outside the workdir, or name another --workdir"
+            raise StockadeError(
+                f"{what}, {path}, would be writable from inside the sandbox ({bind.source})", hint=hint, code="writable_source"
+            )
+
+
+def _of_policy(policy: Policy, user: int) -> Iterable[Bind]:
+    """What a policy lists and this machine lacks is absent in the sandbox too; it is not an error."""
+    for path in policy.filesystem.read:
+        if Path(path).exists():
+            yield Bind(path, path)
+    for path in policy.filesystem.write:
+        if Path(path).exists():
+            yield view.workdir_bind(Path(path), user, executable=policy.exec.writable)
+
+
+def _of_order(binds: Iterable[tuple[str, str, bool]], user: int, *, executable: bool) -> Iterable[Bind]:
+    for source, target, writable in binds:
+        if not Path(source).exists():
+            raise StockadeError(f"--bind {source}: no such file or directory", code="bad_bind")
+        if writable:
+            found = view.workdir_bind(Path(source), user, executable=executable)
+            yield Bind(found.source, target, True, executable, found.owner)
+        else:
+            yield Bind(source, target)
+
+
+def _binaries(roster: Roster, shown: list[Bind]) -> list[Bind]:
+    """Files of the policy's binaries that lie outside everything else that is shown."""
+    paths = {path for enrolment in roster for path in (enrolment.binary.path, enrolment.binary.script) if path}
+    return [Bind(path, path) for path in sorted(paths) if not _is_shown(Path(path), shown)]
+
+
+def _is_shown(path: Path, binds: list[Bind]) -> bool:
+    return any(path.resolve().is_relative_to(bind.source) for bind in binds)
+
+
+def _environment(policy: Policy, trusted: dict[str, str]) -> dict[str, str]:
+    """Empty but for a short list: whoever starts Stockade has secrets in theirs."""
+    environment = {"PATH": PATH, "HOME": HOME, "USER": "agent", "LOGNAME": "agent", "SHELL": "/bin/sh", "TMPDIR": "/tmp"}
+    environment |= {name: os.environ[name] for name in INHERITED if name in os.environ} | trusted
+    for name, value in policy.process.env:
+        if (given := os.environ.get(name) if value is None else value) is not None:
+            environment[name] = given
+    return environment
+
+
+def _files(name: str, user: int, network: Network) -> dict[str, bytes]:
+    people = f"root:x:0:0:root:/root:/bin/sh\nagent:x:{user}:{user}:agent:{HOME}:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
+    return {
+        "/etc/resolv.conf": f"nameserver {network.agent4}\n".encode(),
+        "/etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n".encode(),
+        "/etc/nsswitch.conf": b"passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+        "/etc/passwd": people.encode(),
+        "/etc/group": f"root:x:0:\nagent:x:{user}:\nnogroup:x:65534:\n".encode(),
+        "/etc/hostname": f"{name}\n".encode(),
+    }
