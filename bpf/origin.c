@@ -2,7 +2,57 @@
 /*
  * Answers a worker that asks of an accepted connection: who, and to where? Attached to the cgroup where the listeners were made, so that
  * the workers need no bpf() themselves. ORIGIN is deleted as it is read; SO_ORIGINAL_DST lets a stock transparent proxy stand in.
+ *
+ * The answer is moved from the 4-tuple to the listener's new socket in the very packet that completes the handshake. Left under the tuple
+ * until the worker accepts, it could be another's by then: a client that closed without its RST being believed (TCP_MD5SIG) gives its port
+ * away while its connection still waits in the queue.
  */
+
+/* clang would join two neighbouring words of the context into one load, which the verifier refuses */
+#define CTX_WORD(field) (*(volatile __u32 *)&(field))
+
+static __always_inline void accepting_tuple(struct bpf_sock_ops *ops, struct tuple_key *key)
+{
+	key->netns = bpf_get_netns_cookie(ops);
+	key->client_port = bpf_ntohl(ops->remote_port);
+	key->agent_port = ops->local_port;
+	if (ops->family == 2) {
+		key->family = 4;
+		*(__u32 *)key->client = ops->remote_ip4;
+		*(__u32 *)key->agent = ops->local_ip4;
+	} else {
+		key->family = 6;
+		((__u32 *)key->client)[0] = CTX_WORD(ops->remote_ip6[0]);
+		((__u32 *)key->client)[1] = CTX_WORD(ops->remote_ip6[1]);
+		((__u32 *)key->client)[2] = CTX_WORD(ops->remote_ip6[2]);
+		((__u32 *)key->client)[3] = CTX_WORD(ops->remote_ip6[3]);
+		((__u32 *)key->agent)[0] = CTX_WORD(ops->local_ip6[0]);
+		((__u32 *)key->agent)[1] = CTX_WORD(ops->local_ip6[1]);
+		((__u32 *)key->agent)[2] = CTX_WORD(ops->local_ip6[2]);
+		((__u32 *)key->agent)[3] = CTX_WORD(ops->local_ip6[3]);
+	}
+}
+
+int listener_ops(struct bpf_sock_ops *ops)
+{
+	struct tuple_key key = {};
+	struct origin *found, *own;
+	struct bpf_sock *sk = ops->sk;
+
+	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || !sk)
+		return 1;
+	accepting_tuple(ops, &key);
+	found = origins.lookup(&key);
+	if (!found)
+		return 1;
+	own = accepted.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (own)
+		*own = *found;
+	else
+		count_failure(FAIL_SK_STORAGE);	/* no origin: the worker closes it */
+	forget_origin(&key, found->sandbox);
+	return 1;
+}
 
 #define SO_ORIGINAL_DST_ 80
 
@@ -12,31 +62,11 @@ int getsockopt(struct bpf_sockopt *ctx)
 	int original4 = ctx->level == 0 && ctx->optname == SO_ORIGINAL_DST_;
 	int original6 = ctx->level == 41 && ctx->optname == SO_ORIGINAL_DST_;
 	struct bpf_sock *sk = ctx->sk;
-	struct tuple_key key = {};
 	struct origin *found;
-	struct usage *usage;
 
 	if ((!wants_origin && !original4 && !original6) || !sk)
 		return 1;
-	key.netns = bpf_get_netns_cookie(ctx);
-	key.client_port = bpf_ntohs((__u16)sk->dst_port);
-	key.agent_port = sk->src_port;
-	if (sk->family == 2) {
-		key.family = 4;
-		*(__u32 *)key.client = sk->dst_ip4;
-		*(__u32 *)key.agent = sk->src_ip4;
-	} else {
-		key.family = 6;
-		((__u32 *)key.client)[0] = sk->dst_ip6[0];
-		((__u32 *)key.client)[1] = sk->dst_ip6[1];
-		((__u32 *)key.client)[2] = sk->dst_ip6[2];
-		((__u32 *)key.client)[3] = sk->dst_ip6[3];
-		((__u32 *)key.agent)[0] = sk->src_ip6[0];
-		((__u32 *)key.agent)[1] = sk->src_ip6[1];
-		((__u32 *)key.agent)[2] = sk->src_ip6[2];
-		((__u32 *)key.agent)[3] = sk->src_ip6[3];
-	}
-	found = origins.lookup(&key);
+	found = accepted.sk_storage_get(sk, 0, 0);
 	if (!found)
 		return 1;
 	if (wants_origin) {
@@ -44,9 +74,7 @@ int getsockopt(struct bpf_sockopt *ctx)
 		if ((void *)(out + 1) > ctx->optval_end)
 			return 1;
 		*out = *found;
-		usage = usages.lookup(&found->sandbox);
-		if (!origins.delete(&key) && usage)
-			__sync_fetch_and_add(&usage->origins, -1);
+		accepted.sk_storage_delete(sk);
 		*(volatile __s32 *)&ctx->optlen = sizeof(*out);	/* volatile: clang would merge this store with the next, which is refused */
 	} else if (original4 && found->family == 4) {
 		struct sockaddr_in *out = ctx->optval;

@@ -6,14 +6,22 @@
 
 static __always_inline int drop_packet(struct __sk_buff *skb, struct origin *state, __u32 protocol, __u32 port, int family, __u8 *addr)
 {
-	int zero = 0, dropped = FAIL_DROPPED;
+	int zero = 0;
 	struct long_event *s = packets.lookup(&zero);
-	__u64 *n = failures.lookup(&dropped);
+	struct drop_window *window = drop_windows.lookup(&zero);
+	__u64 second = bpf_ktime_get_ns() / 1000000000;
 	__u32 length = skb->len;
 
 	count_failure(FAIL_DROPPED);
-	/* every refused datagram of a socket that UDP-connected is one decision; beyond the first 64 a second is a flood: one in 64 */
-	if (!s || !n || (*n > 64 && *n % 64))
+	if (!s || !window)
+		return 0;
+	if (window->second != second) {
+		window->second = second;
+		window->count = 0;
+	}
+	window->count++;
+	/* a refused datagram is a decision, and recorded; beyond 64 a second it is a flood, of which one in 64 is a sample */
+	if (window->count > 64 && window->count % 64)
 		return 0;
 	__builtin_memset(s, 0, sizeof(*s));
 	stamp(&s->head, EVENT_PACKET, 0, 0);

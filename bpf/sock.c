@@ -110,10 +110,8 @@ int sock_ops(struct bpf_sock_ops *ops)
 	socket = sockets.sk_storage_get(sk, 0, 0);
 	state = socket ? &socket->origin : 0;
 	if (ops->op == BPF_SOCK_OPS_STATE_CB) {
-		/* A connect that came to nothing, or a connection that was reset: its other end has lost its port, and can no longer ask.
-		   One that its client closed in order waits for the worker to accept. */
-		if ((ops->args[0] == BPF_TCP_SYN_SENT || ops->args[0] == BPF_TCP_ESTABLISHED) && ops->args[1] == BPF_TCP_CLOSE &&
-		    old && state && old->cookie == state->cookie)
+		/* A connect that came to nothing: nobody will be accepted under this tuple. */
+		if (ops->args[0] == BPF_TCP_SYN_SENT && ops->args[1] == BPF_TCP_CLOSE && old && state && old->cookie == state->cookie)
 			forget_origin(&key, state->sandbox);
 		return 1;
 	}

@@ -32,15 +32,25 @@ SHARED_HASH(services, struct service_key, __u32, 4096);
 /* Names of loader variables per sandbox, by prefix. Written by the agent at start. */
 BPF_LPM_TRIE(variables, struct variable_key, __u32, 16384);
 
-/* 4-tuple -> origin. Written or deleted on every TCP connect, deleted as the worker reads it or as the connection is reset. Full: no origin, so
-   the worker closes the connection. */
+/* 4-tuple -> origin, from the SYN to the end of the handshake. Written or deleted on every TCP connect. Full: no origin, so the worker
+   closes the connection. */
 SHARED_HASH(origins, struct tuple_key, struct origin, 65536);
 
 /* Source port of a DNS query -> who sent it. Written as the datagram leaves, deleted with the socket. Full: the datagram is dropped. */
 SHARED_HASH(askers, struct asker_key, struct asker, 65536);
 
-/* Per-socket state, freed with the socket. */
+/* Per-socket state of the sandbox's sockets, freed with the socket. */
 BPF_SK_STORAGE(sockets, struct socket_state);
+
+/* Accepted socket -> origin, until the worker reads it. Freed with the socket. */
+BPF_SK_STORAGE(accepted, struct origin);
+
+/* When this CPU last dropped a packet, in seconds, and how many since. */
+struct drop_window {
+	__u64 second;
+	__u64 count;
+};
+BPF_PERCPU_ARRAY(drop_windows, struct drop_window, 1);
 
 /* Sandbox -> what it holds of the shared maps: no sandbox can fill them for another. Written by the programs. */
 SHARED_HASH(usages, __u32, struct usage, 1024);

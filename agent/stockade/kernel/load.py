@@ -54,6 +54,7 @@ HOOKS = (
     Hook("sock_ops", _SOCK_OPS, 3, "sandbox"),
     Hook("skb_ingress", _SKB, 0, "sandbox"),
     Hook("skb_egress", _SKB, 1, "sandbox"),
+    Hook("listener_ops", _SOCK_OPS, 3, "listeners"),
     Hook("getsockopt", _SOCKOPT, 21, "listeners"),
 )
 
