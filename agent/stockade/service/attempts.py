@@ -58,11 +58,14 @@ def _exec(event: Event, governed: Governed) -> Record:
         outcome, effect, reason, enforced = Outcome.ALLOW, Effect.PASS, _REASONS[event.why], True
     else:
         outcome, reason = Outcome.DENY, _REASONS[event.why]
+        enforced = enforced or event.why is Why.MAP_FULL  # without a tag it could not be told from any other: killed in every mode
         effect = Effect.REFUSE if enforced else Effect.PASS
         if reason is Reason.EXEC_UNLISTED and governed.policy.may_exec(binary).reason is Reason.EXEC_DENIED:
             reason = Reason.EXEC_DENIED
     ancestry = governed.ancestry(event.exec_id)
-    detail: dict[str, str | int | list[str]] = {"variable": event.variable} if reason is Reason.LOADER_VARIABLE else {}
+    detail: dict[str, str | int | list[str]] = (
+        {"variable": event.variable or "PYTHONNOUSERSITE is not set"} if reason is Reason.LOADER_VARIABLE else {}
+    )
     return Record(
         Action.EXEC,
         outcome,
