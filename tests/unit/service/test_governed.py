@@ -1,0 +1,219 @@
+"""What the kernel is told is what decide() says: no verdict more, none less, in every generation."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import itertools
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from stockade.kernel.abi import NAME_LOCALHOST, SandboxFlag, Verdict
+from stockade.policy import Policy, decide
+from stockade.service.agent import Agent
+from stockade.service.governed import Governed
+from stockade.types import Effect, Outcome, Reason, Record, Request
+from unit.service.samples import GIT, NUMBERS, POLICY, FakeMaps, governed, policy
+
+HOSTS = ["api.example.com", "bad.example.com", "git.example.com", "example.com", "x.y.example.com", "example.org"]
+PORTS = [22, 80, 443, 8000, 9418, 11434]
+OTHER = POLICY.replace("*.example.com", "*.example.org").replace("port: [443, 9418]", "port: [22]").replace("203.0.113.7]", "203.0.113.80]")
+
+
+def expected(box: Governed, identity: int, host: str, port: int) -> Verdict:
+    binary = box.roster.enrolments[identity].binary
+    decision = decide(Request(binary, host, port), box.policy)
+    if decision.outcome is Outcome.DENY:
+        return Verdict.DENY
+    return {Effect.RELAY: Verdict.RELAY, Effect.PASS: Verdict.INSPECT}[decision.effect]
+
+
+def check(box: Governed, maps: FakeMaps) -> set[Verdict]:
+    """Every binary, name, literal and port of these tests; returns the verdicts that occurred."""
+    generation, seen = box.policy.generation, set()
+    for identity, port in itertools.product(NUMBERS.values(), PORTS):
+        for index, name in box.table:
+            verdict = maps.named(generation, identity, index, port)
+            assert verdict == expected(box, identity, name, port), (identity, name, port)
+            seen.add(verdict)
+        assert maps.named(generation, identity, NAME_LOCALHOST, port) == expected(box, identity, "localhost", port)
+        for address in addresses():
+            verdict = maps.literal(generation, identity, address, port)
+            assert verdict == expected(box, identity, address, port), (identity, address, port)
+            seen.add(verdict)
+    return seen
+
+
+def addresses() -> list[str]:
+    """Both sides of every border that the policies draw."""
+    networks = ["203.0.113.0/24", "203.0.113.64/26", "203.0.113.7/32", "203.0.113.80/32", "2001:db8::/32"]
+    found = set()
+    for network in map(ipaddress.ip_network, networks):
+        for address in (network[0], network[-1]):
+            found |= {address - 1, address, address + 1}
+    return sorted(map(str, found))
+
+
+@pytest.mark.parametrize("text", [POLICY, OTHER])
+def test_what_is_published_is_what_is_decided(tmp_path: Path, text: str) -> None:
+    box, maps = governed(tmp_path, text)
+    for name in HOSTS:
+        box.publish(box.table.allocate(name), name)
+    assert check(box, maps) == {Verdict.DENY, Verdict.RELAY, Verdict.INSPECT}
+    assert Verdict.DENY not in maps.verdicts.values(), "silence denies: a name costs what it opens"
+    assert {port for _, port in maps.services} == set(box.policy.host_services()) == {11434, 8000}
+
+
+def test_a_name_is_published_before_it_is_dialled_and_once(tmp_path: Path) -> None:
+    box, maps = governed(tmp_path)
+    index = box.table.allocate("api.example.com")
+    assert maps.named(1, 1, index, 443) is Verdict.DENY
+    box.publish(index, "api.example.com")
+    written = dict(maps.verdicts)
+    maps.verdicts.clear()
+    box.publish(index, "api.example.com")
+    assert maps.verdicts == {} and written == {**written, (1, 1, index, 443): Verdict.INSPECT}
+
+
+def test_a_full_map_publishes_again(tmp_path: Path) -> None:
+    """The resolver answers SERVFAIL; when there is room the name must not count as published."""
+    maps = FakeMaps()
+    box, _ = governed(tmp_path, maps=maps)
+    index = box.table.allocate("api.example.com")
+    maps._room = 0
+    with pytest.raises(OSError, match="full"):
+        box.publish(index, "api.example.com")
+    maps._room = 100
+    box.publish(index, "api.example.com")
+    assert maps.named(1, 1, index, 443) is Verdict.INSPECT
+
+
+@pytest.mark.parametrize(
+    ("line", "flags"),
+    [
+        ("mode: enforce", SandboxFlag.NONE),
+        ("mode: observe", SandboxFlag.OBSERVE),
+        ("exec: {allow: [curl], unlisted: no-network}", SandboxFlag.UNLISTED_RUNS),
+    ],
+)
+def test_flags(tmp_path: Path, line: str, flags: SandboxFlag) -> None:
+    text = POLICY.replace(
+        "exec: {allow: [curl, git, ls], deny: [nc]}", line if line.startswith("exec") else "exec: {allow: [curl]}\n" + line
+    )
+    box, _ = governed(tmp_path, text)
+    assert box.flags == flags
+
+
+# reload
+
+
+class Trail:
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def append(self, _sandbox: object, record: Record) -> int:
+        self.records.append(record)
+        return len(self.records)
+
+
+class Worker:
+    def __init__(self) -> None:
+        self.policies: list[Policy] = []
+
+    async def reload(self, _sandbox: int, loaded: Policy) -> None:
+        self.policies.append(loaded)
+
+
+def reload(box: Governed, directory: Path, text: str) -> tuple[Record, list[Policy]]:
+    """Agent.reload with a file of this text; the record it wrote, and what the worker was told."""
+    agent, worker = Agent.__new__(Agent), Worker()
+    agent.trail, agent._audit_failure = cast(Any, Trail()), None
+    asyncio.run(agent.reload(box, lambda generation: policy(directory, text, generation), cast(Any, worker)))
+    (record,) = cast(Trail, agent.trail).records
+    return record, worker.policies
+
+
+def test_a_reload_is_the_new_policy_whole(tmp_path: Path) -> None:
+    box, maps = governed(tmp_path)
+    for name in HOSTS:
+        box.publish(box.table.allocate(name), name)
+    before = dict(maps.verdicts)
+    record, told = reload(box, tmp_path, OTHER)
+    assert record.reason is Reason.RELOADED and record.outcome is Outcome.ALLOW
+    assert (box.policy.generation, box.sandbox.generation, maps.switched) == (2, 2, [(2, SandboxFlag.NONE)]) and told == [box.policy]
+    check(box, maps)
+    assert {key[0] for key in (*maps.verdicts, *maps.literals)} == {2} and before
+    box.publish(index := box.table.allocate("late.example.org"), "late.example.org")
+    assert maps.named(2, 1, index, 443) is Verdict.INSPECT
+    assert box.table.index_of("api.example.com") == 256, "an address means what it meant"
+
+
+STATIC = [
+    pytest.param(("allow: [curl, git, ls]", "allow: [curl, git]"), id="exec.allow"),
+    pytest.param(("deny: [nc]", "deny: [nc, ncat]"), id="exec.deny"),
+    pytest.param(("deny: [nc]", "deny: [nc], unlisted: no-network"), id="exec.unlisted"),
+    pytest.param(("deny: [nc]", "deny: [nc], env: [LD_PRELOAD]"), id="exec.env"),
+    pytest.param(("deny: [nc]", "deny: [nc], writable: true"), id="exec.writable"),
+    pytest.param(("name: test", "name: test\nfilesystem: {read: [/opt]}"), id="filesystem"),
+    pytest.param(("name: test", "name: test\nprocess: {env: {A: b}}"), id="process"),
+    pytest.param(("name: test", "name: test\nbest_effort: [lsm]"), id="best_effort"),
+]
+
+
+@pytest.mark.parametrize("change", STATIC)
+def test_a_reload_that_changes_what_is_static_is_refused_whole(tmp_path: Path, change: tuple[str, str]) -> None:
+    """Also the parts of it that could have been taken up."""
+    box, maps = governed(tmp_path)
+    before = (dict(maps.verdicts), dict(maps.literals), set(maps.services), box.policy)
+    record, told = reload(box, tmp_path, OTHER.replace(*change))
+    assert (record.reason, record.outcome, record.effect) == (Reason.RELOAD_REFUSED, Outcome.DENY, Effect.REFUSE)
+    assert "differs from the policy the sandbox was started with" in str(record.detail["why"])
+    assert (maps.verdicts, maps.literals, maps.services, box.policy) == before
+    assert maps.switched == [] and told == []
+
+
+def test_a_policy_that_does_not_load_changes_nothing(tmp_path: Path) -> None:
+    box, maps = governed(tmp_path)
+    record, told = reload(box, tmp_path, POLICY + "unknown: key\n")
+    assert record.reason is Reason.RELOAD_REFUSED and "policy.yaml:" in str(record.detail["why"])
+    assert box.policy.generation == 1 and maps.switched == [] and told == []
+
+
+def test_a_generation_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    """Half of it was written: it must not lie in wait for the next try, which has the same number."""
+    box, maps = governed(tmp_path)
+    for name in HOSTS:
+        box.publish(box.table.allocate(name), name)
+    before = (dict(maps.verdicts), dict(maps.literals), set(maps.services))
+    maps._room = 5
+    record, told = reload(box, tmp_path, OTHER)
+    assert record.reason is Reason.RELOAD_REFUSED and told == [] and maps.switched == []
+    assert (maps.verdicts, maps.literals, maps.services) == before
+    maps._room = 10_000
+    record, _ = reload(box, tmp_path, OTHER)
+    assert record.reason is Reason.RELOADED and box.policy.generation == 2
+    check(box, maps)
+
+
+# who
+
+
+def test_an_identity_is_its_binary_and_an_unknown_one_what_it_executed(tmp_path: Path) -> None:
+    from stockade.types import UNKNOWN_BINARY, Binary
+
+    box, _ = governed(tmp_path)
+    built = Binary("a.out", frozenset(), "/work/a.out")
+    box.executed(9, built, 0)
+    assert [box.binary(2, 9), box.binary(0, 9), box.binary(0, 8)] == [GIT, built, UNKNOWN_BINARY]
+
+
+def test_what_is_remembered_of_execs_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stockade.service import governed as module
+
+    monkeypatch.setattr(module, "_EXECS_REMEMBERED", 3)
+    box, _ = governed(tmp_path)
+    for exec_id in range(1, 10):
+        box.executed(exec_id, GIT, exec_id - 1)
+    assert list(box._execs) == [7, 8, 9]
