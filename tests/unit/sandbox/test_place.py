@@ -143,12 +143,22 @@ REFUSED = ["/", "/etc", "/usr", "/usr/local", "/usr/bin", "/bin", "/lib", "/var"
 
 
 @pytest.mark.parametrize("directory", [name for name in REFUSED if Path(name).is_dir()])
-def test_a_system_directory_is_no_workdir(tmp_path: Path, directory: str) -> None:
-    (tmp_path / "link").symlink_to(directory)
-    for spelling in (Path(directory), tmp_path / "link", Path(directory) / "." / ".." / Path(directory).name):
+def test_a_system_directory_is_no_workdir(directory: str) -> None:
+    path = Path(directory)
+    for spelling in (path, path / "." / ".." / path.name):
         with pytest.raises(StockadeError) as raised:
             view.workdir_bind(spelling, 1000, executable=False)
-        assert raised.value.code == "workdir"
+        assert raised.value.code == ("workdir" if path.resolve() == path else "symbolic_link")
+
+
+@pytest.mark.parametrize("inside", ["", "deep/er"])
+def test_no_link_leads_to_a_workdir(tmp_path: Path, inside: str) -> None:
+    """Whoever can replace it would say what the sandbox may write."""
+    (tmp_path / "real" / inside).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    with pytest.raises(StockadeError) as raised:
+        view.workdir_bind(tmp_path / "link" / inside, 1000, executable=False)
+    assert raised.value.code == "symbolic_link" and str(tmp_path / "real" / inside) in raised.value.hint
 
 
 @pytest.mark.parametrize("what", ["file", "absent"])
@@ -159,13 +169,11 @@ def test_what_is_no_directory_is_no_workdir(tmp_path: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("executable", [False, True])
-def test_a_workdir_is_writable_under_its_real_name(tmp_path: Path, executable: bool) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to("real")
-    bind = view.workdir_bind(tmp_path / "link", 4711, executable=executable)
-    assert (bind.source, bind.target) == (str(tmp_path / "real"),) * 2
+def test_a_workdir_is_writable(tmp_path: Path, executable: bool) -> None:
+    bind = view.workdir_bind(tmp_path, 4711, executable=executable)
+    assert (bind.source, bind.target) == (str(tmp_path),) * 2
     assert (bind.writable, bind.executable, bind.owner) == (True, executable, (os.getuid(), os.getgid()))
-    assert view.workdir_bind(tmp_path / "real", os.getuid(), executable=executable).owner is None, "already its own"
+    assert view.workdir_bind(tmp_path, os.getuid(), executable=executable).owner is None, "already its own"
 
 
 @governing
