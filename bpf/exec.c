@@ -87,7 +87,7 @@ int on_exec_environment(struct bpf_raw_tracepoint_args *ctx)
 	struct sandbox *box = governing();
 	struct exec_scratch *s = execs.lookup(&zero);
 	struct env_value *value = env_values.lookup(&zero);
-	__u64 at, end, bad = 0, hit = 0, hit_at = 0;
+	__u64 at, end, bad = 0, hit = 0, hit_at = 0, isolated = 0;
 	__u32 found = 0;
 
 	if (!box || !s || !value) {
@@ -107,11 +107,13 @@ int on_exec_environment(struct bpf_raw_tracepoint_args *ctx)
 		asm volatile("" : "+r"(length));
 		bad |= live & (((length - 1) | (ENV_VALUE - 1 - length)) >> 63);	/* an error, or a value that was cut */
 		bpf_probe_read_kernel(&found, sizeof(found), variables.lookup((struct variable_key *)value));	/* 0 for NULL */
-		hit_at += (live & found & ~hit) * at;
-		hit |= live & found;
+		hit_at += (live & found & 1 & ~hit) * at;
+		hit |= live & found & 1;
+		isolated |= live & (found >> 1);
 		at += live * length;
 	}
 	s->env_at = at;
+	s->isolated |= isolated;
 	if (hit) {
 		s->why = WHY_LOADER_VARIABLE;
 		bpf_probe_read_user_str(s->event.variable, sizeof(s->event.variable), (void *)hit_at);
@@ -120,6 +122,8 @@ int on_exec_environment(struct bpf_raw_tracepoint_args *ctx)
 	} else if (at < end) {
 		exec_steps.call(ctx, 0);
 		s->why = WHY_ENV_UNREADABLE;	/* the 33rd tail call does not happen: too many variables */
+	} else if ((s->flags & BINARY_ISOLATED) && !s->isolated) {
+		s->why = WHY_LOADER_VARIABLE;	/* the missing one: nothing is named */
 	}
 	if (s->why == WHY_ENV_UNREADABLE)
 		count_failure(FAIL_ENV);
@@ -230,6 +234,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	s->why = why;
 	s->runs = runs;
 	s->known = old != 0;
+	s->isolated = 0;
 
 	/* 3) is the next program, when this binary may reach anything */
 	if (why == WHY_POLICY && (flags & BINARY_NETWORK)) {

@@ -34,6 +34,7 @@ enum binary_flag {
 	BINARY_CARRIES = 4,	/* env(1) started by a shebang: passes its script on to the interpreter it execs */
 	BINARY_LOADER = 8,	/* ld.so: never a program, whatever exec.unlisted says */
 	BINARY_WEAK = 16,
+	BINARY_ISOLATED = 32,	/* a Python script: refused without PYTHONNOUSERSITE, which keeps packages below $HOME out of it */
 };
 
 enum task_flag { TASK_CARRIES = 1, TASK_WEAK = 2 };

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from framework.internet import ECHO
-from framework.machine import BUNDLE, Machine
+from framework.machine import BUNDLE, STOCKADE, Machine
 from framework.policy import bare, http, whole
 
 POLICY = bare(http("curl", ECHO))
@@ -113,3 +115,60 @@ def test_nothing_is_left_behind(machine: Machine) -> None:
     result = machine.run("true", policy=POLICY)
     assert result.status == 0, result
     assert traces() <= before
+
+
+@pytest.mark.client("/usr/bin/python3")
+def test_a_file_as_output_is_a_pipe_inside(machine: Machine, tmp_path: Path) -> None:
+    """A descriptor of a host file would bring the host's mount along, where a library in it could be loaded. What is written arrives in order."""
+    room = machine.room()
+    (room / "policy.yaml").write_text(whole(allow=["sh", "stat", "cat", "seq"]))
+    script = "stat -L -c '%F' /dev/fd/0 /dev/fd/1 /dev/fd/2; cat; seq 1 50000; echo last >&2"
+    line = [STOCKADE, "run", "--policy", room / "policy.yaml", "--workdir", room / "work", "--audit", room / "audit.jsonl", "--"]
+    (tmp_path / "in").write_text("read from a file\n")
+    with (tmp_path / "in").open() as given, (tmp_path / "out").open("w") as out:
+        out.write("before\n")
+        out.flush()
+        subprocess.run(machine.wrap([*line, "sh", "-c", script]), stdin=given, stdout=out, stderr=subprocess.STDOUT, check=True)
+    said = (tmp_path / "out").read_text().splitlines()
+    assert said[:5] == ["before", "fifo", "fifo", "fifo", "read from a file"]
+    assert said[5:] == [*map(str, range(1, 50001)), "last"]
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.3, 0.6, 0.9])
+def test_a_signal_while_it_starts_leaves_nothing(machine: Machine, delay: float) -> None:
+    """However far it has come: the command ends with the agent, or never begins."""
+    with machine.start("sleep 30", policy=whole(allow=["sleep"])) as running:
+        time.sleep(delay)
+        running.process.terminate()
+        assert running.finish(20).status == 143
+    assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "stockade/root" in line]
+
+
+def test_what_lies_inside_the_workdir_keeps_its_own_rights(machine: Machine) -> None:
+    """A read-only path below the writable workdir stays read-only."""
+    room = machine.room()
+    fixed = room / "work/fixed"
+    fixed.mkdir()
+    (fixed / "file").write_text("as it was")
+    policy = whole(allow=["sh", "cat"], filesystem={"read": [str(fixed)]})
+    result = machine.run(["sh", "-c", "echo changed >fixed/file; cat fixed/file"], policy=policy, room=room)
+    assert result.stdout == "as it was" and "Read-only" in result.stderr, result
+
+
+def test_a_path_that_a_sandbox_could_have_replaced_is_refused(machine: Machine) -> None:
+    room = machine.room()
+    (room / "work/out").symlink_to("/root")
+    result = machine.run("true", policy=whole(allow=["true"], filesystem={"write": [str(room / "work/out")]}), room=room)
+    assert result.status == 125 and "symbolic link" in result.stderr and "Traceback" not in result.stderr, result
+
+
+def test_a_policy_shown_by_a_bind_is_hidden(machine: Machine) -> None:
+    room = machine.room()
+    (room / "policies").mkdir()
+    (room / "policies/beside").write_text("seen")
+    (room / "policies/policy.yaml").write_text(whole(allow=["sh", "cat"]))
+    bind = f"{room}/policies:/data:ro"
+    result = machine.run(
+        ["sh", "-c", "cat /data/beside; cat /data/policy.yaml"], policy=room / "policies/policy.yaml", options=["--bind", bind], room=room
+    )
+    assert result.stdout == "seen", result

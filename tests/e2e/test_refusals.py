@@ -207,7 +207,7 @@ def test_where_writable_files_may_run_a_copy_is_still_no_curl(machine: Machine) 
 
 @pytest.mark.client("/usr/bin/python3")
 def test_an_anonymous_executable_does_not_run(machine: Machine) -> None:
-    """memfd_create and fexecve: a file that no path leads to and no mount option covers."""
+    """memfd_create and fexecve: a file that no path leads to and no mount option covers. Without exec.writable there is not even the file."""
     code = (
         "import os\n"
         "fd = os.memfd_create('x')\n"
@@ -217,10 +217,27 @@ def test_an_anonymous_executable_does_not_run(machine: Machine) -> None:
         "    os.execve(fd, ['id'], {})\n"
         "print('ended with', os.waitpid(child, 0)[1])\n"
     )
-    result = machine.run(["/usr/bin/python3", "-c", code], policy=bare(http("python3", ECHO)))
+    policy = whole(http("python3", ECHO), allow=["python3"], exec={"writable": True})
+    result = machine.run(["/usr/bin/python3", "-c", code], policy=policy)
     assert "uid=" not in result.stdout, result
-    assert "ended with 0" not in result.stdout, result
+    assert "ended with 9" in result.stdout, result
     assert result.select(action="exec", decision="deny", level="exec", reason="exec_anonymous"), result
+    result = machine.run(["/usr/bin/python3", "-c", code], policy=bare(http("python3", ECHO)))
+    assert result.stdout == "" and "Operation not permitted" in result.stderr, result
+
+
+@pytest.mark.client("/usr/bin/python3", "pip")
+def test_a_package_below_home_is_no_part_of_pip(machine: Machine) -> None:
+    """A .pth file in the user's site-packages runs in every Python program: pip is not started where that could be."""
+    script = (
+        "mkdir -p $HOME/.local/lib/python3.11/site-packages $HOME/.local/lib/python3.13/site-packages; "
+        "for d in $HOME/.local/lib/*/site-packages; do echo 'import os; os.write(1, b\"foreign code\\n\")' >$d/evil.pth; done; "
+        "pip --version; unset PYTHONNOUSERSITE; pip --version; PYTHONNOUSERSITE= pip --version; echo done"
+    )
+    result = machine.run(["sh", "-c", script], policy=whole(http("pip", ECHO), allow=["sh", "mkdir", "pip"]))
+    assert "foreign code" not in result.stdout and result.stdout.count("pip ") == 1 and "done" in result.stdout, result
+    refused = result.select(action="exec", decision="deny", reason="loader_variable", binary="pip")
+    assert [record["detail"]["variable"] for record in refused] == ["PYTHONNOUSERSITE is not set"] * 2, result
 
 
 def test_observe_records_what_it_would_have_refused(machine: Machine, internet: Internet) -> None:

@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 125 if verb == "run" else 2
     except BrokenPipeError:
         return 2
+    except KeyboardInterrupt:
+        return 130
     return status
 
 

@@ -11,7 +11,7 @@ SUMMARY = "Run a command, and all it starts, held to a policy. Exits with the co
 EXAMPLES = """\
   stockade run --preset pypi -- pip install --target deps six
   stockade run --policy agent.yaml --workdir ~/project -v -- bash
-  stockade run --policy agent.yaml --observe -- ./agent      # decide and record, refuse nothing
+  stockade run --policy agent.yaml --observe -- claude       # decide and record, refuse nothing
   kill -HUP PID                                              # read the policy again
 """
 

@@ -69,6 +69,7 @@ class BinaryFlag(IntFlag):
     CARRIES = 4
     LOADER = 8
     WEAK = 16
+    ISOLATED = 32
 
 
 FAILURES = (

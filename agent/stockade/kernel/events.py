@@ -11,6 +11,9 @@ from collections.abc import Callable
 from stockade.kernel.abi import Event
 from stockade.types import StockadeError
 
+TURN = 256  # events in one turn of the loop: some milliseconds
+CAPACITY = 1 << 16  # more events than the ring holds
+
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
@@ -28,6 +31,7 @@ class Ring:
             getattr(self._lib, name).argtypes = [ctypes.c_void_p]
         self._deliver = deliver
         self.malformed = 0
+        self._left = 0
         self._callback = _CALLBACK(self._received)  # kept: the library holds a bare pointer to it
         self._ring = self._lib.ring_buffer__new(map_fd, self._callback, None, None)
         if not self._ring:
@@ -41,11 +45,20 @@ class Ring:
             self.malformed += 1
             return 0
         self._deliver(event)
-        return 0
+        self._left -= 1
+        return -1 if self._left <= 0 else 0  # an event is used up all the same; the library goes on until the ring is empty otherwise
 
-    def consume(self) -> None:
-        """Deliver everything there is."""
+    def consume(self, limit: int = TURN) -> bool:
+        """Deliver up to `limit` events; whether there may be more. A sandbox that floods the ring must not keep the loop from all else."""
+        self._left = limit
         self._lib.ring_buffer__consume(self._ring)
+        return self._left <= 0
+
+    def drain(self) -> None:
+        """Deliver what was in the ring when this was called, and at most one ring more of what came meanwhile."""
+        for _ in range(CAPACITY // TURN):
+            if not self.consume():
+                return
 
     def close(self) -> None:
         if self._ring:

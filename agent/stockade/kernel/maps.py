@@ -84,6 +84,11 @@ class Maps:
             raise ValueError(f"variable name too long: {pattern}")
         syscall.map_update(self._fd["variables"], abi.VARIABLE_KEY.pack(32 + 8 * len(raw), sandbox, raw), _U32.pack(1))
 
+    def require_variable(self, sandbox: int, assignment: str) -> None:
+        """assignment: `NAME=` and the start of a value, which BinaryFlag.ISOLATED binaries must be started with; at most 32 bytes."""
+        raw = assignment.encode()
+        syscall.map_update(self._fd["variables"], abi.VARIABLE_KEY.pack(32 + 8 * len(raw), sandbox, raw), _U32.pack(2))
+
     # verdicts
 
     def set_verdict(self, sandbox: int, generation: int, identity: int, name: int, port: int, verdict: abi.Verdict) -> None:

@@ -5,6 +5,7 @@ What is different from the originals:
 - a refusal is answered as JSON at once, and the body that follows is read and dropped, never kept (theirs is buffered first);
 - errors of the other side become that answer too, instead of an HTML page;
 - an HTTP/1 head is bounded and read strictly: CRLF line ends, no obs-fold, HTTP/1.x only; what waits behind a running answer is bounded;
+- trailers of a chunked body are dropped; theirs ends the connection with an internal error;
 - an HTTP/2 body without a length goes chunked to an HTTP/1 server: theirs goes out unframed, so its bytes would be read as another request.
 """
 
@@ -16,12 +17,14 @@ from typing import Any
 
 import h2.errors
 import h2.events
+from h11 import EndOfMessage
+from h11._readers import ChunkedReader
 from mitmproxy import http
 from mitmproxy.connection import Client
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HTTPMode, HttpStream
+from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HTTPMode, HttpStream, _http1
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     RequestHeaders,
@@ -46,6 +49,17 @@ BY_CLIENT = "stockade.by_client"  # the error that ended the flow came from the 
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\x00-\x20\x7f]+ HTTP/1\.[01]\r\n")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _METHOD_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: |\Z)")
+
+
+class _ChunkedReader(ChunkedReader):
+    """A chunked body without its trailers: mitmproxy raises NotImplementedError on any, and a recipient may drop them (RFC 9110, 6.5.1)."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        event: Any = super().__call__(*arguments)
+        return EndOfMessage() if isinstance(event, EndOfMessage) else event
+
+
+_http1.ChunkedReader = _ChunkedReader  # type: ignore[attr-defined]  # make_body_reader looks it up here, for both sides
 
 
 @dataclass

@@ -20,7 +20,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple, NoReturn
 
 from stockade.kernel.abi import Network
@@ -30,6 +29,10 @@ from stockade.types import StockadeError
 
 _NETWORK_NAMESPACE_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 COULD_NOT_RUN, NOT_FOUND = 126, 127
+_FORWARDED = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT),
+)
 
 
 class Sockets(NamedTuple):
@@ -52,12 +55,15 @@ class Launcher:
         self.pid, self._channel = pid, channel
 
     @classmethod
-    def fork(cls) -> Launcher:
-        """Fork now, before there are keys, threads or a loop."""
+    def fork(cls, stdio: tuple[int, int, int] = (0, 1, 2)) -> Launcher:
+        """Fork now, before there are keys, threads or a loop. stdio: what becomes 0, 1 and 2 of the sandbox."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         pid = os.fork()
         if pid == 0:
             ours.close()
+            for number, given in enumerate(stdio):
+                if given != number:
+                    os.dup2(given, number)
             _serve(theirs)
         theirs.close()
         return cls(pid, ours)
@@ -123,6 +129,7 @@ def _receive(channel: socket.socket, what: str) -> object:
 def _serve(channel: socket.socket) -> NoReturn:
     """The launcher's whole life."""
     try:
+        libc.set_title("stockade-init")
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
         network = _message(channel)
         assert isinstance(network, Network)
@@ -222,35 +229,25 @@ def _init(plan: Plan, ready: Callable[[], None]) -> NoReturn:
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
     os.chdir(plan.workdir)
     libc.apply_seccomp(plan.seccomp)
-    forwarded = (
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGQUIT,
-        signal.SIGHUP,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGWINCH,
-        signal.SIGCONT,
-    )
-    signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, signal.SIGCHLD))
     command = os.fork()
     if command == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, forwarded)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_FORWARDED, signal.SIGCHLD))
         _exec(plan)
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(command, number)
-
-    for number in forwarded:
-        signal.signal(number, forward)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, forwarded)
     ready()
     libc.close_from(3)
     while True:
-        pid, status = os.wait()
-        if pid == command:
-            os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+        told = signal.sigwaitinfo((*_FORWARDED, signal.SIGCHLD))
+        if told.si_signo != signal.SIGCHLD:
+            if told.si_code <= 0:  # somebody's kill(2); what the terminal sends, the whole foreground group has got already
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(command, told.si_signo)
+            continue
+        with contextlib.suppress(ChildProcessError):
+            while (reaped := os.waitpid(-1, os.WNOHANG))[0]:
+                if reaped[0] == command:
+                    status = reaped[1]
+                    os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
 def _exec(plan: Plan) -> NoReturn:
@@ -265,5 +262,7 @@ def _exec(plan: Plan) -> NoReturn:
         status = NOT_FOUND
     except OSError as error:
         sys.stderr.write(f"stockade: {plan.argv[0]}: {error.strerror}\n")
+        if plan.noexec and isinstance(error, PermissionError):
+            sys.stderr.write("  hint: nothing that is writable inside can be executed, unless the policy says `exec: {writable: true}`\n")
     sys.stderr.flush()
     os._exit(status)

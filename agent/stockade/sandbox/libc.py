@@ -18,8 +18,9 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT
 
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
-_MOVE_MOUNT_F_EMPTY_PATH = 4
-_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR, _SYS_CLOSE_RANGE = 428, 429, 442, 436
+_MOVE_MOUNT_EMPTY_PATHS = 0x4 | 0x40
+_RESOLVE_NO_SYMLINKS = 0x4
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR, _SYS_CLOSE_RANGE, _SYS_OPENAT2 = 428, 429, 442, 436, 437
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECCOMP = 1, 4, 24, 22
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 38, 47, 4
@@ -42,22 +43,49 @@ def umount(target: str) -> None:
     _check(_libc.umount2(os.fsencode(target), MNT_DETACH), f"unmount {target}")
 
 
+def open_path(path: str) -> int:
+    """An O_PATH descriptor, with no symbolic link anywhere on the way: ELOOP otherwise (openat2(2))."""
+    how = ctypes.create_string_buffer(struct.pack("<QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS), 24)
+    return _check(_libc.syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), how, 24), f"open {path}")
+
+
 def bind(source: str, target: str, attributes: int, user_namespace: int | None = None) -> None:
     """Bind source with everything mounted below it, with MOUNT_ATTR_* on all of it (mount(2)'s own flags miss what lies below).
 
+    Neither path may lead through a symbolic link: what a sandbox could write yesterday must not say today what is shown.
     user_namespace: descriptor of a user namespace whose maps say which owner on disk is which user in the mount (mount_setattr(2)).
     """
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
-    tree = _check(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags), f"open {source}")
+    opened = open_path(source)
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE | _AT_EMPTY_PATH
     try:
-        attributes |= MOUNT_ATTR_IDMAP if user_namespace is not None else 0
-        attr = ctypes.create_string_buffer(struct.pack("<QQQQ", attributes, 0, 0, user_namespace or 0), 32)
-        recursive = _AT_RECURSIVE if user_namespace is None else 0
-        _check(_libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | recursive, attr, 32), f"set attributes of {source}")
-        moved = _libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
-        _check(moved, f"bind {source} on {target}")
+        tree = _check(_libc.syscall(_SYS_OPEN_TREE, opened, b"", flags), f"open {source}")
+    finally:
+        os.close(opened)
+    try:
+        _set_attributes(tree, source, _AT_RECURSIVE, attributes, 0)
+        if user_namespace is not None:  # the mounts below keep their owners
+            _set_attributes(tree, source, 0, MOUNT_ATTR_IDMAP, user_namespace)
+        place = open_path(target)
+        try:
+            _check(_libc.syscall(_SYS_MOVE_MOUNT, tree, b"", place, b"", _MOVE_MOUNT_EMPTY_PATHS), f"bind {source} on {target}")
+        finally:
+            os.close(place)
     finally:
         os.close(tree)
+
+
+def _set_attributes(tree: int, source: str, recursive: int, attributes: int, user_namespace: int) -> None:
+    attr = ctypes.create_string_buffer(struct.pack("<QQQQ", attributes, 0, 0, user_namespace), 32)
+    _check(_libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | recursive, attr, 32), f"set attributes of {source}")
+
+
+def set_title(title: str) -> None:
+    """What /proc/PID/cmdline shows of this process: its own arguments name the policy and the trail. Needs /proc."""
+    with open("/proc/self/stat") as file:  # noqa: PTH123
+        fields = file.read().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end: 48 and 49, counted from the PID
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, title.encode(), min(len(title), end - start - 1))
 
 
 def pivot_root(new_root: str) -> None:

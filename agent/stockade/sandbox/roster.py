@@ -50,6 +50,7 @@ class Enrolment:
     script_number: int = 0
     carried: bool = False
     carrier: bool = False
+    isolated: bool = False  # a Python script: must be started with PYTHONNOUSERSITE, or packages below $HOME are part of it
 
 
 @dataclass(slots=True)
@@ -114,20 +115,22 @@ class Resolver:
                 number += 1
                 # what an interpreter is allowed, every script it runs is allowed: its names count for the pair too
                 names = [*self._names[key], *self._names.get(at, [])]
-                pair = self._binary(names, interpreter.path, file.path, file.sha256)
+                isolated = Path(chain[-1].path).name.startswith(("python3", "pypy3"))
+                # other interpreters read code from where the sandbox can write (~/.npm-init.js), and nothing shows it
+                pair = self._binary(names, interpreter.path, file.path, file.sha256, None if isolated else "weak")
                 carrier = step == 0 and len(chain) == 2
                 if self._runs(pair, key, own):
                     spellings = tuple(self._spellings[key])
                     bare_number = by_file[at].number
-                    enrol(Enrolment(number, pair, interpreter, True, bare_number, spellings, script_number, step == 1, carrier))
+                    enrol(Enrolment(number, pair, interpreter, True, bare_number, spellings, script_number, step == 1, carrier, isolated))
         roster.loaders = tuple(loader for pattern in LOADERS for path in _matching(pattern) if (loader := self._open(path)))
         self._hashes.save()
         return roster
 
-    def _binary(self, names: list[str], path: str, script: str | None, sha256: str) -> Binary:
+    def _binary(self, names: list[str], path: str, script: str | None, sha256: str, identity: str | None = None) -> Binary:
         base = Path(script or path).name
         known = dict.fromkeys(names) or dict.fromkeys([base])
-        return Binary(next(iter(known)), frozenset(known), path, script, sha256, self._identity)
+        return Binary(next(iter(known)), frozenset(known), path, script, sha256, identity or self._identity)
 
     def _runs(self, binary: Binary, key: tuple[int, int], own: tuple[int, int] | None) -> bool:
         decision = self._policy.may_exec(binary)

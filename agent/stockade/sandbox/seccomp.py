@@ -87,6 +87,9 @@ SANDBOX: tuple[Refusal, ...] = (
     Refusal("seccomp", (Argument(0, 0xFFFFFFFF, 1), Argument(1, 8, 8))),
 )
 
+# A file without a name is on no noexec mount: a library in it could be loaded into any binary. Lifted by exec.writable.
+ANONYMOUS: tuple[Refusal, ...] = (Refusal("memfd_create"), Refusal("memfd_secret"))
+
 # What a proxy worker never does once it serves: it has everything open that it will need.
 WORKER: tuple[Refusal, ...] = tuple(
     Refusal(call)

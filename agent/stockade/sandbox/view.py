@@ -12,6 +12,7 @@ from stockade.types import StockadeError
 
 STAGE = "/run/stockade/root"  # in the launcher's own mount namespace
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_NEVER_WRITABLE = ("/etc", "/dev", "/proc", "/sys", "/run", "/boot")
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
 
@@ -27,16 +28,23 @@ def system_binds() -> tuple[tuple[Bind, ...], dict[str, str]]:
     return tuple(binds), links
 
 
+def no_links(path: Path) -> Path:
+    """The path, absolute. Raises StockadeError when it leads through a symbolic link: whoever can replace the link says what is shown."""
+    absolute = Path(os.path.normpath(path.absolute()))
+    if (resolved := absolute.resolve()) != absolute:
+        raise StockadeError(f"{absolute} leads through a symbolic link", hint=f"name what is meant: {resolved}", code="symbolic_link")
+    return absolute
+
+
 def workdir_bind(directory: Path, user: int, *, executable: bool) -> Bind:
     """The workdir, writable, owned inside by the sandbox's user whoever owns it on disk. Raises StockadeError for a system directory."""
     if not directory.is_dir():
         raise StockadeError(f"workdir {directory} is not a directory", code="workdir")
-    resolved = directory.resolve()
-    for name in ("/", "/etc", "/dev", "/proc", "/sys", "/run", "/boot", "/var", "/home", *SYSTEM):
-        inside_system = name in SYSTEM and resolved.is_relative_to(Path(name).resolve())
-        if str(resolved) == name or inside_system:
-            hint = "name a project directory with --workdir"
-            raise StockadeError(f"{resolved} cannot be a writable workdir", hint=hint, code="workdir")
+    resolved = no_links(directory)
+    within = any(resolved.is_relative_to(Path(name).resolve()) for name in (*SYSTEM, *_NEVER_WRITABLE))
+    if within or str(resolved) in ("/", "/var", "/home"):
+        hint = "name a project directory with --workdir"
+        raise StockadeError(f"{resolved} cannot be a writable workdir", hint=hint, code="workdir")
     state = resolved.stat()
     owner = None if state.st_uid == user else (state.st_uid, state.st_gid)
     return Bind(str(resolved), str(resolved), writable=True, executable=executable, owner=owner)
@@ -87,6 +95,8 @@ def build(plan: Plan) -> None:
         at = Path(STAGE)
         for part in Path(path).parts[1:]:
             at = at / part
+            if at.is_symlink():
+                raise OSError(f"{path} leads through a symbolic link in the sandbox")
             if not at.is_dir():
                 at.mkdir(mode)
         return str(at)
@@ -98,10 +108,10 @@ def build(plan: Plan) -> None:
         libc.mount("tmpfs", directory(path), "tmpfs", private | noexec, f"mode={mode:o},size={plan.tmpfs_bytes}")
         if mode == 0o700:
             os.chown(inside(path), plan.user, plan.user)
-    for bind in plan.binds:
+    for bind in sorted(plan.binds, key=lambda bind: len(Path(bind.target).parts)):  # what lies inside another stays on top of it
         if Path(bind.source).is_dir():
             directory(bind.target)
-        elif not Path(inside(bind.target)).exists():
+        elif not os.path.lexists(inside(bind.target)):
             directory(str(Path(bind.target).parent))
             Path(inside(bind.target)).touch(0o444)
         _bind(bind, inside(bind.target), plan.user)
@@ -162,6 +172,8 @@ def _dev(target: str) -> None:
 
 def _hide(path: str) -> None:
     """Cover what a bind brought along: an empty directory, or an empty file."""
+    if Path(path).is_symlink():
+        raise OSError(f"{path.removeprefix(STAGE)} is a symbolic link, and is to be hidden")
     if Path(path).is_dir():
         libc.mount("tmpfs", path, "tmpfs", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV, "mode=000,size=4k")
     elif Path(path).exists():

@@ -59,7 +59,7 @@ class Agent:
 
     async def settle(self) -> None:
         """Record everything that the kernel has told and counted so far."""
-        self._ring.consume()
+        self._ring.drain()
         self._count_failures()
         await asyncio.gather(*(task for task in self._tasks if task.get_name() == "packet"))
 
@@ -146,7 +146,7 @@ class Agent:
 
     def asker_of_datagram(self, governed: Governed) -> Callable[[tuple[str, int], socket.AddressFamily], Asker | None]:
         def who(peer: tuple[str, int], family: socket.AddressFamily) -> Asker | None:
-            self._ring.consume()
+            self._ring.drain()
             found = self.kernel.maps.asker(governed.number, peer[1], 6 if family == socket.AF_INET6 else 4)
             return self._asker(governed, found.identity, found.exec_id, found.pid) if found else None
 
@@ -154,7 +154,7 @@ class Agent:
 
     def asker_of_connection(self, governed: Governed) -> Callable[[socket.socket], Asker | None]:
         def who(connection: socket.socket) -> Asker | None:
-            self._ring.consume()
+            self._ring.drain()
             try:
                 origin = Origin.of(connection)
             except (OSError, ValueError):
@@ -169,7 +169,7 @@ class Agent:
     # the workers' questions
 
     async def identify(self, origin: Origin) -> Caller:
-        self._ring.consume()
+        self._ring.drain()
         governed = self.governed[origin.sandbox]
         self._require_audit(governed)
         binary = governed.binary(origin.identity, origin.exec_id)

@@ -58,13 +58,16 @@ def draw(
         binds=tuple(shown),
         links=links,
         files={**store.files, **_files(name, user, network)},
-        hidden=(*HIDDEN, *policy.filesystem.hide, *(str(path) for path in policy.sources if _is_shown(path, shown))),
+        hidden=(*HIDDEN, *policy.filesystem.hide, *(path for source in policy.sources for path in _shown_as(source, shown))),
         home=HOME,
-        seccomp=seccomp.compile_filter(seccomp.SANDBOX, families=True),
+        seccomp=seccomp.compile_filter(seccomp.SANDBOX if executable else (*seccomp.SANDBOX, *seccomp.ANONYMOUS), families=True),
         noexec=not executable,
     )
     for source in policy.sources:
         refuse_inside(source, plan, "a policy source")
+    for script in {enrolment.binary.script for enrolment in roster if enrolment.binary.script}:
+        # a script is known by its path: what can be overwritten there would inherit its name
+        refuse_inside(Path(script), plan, "a script of the policy")
     return plan
 
 
@@ -82,7 +85,7 @@ def _of_policy(policy: Policy, user: int) -> Iterable[Bind]:
     """What a policy lists and this machine lacks is absent in the sandbox too; it is not an error."""
     for path in policy.filesystem.read:
         if Path(path).exists():
-            yield Bind(path, path)
+            yield Bind(str(view.no_links(Path(path))), path)
     for path in policy.filesystem.write:
         if Path(path).exists():
             yield view.workdir_bind(Path(path), user, executable=policy.exec.writable)
@@ -96,7 +99,7 @@ def _of_order(binds: Iterable[tuple[str, str, bool]], user: int, *, executable: 
             found = view.workdir_bind(Path(source), user, executable=executable)
             yield Bind(found.source, target, True, executable, found.owner)
         else:
-            yield Bind(source, target)
+            yield Bind(str(view.no_links(Path(source))), target)
 
 
 def _binaries(roster: Roster, shown: list[Bind]) -> list[Bind]:
@@ -109,9 +112,18 @@ def _is_shown(path: Path, binds: list[Bind]) -> bool:
     return any(path.resolve().is_relative_to(bind.source) for bind in binds)
 
 
+def _shown_as(path: Path, binds: list[Bind]) -> list[str]:
+    """Every path inside under which a file of the host would be seen."""
+    found = path.resolve()
+    within = [bind for bind in binds if found.is_relative_to(bind.source)]
+    shown = [str(Path(bind.target) / found.relative_to(bind.source)) for bind in within]
+    return [*shown, str(found)] if found.is_relative_to("/etc") else shown
+
+
 def _environment(policy: Policy, trusted: dict[str, str]) -> dict[str, str]:
     """Empty but for a short list: whoever starts Stockade has secrets in theirs."""
     environment = {"PATH": PATH, "HOME": HOME, "USER": "agent", "LOGNAME": "agent", "SHELL": "/bin/sh", "TMPDIR": "/tmp"}
+    environment["PYTHONNOUSERSITE"] = "1"  # $HOME is writable: without it any package there runs in every Python tool (bpf/exec.c insists)
     environment |= {name: os.environ[name] for name in INHERITED if name in os.environ} | trusted
     for name, value in policy.process.env:
         if (given := os.environ.get(name) if value is None else value) is not None:

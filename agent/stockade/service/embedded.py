@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,10 @@ from stockade.service.agent import Agent
 from stockade.service.governed import Governed
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
+from stockade.service.stdio import Stdio
 from stockade.types import Reason, Sandbox, StockadeError
+
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,15 @@ def run(order: Order, settings: Settings) -> int:
         raise StockadeError("a sandbox cannot run as uid 0 yet", hint="leave out process.user", code="uid_zero")
     worker_filter = seccomp.confinement(seccomp.WORKER)
     slot = Slot.take(settings, mounted_bpffs(settings.run / "bpf"))
-    launcher, worker = None, None
+    launcher = None
+    stdio = Stdio()
     try:
-        launcher = Launcher.fork()
+        launcher = Launcher.fork(stdio.given)
+        stdio.handed_over()
         slot.listeners.add(launcher.pid)
         worker = Worker.fork(uid=settings.proxy_user, gid=settings.proxy_user, confine=worker_filter)
         libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
-        return asyncio.run(_Run(order, settings, policy, slot, launcher, worker).main())
+        return asyncio.run(_Run(order, settings, policy, slot, launcher, worker, stdio).main())
     finally:
         if launcher is not None:
             launcher.abandon()
@@ -83,21 +89,56 @@ def run(order: Order, settings: Settings) -> int:
 
 
 class _Run:
-    def __init__(self, order: Order, settings: Settings, policy: Policy, slot: Slot, launcher: Launcher, worker: Worker) -> None:
+    def __init__(
+        self, order: Order, settings: Settings, policy: Policy, slot: Slot, launcher: Launcher, worker: Worker, stdio: Stdio
+    ) -> None:
         self._order, self._settings, self._policy, self._slot = order, settings, policy, slot
-        self._launcher, self._worker = launcher, worker
+        self._launcher, self._worker, self._stdio = launcher, worker, stdio
         self._name = order.name or f"box-{slot.number}"
-        self._seen_exec = False
         self._refused_command: Event | None = None
+        self._init: int | None = None  # PID of the sandbox's init, once it runs
+        self._signals: list[int] = []  # that came before that
+        self._launching = False
+        self._reload: Callable[[], None] = lambda: None
 
     async def main(self) -> int:
+        """The exit status. A signal before the command exists unwinds what stands; afterwards it is the command's."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        for number in _FORWARDED:
+            loop.add_signal_handler(number, self._signalled, number, task)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._reload())
+        try:
+            return await self._main()
+        except asyncio.CancelledError:
+            if not self._signals:
+                raise
+            return 128 + self._signals[0]
+
+    def _signalled(self, number: int, task: asyncio.Task[int]) -> None:
+        if self._init is not None:
+            self._forward(number)
+            return
+        self._signals.append(number)
+        if not self._launching:
+            task.cancel()
+
+    def _forward(self, number: int) -> None:
+        if number in (signal.SIGINT, signal.SIGQUIT) and _in_foreground():
+            return  # Ctrl-C reaches the whole foreground group: the command has it already
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._init or 0, number)
+
+    async def _main(self) -> int:
         order, policy, slot = self._order, self._policy, self._slot
         network = self._settings.network
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._end_worker)
             # the compiler, the verifier, the launcher and the worker's imports work at the same time
             loading = asyncio.create_task(asyncio.to_thread(Kernel, network, slot.pins))
+            stack.push_async_callback(_unload, loading)
             networking = asyncio.create_task(asyncio.to_thread(self._launcher.open_network, network))
+            stack.push_async_callback(_forsake, networking)
             authority = Authority.create(self._name)
             roster = Resolver(policy, load_families(), weak=policy.exec.writable).roster(order.command[0])
             plan = blueprint.draw(
@@ -112,9 +153,8 @@ class _Run:
                 network=network,
                 authority_pem=authority.certificate_pem,
             )
-            kernel = await loading
-            stack.callback(kernel.close)
-            sockets = await networking
+            kernel = await asyncio.shield(loading)
+            sockets = await asyncio.shield(networking)
             trail = Trail.open(self._audit_path(plan), human=sys.stderr if order.verbose else None)
             stack.callback(trail.close)
             agent = Agent(kernel, trail, self._settings.failures_every)
@@ -142,15 +182,16 @@ class _Run:
                 "missing_binaries": list(roster.missing),
             }
             agent.lifecycle(governed, Reason.STARTED, started)
-            init = await asyncio.to_thread(self._launcher.start, plan)
-            status = await self._wait(init, agent, governed)
+            self._stdio.start()
+            self._launching = True  # from here on the command may run: a signal waits until there is somebody to forward it to
+            self._init = await asyncio.to_thread(self._launcher.start, plan)
+            status = await self._wait(self._init, agent, governed)
             slot.sandbox.kill()
+            self._stdio.finish()
             await self._end_worker()
             await agent.settle()
             agent.lifecycle(governed, Reason.STOPPED, {"status": status})
-            if self._refused_command is not None and not self._seen_exec:
-                status = COULD_NOT_RUN
-            return status
+            return status if self._refused_command is None else COULD_NOT_RUN
 
     def _govern(self, kernel: Kernel, governed: Governed) -> None:
         """Everything the kernel must know before the first exec. A map that is full, a hook that is refused: no sandbox."""
@@ -165,7 +206,7 @@ class _Run:
         kernel.attach_tracepoints()
 
     async def _serve(self, agent: Agent, governed: Governed, sockets: Sockets, authority: Authority) -> None:
-        """Hand the listeners to the worker; when it dies, to the next one. Meanwhile connections are refused, not queued."""
+        """Hand the listeners to the worker; when it dies, to the next one, for whom connections wait meanwhile."""
         kept = [sock.dup() for sock in sockets[:4]]
 
         async def start(worker: Worker) -> None:
@@ -195,7 +236,7 @@ class _Run:
         await self._worker.close()
 
     async def _wait(self, init: int, agent: Agent, governed: Governed) -> int:
-        """Until the sandbox's init ends. Signals are its own business, except HUP: read the policy again."""
+        """Until the sandbox's init ends."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
         descriptor = os.pidfd_open(init)
@@ -204,20 +245,13 @@ class _Run:
             loop.remove_reader(descriptor)
             done.set_result(os.waitstatus_to_exitcode(os.waitpid(init, 0)[1]))
 
-        def forward(number: int) -> None:
-            # Ctrl-C reaches the whole foreground group: the sandbox has it already
-            at_terminal = sys.stdin.isatty() and os.tcgetpgrp(0) == os.getpgrp()
-            if not (at_terminal and number in (signal.SIGINT, signal.SIGQUIT)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(init, number)
-
         def reload() -> None:
             self._reloading = asyncio.create_task(agent.reload(governed, self._order.policy, self._worker))
 
         loop.add_reader(descriptor, ended)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
-            loop.add_signal_handler(number, forward, number)
-        loop.add_signal_handler(signal.SIGHUP, reload)
+        self._reload = reload
+        for number in self._signals:
+            self._forward(number)
         try:
             status = await done
         finally:
@@ -235,6 +269,32 @@ class _Run:
             path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         blueprint.refuse_inside(path.absolute(), plan, "the audit trail")
         return path
+
+
+async def _unload(loading: asyncio.Task[Kernel]) -> None:
+    """Also when something else failed while it was still loading: pins must not outlive this."""
+    with contextlib.suppress(StockadeError):
+        (await loading).close()
+
+
+async def _forsake(networking: asyncio.Task[Sockets]) -> None:
+    """When something else failed first: what the launcher says then is nobody's news."""
+    with contextlib.suppress(StockadeError, OSError):
+        await networking
+
+
+def _in_foreground() -> bool:
+    """Whether this process belongs to its terminal's foreground group."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def _copy(sock: socket.socket) -> socket.socket:

@@ -54,6 +54,7 @@ class Governed:
         for pattern in loader_variables():
             if pattern not in self.policy.exec.env:
                 self._maps.refuse_variable(self.number, pattern)
+        self._maps.require_variable(self.number, "PYTHONNOUSERSITE=1")
         for enrolment in self.roster:
             flags = self._flags_of(enrolment)
             if not enrolment.scripts:
@@ -76,6 +77,8 @@ class Governed:
         flags = abi.BinaryFlag.RUNS if enrolment.runs else abi.BinaryFlag.NONE
         if not enrolment.binary.names.isdisjoint(self.policy.network_names()):
             flags |= abi.BinaryFlag.NETWORK
+        if enrolment.isolated:
+            flags |= abi.BinaryFlag.ISOLATED
         if enrolment.carrier:
             flags |= abi.BinaryFlag.CARRIES
         if enrolment.binary.identity == "weak":
