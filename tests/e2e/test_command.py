@@ -119,7 +119,7 @@ def test_nothing_is_left_behind(machine: Machine) -> None:
 
 @pytest.mark.client("/usr/bin/python3")
 def test_a_file_as_output_is_a_pipe_inside(machine: Machine, tmp_path: Path) -> None:
-    """A descriptor of a host file would bring the host's mount along, where a library in it could be loaded. What is written arrives in order."""
+    """A descriptor of a host file would bring its mount along, where a library in it could be loaded. Output arrives in order."""
     room = machine.room()
     (room / "policy.yaml").write_text(whole(allow=["sh", "stat", "cat", "seq"]))
     script = "stat -L -c '%F' /dev/fd/0 /dev/fd/1 /dev/fd/2; cat; seq 1 50000; echo last >&2"
@@ -140,7 +140,7 @@ def test_a_signal_while_it_starts_leaves_nothing(machine: Machine, delay: float)
     with machine.start("sleep 30", policy=whole(allow=["sleep"])) as running:
         time.sleep(delay)
         running.process.terminate()
-        assert running.finish(20).status == 143
+        assert running.finish(20).status in (143, -15)  # -15: before there was a handler, which a shell calls 143 too
     assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "stockade/root" in line]
 
 

@@ -35,4 +35,6 @@ def bare(*rules: Rule) -> str:
 def whole(*rules: Rule, allow: Sequence[str], **sections: Any) -> str:
     """A whole policy in which `allow` may run."""
     execution = {"allow": list(allow)} | sections.pop("exec", {})
-    return yaml.safe_dump({"version": 1, "name": "test", "exec": execution, "network": list(rules)} | sections, sort_keys=False)
+    return yaml.safe_dump(
+        {"version": 1, "name": "test", "exec": execution} | ({"network": list(rules)} if rules else {}) | sections, sort_keys=False
+    )
