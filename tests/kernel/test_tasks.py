@@ -131,25 +131,28 @@ def test_moving_to_another_box_and_executing_is_counted_there(box: Box, lenient:
 # where they go
 
 
+LEADERLESS = """
+def last(path, gate):
+    os.read(gate, 1)
+    os.execv(path, ["x"])
+
+def leaderless(path):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        threading.Thread(target=last, args=(path, read)).start()
+        ctypes.CDLL(None).syscall(EXIT, 0)
+    return pid, write
+
+EXIT = {"x86_64": 60}.get(os.uname().machine, 93)
+"""
+
+
 def test_the_leader_may_end_before_its_threads(box: Box, inside: Actor, unlisted: Path) -> None:
     """sched_process_exit fires for the leader while another thread lives: the tag stays, and what that thread executes is judged by it."""
     box.enrol("/usr/bin/true")
     box.heard()
-    inside("""
-        def last(path, gate):
-            os.read(gate, 1)
-            os.execv(path, ["x"])
-
-        def leaderless(path):
-            read, write = os.pipe()
-            pid = os.fork()
-            if pid == 0:
-                threading.Thread(target=last, args=(path, read)).start()
-                ctypes.CDLL(None).syscall(EXIT, 0)
-            return pid, write
-
-        EXIT = {"x86_64": 60}.get(os.uname().machine, 93)
-    """)
+    inside(LEADERLESS)
     pid, write = inside("leaderless('/usr/bin/true')")
     wait_for(lambda: "zombie" in Path(f"/proc/{pid}/status").read_text(), "the leader to end")
     assert tag_of(box, pid) == tag_of(box, inside.pid)
@@ -157,6 +160,16 @@ def test_the_leader_may_end_before_its_threads(box: Box, inside: Actor, unlisted
     assert inside(f"os.write({write}, b'1'); os.waitstatus_to_exitcode(os.waitpid({pid}, 0)[1])") == 0
     assert [e.why for e in box.heard()] == [Why.POLICY]
     assert tag_of(box, pid) is None and box.tasks == 1
+
+
+def test_a_process_without_its_leader_is_killed_with_the_others(box: Box, inside: Actor) -> None:
+    """cgroup.kill alone misses it, and a sandbox would outlive its end."""
+    inside(LEADERLESS)
+    pid, _ = inside("leaderless('/nowhere')")
+    wait_for(lambda: "zombie" in Path(f"/proc/{pid}/status").read_text(), "the leader to end")
+    box.cgroup.kill()
+    wait_for(lambda: not box.cgroup.populated(), "an empty cgroup")
+    assert box.tasks == 0
 
 
 @pytest.mark.parametrize("ending", ["os._exit(0)", "os.kill(os.getpid(), 9)", "os.abort()", "(lambda: 1 / 0)()"])
