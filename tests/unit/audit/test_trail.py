@@ -172,7 +172,7 @@ def test_a_chain_is_continued(written: Path) -> None:
 
 def test_kill_9_loses_nothing_that_was_acknowledged(path: Path, tmp_path: Path) -> None:
     """A child appends as fast as it can, telling each seq after its append; it is killed in the middle, thrice."""
-    told = 0
+    told = torn = 0
     for _ in range(3):
         read, write = os.pipe()
         child = os.fork()
@@ -187,10 +187,15 @@ def test_kill_9_loses_nothing_that_was_acknowledged(path: Path, tmp_path: Path) 
             data += pipe.read()
         os.waitpid(child, 0)
         told = int.from_bytes(data[len(data) // 8 * 8 - 8 : len(data) // 8 * 8])
-        assert verify(path).ok, "whole even before anyone opens it again"
-        assert told <= verify(path).records <= told + 1
+        found = verify(path)
+        # SIGKILL may end a write(2) between two pages: the line it was about was acknowledged to nobody
+        assert found.ok or found.problem == "truncated: the line has no end", found
+        assert told <= found.records <= told + 1
+        torn += not found.ok  # the next open numbers a record of it, too
     Trail.open(path).close()
-    assert {one["reason"] for one in records(path)} == {"no_rule"}
+    assert verify(path).ok
+    reasons = [one["reason"] for one in records(path)]
+    assert reasons.count("events_lost") == torn and set(reasons) <= {"no_rule", "events_lost"}
 
 
 @pytest.mark.parametrize("finished", [False, True])
