@@ -18,8 +18,8 @@ SUMMARY = (
 )
 
 EXAMPLES = """\
-  stockade explain --preset pypi --binary pip https://pypi.org/simple/requests/
-  stockade explain --preset pypi --binary pip --method POST https://pypi.org/simple/
+  stockade explain --policy policies/examples/slack.yaml --binary curl --method POST https://api.slack.com/api/chat.postMessage
+  stockade explain --policy policies/examples/slack.yaml --binary curl --method POST https://api.slack.com/api/admin.users
   stockade explain --policy slack.yaml --binary curl api.slack.com:443 -o json
 """
 

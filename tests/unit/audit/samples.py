@@ -34,6 +34,6 @@ def request(path: str = "/simple/six/") -> Record:
         binary=CURL,
         exec_id=3,
         pid=77,
-        destination=Destination("pypi.org", 443, "151.101.0.223"),
+        destination=Destination("index.example", 443, "151.101.0.223"),
         http=Http("GET", path),
     )

@@ -34,7 +34,7 @@ def test_the_house_s_example() -> None:
 
 def test_an_http_line_shows_method_path_status_and_bytes() -> None:
     record = replace(request(), http=Http("GET", "/simple/six/", 200, 0, 1234))
-    assert shown(record) == "HTTP ALLOW curl(77) box-7f -> pypi.org:443 GET /simple/six/ 200 1234B rule=pypi reason=rule_allow gen=12"
+    assert shown(record) == "HTTP ALLOW curl(77) box-7f -> index.example:443 GET /simple/six/ 200 1234B rule=pypi reason=rule_allow gen=12"
 
 
 @pytest.mark.parametrize(

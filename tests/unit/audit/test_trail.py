@@ -73,7 +73,7 @@ def test_a_record_is_the_design_s(path: Path) -> None:
         },
         "pid": 77,
         "ancestry": [],
-        "destination": {"host": "pypi.org", "port": 443, "address": "151.101.0.223"},
+        "destination": {"host": "index.example", "port": 443, "address": "151.101.0.223"},
         "http": {"method": "POST", "path": "/api/chat.postMessage", "status": 200, "request_bytes": 12, "response_bytes": 345},
         "decision": "allow",
         "effect": "pass",
