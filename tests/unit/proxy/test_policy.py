@@ -54,7 +54,7 @@ def test_npm(path, expected):
     ],
 )
 def test_pypi(method, path, expected):
-    assert admitted("pypi", "pip", "index.example", method, path) is expected
+    assert admitted("pypi", "pip", "pypi.org", method, path) is expected
 
 
 def test_a_worker_decides_by_a_policy_that_was_sent_to_it(pki: Pki, tmp_path: Path):
