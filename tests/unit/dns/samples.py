@@ -1,4 +1,4 @@
-"""A resolver whose policy is one line: names below index.example, and `db`, may be asked for."""
+"""A resolver whose policy is one line: names below repo.test, and `db`, may be asked for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class World:
 
     def decide(self, asker: Asker, name: str) -> Decision:
         self.asked.append(name)
-        if name == "index.example" or name.endswith(".index.example") or name == "db":
+        if name == "repo.test" or name.endswith(".repo.test") or name == "db":
             return ALLOW
         return Decision(DENY.outcome, DENY.effect, DENY.level, DENY.reason, None, 12, enforced=False) if self.observe else DENY
 

@@ -24,15 +24,15 @@ NOERROR, NXDOMAIN, SERVFAIL = dns.rcode.NOERROR, dns.rcode.NXDOMAIN, dns.rcode.S
 
 def test_an_allowed_name_is_its_synthetic_address() -> None:
     world = World()
-    reply = world.ask("index.example", "A")
-    assert str(reply.answer[0]) == "index.example. 30 IN A 198.18.1.0"
+    reply = world.ask("repo.test", "A")
+    assert str(reply.answer[0]) == "repo.test. 30 IN A 198.18.1.0"
     assert reply.flags & (dns.flags.AA | dns.flags.AD) == 0 and reply.flags & (dns.flags.RA | dns.flags.RD) == dns.flags.RA | dns.flags.RD
-    assert str(world.ask("index.example", "AAAA").answer[0]) == "index.example. 30 IN AAAA fd57:a11d::100"
-    assert str(world.ask("files.index.example", "A").answer[0]) == "files.index.example. 30 IN A 198.18.1.1"
-    assert world.published == [(256, "index.example"), (256, "index.example"), (257, "files.index.example")]
+    assert str(world.ask("repo.test", "AAAA").answer[0]) == "repo.test. 30 IN AAAA fd57:a11d::100"
+    assert str(world.ask("files.repo.test", "A").answer[0]) == "files.repo.test. 30 IN A 198.18.1.1"
+    assert world.published == [(256, "repo.test"), (256, "repo.test"), (257, "files.repo.test")]
     one = world.records[1]
     assert (one.outcome, one.effect, one.reason, one.rule, one.generation) == (Outcome.ALLOW, Effect.PASS, Reason.RULE_ALLOW, "pypi", 12)
-    assert one.destination == Destination("index.example", None, "fd57:a11d::100") and one.detail == {"type": "AAAA"}
+    assert one.destination == Destination("repo.test", None, "fd57:a11d::100") and one.detail == {"type": "AAAA"}
     assert (one.binary, one.pid, one.exec_id, one.ancestry) == (PIP.binary, 77, 5, ("/bin/sh",))
 
 
@@ -48,19 +48,19 @@ def test_a_denied_name_does_not_exist_and_says_why() -> None:
 
 # question, type → rcode, answer, reason of the record; the policy was asked for
 LADDER = [
-    ("index.example", "HTTPS", NOERROR, None, Reason.RECORD_TYPE, ["index.example"]),
-    ("index.example", "SVCB", NOERROR, None, Reason.RECORD_TYPE, ["index.example"]),
-    ("index.example", "TXT", NOERROR, None, Reason.RECORD_TYPE, ["index.example"]),
-    ("index.example", "ANY", NOERROR, None, Reason.RECORD_TYPE, ["index.example"]),
-    ("index.example", "MX", NOERROR, None, Reason.RECORD_TYPE, ["index.example"]),
-    ("index.example", "TYPE65399", NOERROR, None, Reason.RECORD_TYPE, ["index.example"]),
-    ("_https._tcp.index.example", "SRV", NOERROR, None, Reason.RECORD_TYPE, ["_https._tcp.index.example"]),
+    ("repo.test", "HTTPS", NOERROR, None, Reason.RECORD_TYPE, ["repo.test"]),
+    ("repo.test", "SVCB", NOERROR, None, Reason.RECORD_TYPE, ["repo.test"]),
+    ("repo.test", "TXT", NOERROR, None, Reason.RECORD_TYPE, ["repo.test"]),
+    ("repo.test", "ANY", NOERROR, None, Reason.RECORD_TYPE, ["repo.test"]),
+    ("repo.test", "MX", NOERROR, None, Reason.RECORD_TYPE, ["repo.test"]),
+    ("repo.test", "TYPE65399", NOERROR, None, Reason.RECORD_TYPE, ["repo.test"]),
+    ("_https._tcp.repo.test", "SRV", NOERROR, None, Reason.RECORD_TYPE, ["_https._tcp.repo.test"]),
     ("evil.com", "TXT", NXDOMAIN, None, Reason.NO_RULE, ["evil.com"]),
-    ("PYPI.Org.", "A", NOERROR, "198.18.1.0", Reason.RULE_ALLOW, ["index.example"]),
+    ("REPO.Test.", "A", NOERROR, "198.18.1.0", Reason.RULE_ALLOW, ["repo.test"]),
     ("db", "A", NOERROR, "198.18.1.0", Reason.RULE_ALLOW, ["db"]),
     ("wpad", "A", NXDOMAIN, None, Reason.NO_RULE, ["wpad"]),
-    ("index.example.corp.example", "A", NXDOMAIN, None, Reason.NO_RULE, ["index.example.corp.example"]),
-    ("evilindex.example", "A", NXDOMAIN, None, Reason.NO_RULE, ["evilindex.example"]),
+    ("repo.test.corp.example", "A", NXDOMAIN, None, Reason.NO_RULE, ["repo.test.corp.example"]),
+    ("evilrepo.test", "A", NXDOMAIN, None, Reason.NO_RULE, ["evilrepo.test"]),
     ("localhost", "A", NOERROR, "127.0.0.1", Reason.LOCAL_LISTENER, []),
     ("LocalHost", "AAAA", NOERROR, "::1", Reason.LOCAL_LISTENER, []),
     ("a.localhost", "A", NOERROR, "127.0.0.1", Reason.LOCAL_LISTENER, []),
@@ -70,18 +70,18 @@ LADDER = [
     ("127.0.0.1", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
     ("169.254.169.0xfe", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
     ("2130706433", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
-    (r"a\000b.index.example", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
-    (r"a\010b.index.example", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
-    (r"evil\.com.index.example", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
-    (r"\195\169.index.example", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
-    ("*.index.example", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
+    (r"a\000b.repo.test", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
+    (r"a\010b.repo.test", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
+    (r"evil\.com.repo.test", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
+    (r"\195\169.repo.test", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
+    ("*.repo.test", "A", NXDOMAIN, None, Reason.PROTOCOL_ERROR, []),
     ("1.0.18.198.in-addr.arpa", "PTR", NXDOMAIN, None, Reason.UNKNOWN_SYNTHETIC, []),
     ("0.1.18.198.in-addr.arpa", "PTR", NXDOMAIN, None, Reason.UNKNOWN_SYNTHETIC, []),
     ("8.8.8.8.in-addr.arpa", "PTR", NXDOMAIN, None, Reason.NO_RULE, []),
     ("1.0.0.127.in-addr.arpa", "PTR", NOERROR, "localhost.", Reason.LOCAL_LISTENER, []),
     ("18.198.in-addr.arpa", "PTR", NXDOMAIN, None, Reason.NO_RULE, []),
     ("x.y.z.w.in-addr.arpa", "PTR", NXDOMAIN, None, Reason.NO_RULE, []),
-    ("index.example", "PTR", NXDOMAIN, None, Reason.NO_RULE, []),
+    ("repo.test", "PTR", NXDOMAIN, None, Reason.NO_RULE, []),
 ]
 
 
@@ -97,10 +97,10 @@ def test_ladder(name: str, kind: str, rcode: dns.rcode.Rcode, answer: str | None
 
 def test_the_way_back_from_an_address() -> None:
     world = World()
-    world.ask("index.example")
+    world.ask("repo.test")
     for name in ("0.1.18.198.in-addr.arpa", "0.0.1.0" + ".0" * 20 + ".d.1.1.a.7.5.d.f.ip6.arpa"):
-        assert str(world.ask(name, "PTR").answer[0][0]) == "index.example."
-        assert world.records[-1].destination is not None and world.records[-1].destination.host == "index.example"
+        assert str(world.ask(name, "PTR").answer[0][0]) == "repo.test."
+        assert world.records[-1].destination is not None and world.records[-1].destination.host == "repo.test"
     world.table.allocate("secret.example")  # another binary's name: who may not ask for it does not learn it from its number
     assert world.ask("1.1.18.198.in-addr.arpa", "PTR").rcode() == NXDOMAIN
     assert world.records[-1].destination == Destination("secret.example", None, "198.18.1.1")
@@ -108,7 +108,7 @@ def test_the_way_back_from_an_address() -> None:
 
 def test_nobody_known_gets_nothing() -> None:
     world = World()
-    for name in ("index.example", "localhost", "evil.com"):
+    for name in ("repo.test", "localhost", "evil.com"):
         reply = world.ask(name, asker=None)
         assert reply.rcode() == NXDOMAIN and reply.options[0].code == dns.edns.EDECode.BLOCKED
         assert (world.records[-1].reason, world.records[-1].level) == (Reason.IDENTITY_UNKNOWN, Level.BINARY)
@@ -126,24 +126,24 @@ def test_observe_answers_and_records_what_it_would_have_refused() -> None:
 
 def test_a_full_map_a_full_table_and_a_full_disk_answer_nothing() -> None:
     world = World(fail_publish=True)
-    assert (world.ask("index.example").rcode(), world.records[0].reason) == (SERVFAIL, Reason.KERNEL_MAP_FULL)
+    assert (world.ask("repo.test").rcode(), world.records[0].reason) == (SERVFAIL, Reason.KERNEL_MAP_FULL)
     world = World(quota=1)
-    world.ask("a.index.example")
-    assert (world.ask("b.index.example").rcode(), world.records[1].reason) == (SERVFAIL, Reason.QUOTA)
-    assert world.ask("a.index.example").rcode() == NOERROR
+    world.ask("a.repo.test")
+    assert (world.ask("b.repo.test").rcode(), world.records[1].reason) == (SERVFAIL, Reason.QUOTA)
+    assert world.ask("a.repo.test").rcode() == NOERROR
     world = World(fail_record=True)
-    for name in ("index.example", "evil.com", "localhost"):
+    for name in ("repo.test", "evil.com", "localhost"):
         reply = world.ask(name)
         assert (reply.rcode(), reply.answer, reply.options) == (SERVFAIL, [], ())
 
 
 def test_case_comes_back_as_it_was_asked() -> None:
     world = World()
-    query = dns.message.make_query("PyPi.oRg", "A")
+    query = dns.message.make_query("RePo.tEsT", "A")
     wire = world.resolver.answer(query.to_wire(), PIP)
     assert wire is not None and b"\x04PyPi\x03oRg" in wire
-    assert dns.message.from_wire(wire).answer[0].name.to_text() == "PyPi.oRg."
-    assert list(world.table) == [(256, "index.example")]
+    assert dns.message.from_wire(wire).answer[0].name.to_text() == "RePo.tEsT."
+    assert list(world.table) == [(256, "repo.test")]
 
 
 def test_edns_is_answered_only_where_it_was_asked() -> None:
@@ -151,7 +151,7 @@ def test_edns_is_answered_only_where_it_was_asked() -> None:
     plain = world.ask("evil.com", edns=False)
     assert (plain.edns, plain.rcode()) == (-1, NXDOMAIN)
     query = dns.message.make_query(
-        "index.example", "A", use_edns=0, want_dnssec=True, payload=4096, options=[dns.edns.GenericOption(dns.edns.OptionType.NSID, b"")]
+        "repo.test", "A", use_edns=0, want_dnssec=True, payload=4096, options=[dns.edns.GenericOption(dns.edns.OptionType.NSID, b"")]
     )
     query.flags |= dns.flags.CD
     reply = dns.message.from_wire(world.resolver.answer(query.to_wire(), PIP) or b"")
@@ -160,12 +160,12 @@ def test_edns_is_answered_only_where_it_was_asked() -> None:
 
 
 def test_a_later_edns_version_is_told_ours() -> None:
-    query = dns.message.make_query("index.example", "A", use_edns=1)
+    query = dns.message.make_query("repo.test", "A", use_edns=1)
     reply = dns.message.from_wire(World().resolver.answer(query.to_wire(), PIP) or b"")
     assert (reply.rcode(), reply.edns) == (dns.rcode.BADVERS, 0)
 
 
-LONG = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 40, "index.example"])
+LONG = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 40, "repo.test"])
 
 
 def test_the_longest_names_fit_without_edns() -> None:
@@ -178,7 +178,7 @@ def test_the_longest_names_fit_without_edns() -> None:
 
 @pytest.mark.parametrize(("edns", "tcp", "size"), [(False, False, 512), (True, False, 1232), (False, True, 65535)])
 def test_what_does_not_fit_is_left_out_and_says_so(edns: bool, tcp: bool, size: int) -> None:
-    question = parse(dns.message.make_query("index.example", "TXT", use_edns=0 if edns else False, payload=4096).to_wire())
+    question = parse(dns.message.make_query("repo.test", "TXT", use_edns=0 if edns else False, payload=4096).to_wire())
     room = size - len(spell(question, Answer(data=b""), tcp=tcp))
     text = b"\xff" + b"x" * 255
     whole = (text * 256)[: room - room % 256]  # whole TXT strings, so that a parser takes them
@@ -194,7 +194,7 @@ def test_classes_and_opcodes_that_are_not_ours() -> None:
     reply = dns.message.from_wire(world.resolver.answer(chaos.to_wire(), PIP) or b"")
     assert (reply.rcode(), world.records[0].reason) == (dns.rcode.REFUSED, Reason.PROTOCOL_REFUSED)
     for opcode in (1, 2, 4, 5, 6, 15):
-        wire = bytearray(dns.message.make_query("index.example", "A").to_wire())
+        wire = bytearray(dns.message.make_query("repo.test", "A").to_wire())
         wire[2] = wire[2] & 0x87 | opcode << 3
         answer = world.resolver.answer(bytes(wire), PIP) or b""
         assert (answer[:2], answer[2] >> 3 & 15, answer[3] & 15) == (bytes(wire[:2]), opcode, dns.rcode.NOTIMP)
@@ -225,13 +225,13 @@ def test_malformed_queries_get_an_error_and_a_record(body: bytes) -> None:
     assert failure(body, SERVFAIL) == World(fail_record=True).resolver.answer(body, PIP)
 
 
-@pytest.mark.parametrize("body", [b"", b"\0" * 11, dns.message.make_response(dns.message.make_query("index.example", "A")).to_wire()])
+@pytest.mark.parametrize("body", [b"", b"\0" * 11, dns.message.make_response(dns.message.make_query("repo.test", "A")).to_wire()])
 def test_what_is_no_query_gets_no_answer(body: bytes) -> None:
     world = World()
     assert (world.resolver.answer(body, PIP), world.records) == (None, [])
 
 
-SEED = dns.message.make_query("www.index.example", "HTTPS", use_edns=0).to_wire()
+SEED = dns.message.make_query("www.repo.test", "HTTPS", use_edns=0).to_wire()
 
 
 @st.composite

@@ -83,7 +83,7 @@ async def answers(reader: asyncio.StreamReader, count: int) -> list[dns.message.
 def test_udp_and_tcp_on_both_families(listening: Listening) -> None:
     async def work() -> None:
         for address, port in (("127.0.0.1", listening.udp4), ("::1", listening.udp6)):
-            reply = await dns.asyncquery.udp(query("index.example"), address, port=port, timeout=5)
+            reply = await dns.asyncquery.udp(query("repo.test"), address, port=port, timeout=5)
             assert str(reply.answer[0][0]) == "198.18.1.0"
         for address, port in (("127.0.0.1", listening.tcp4), ("::1", listening.tcp6)):
             reply = await dns.asyncquery.tcp(query("evil.com"), address, port=port, timeout=5)
@@ -104,7 +104,7 @@ def test_a_burst_is_answered_whole(listening: Listening) -> None:
             sock.setblocking(False)
             sock.connect(("127.0.0.1", listening.udp4))
             for number in range(100):
-                await loop.sock_sendall(sock, query(f"h{number}.index.example").to_wire())
+                await loop.sock_sendall(sock, query(f"h{number}.repo.test").to_wire())
             seen = {str(dns.message.from_wire(await loop.sock_recv(sock, 4096)).answer[0][0]) for _ in range(100)}
         assert len(seen) == 100
 
@@ -116,7 +116,7 @@ def test_garbage_stops_nothing(listening: Listening) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for data in (b"", b"x", b"\xff" * 2000, b"\0" * 12):
                 sock.sendto(data, ("127.0.0.1", listening.udp4))
-            reply = await dns.asyncquery.udp(query("index.example"), "127.0.0.1", port=listening.udp4, timeout=5)
+            reply = await dns.asyncquery.udp(query("repo.test"), "127.0.0.1", port=listening.udp4, timeout=5)
             assert reply.answer
 
     listening.run(work)
@@ -133,14 +133,14 @@ def test_a_fault_of_ours_is_a_failure_and_not_an_answer(listening: Listening, mo
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.setblocking(False)
                 sock.connect(("127.0.0.1", listening.udp4))
-                await asyncio.get_running_loop().sock_sendall(sock, query("index.example").to_wire())
+                await asyncio.get_running_loop().sock_sendall(sock, query("repo.test").to_wire())
                 assert (await asyncio.get_running_loop().sock_recv(sock, 512))[3] & 15 == dns.rcode.SERVFAIL
 
     listening.run(work)
 
 
 def test_pipelined_queries_are_answered_in_order_also_after_a_half_close(listening: Listening) -> None:
-    names = [f"h{number}.index.example" for number in range(50)]
+    names = [f"h{number}.repo.test" for number in range(50)]
 
     async def work() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", listening.tcp4)
@@ -157,7 +157,7 @@ def test_pipelined_queries_are_answered_in_order_also_after_a_half_close(listeni
 def test_a_query_in_single_bytes(listening: Listening) -> None:
     async def work() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", listening.tcp4)
-        for byte in framed("index.example"):
+        for byte in framed("repo.test"):
             writer.write(bytes([byte]))
             await asyncio.sleep(0)
         assert (await answers(reader, 1))[0].answer
@@ -185,7 +185,7 @@ def test_silent_connections_end_and_make_room(listening: Listening, monkeypatch:
 
     async def work() -> None:
         silent = [await asyncio.open_connection("127.0.0.1", listening.tcp4) for _ in range(3)]
-        assert (await dns.asyncquery.tcp(query("index.example"), "127.0.0.1", port=listening.tcp4, timeout=5)).answer
+        assert (await dns.asyncquery.tcp(query("repo.test"), "127.0.0.1", port=listening.tcp4, timeout=5)).answer
         for _, writer in silent:
             writer.close()
 
@@ -197,7 +197,7 @@ def test_who_does_not_read_is_cut_off(listening: Listening, monkeypatch: pytest.
 
     async def work() -> None:
         listening.sockets[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        burst = framed("index.example") * 200
+        burst = framed("repo.test") * 200
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", listening.tcp4))
@@ -218,7 +218,7 @@ def test_close_ends_open_connections(listening: Listening) -> None:
         server = Server(listening.world.resolver, listening.who_udp, listening.who_tcp)
         server.add(listening.sockets[1])
         reader, writer = await asyncio.open_connection("127.0.0.1", listening.tcp4)
-        writer.write(framed("index.example"))
+        writer.write(framed("repo.test"))
         await answers(reader, 1)
         server.close()
         server.close()
