@@ -109,7 +109,7 @@ int on_exec_environment(struct bpf_raw_tracepoint_args *ctx)
 		bpf_probe_read_kernel(&found, sizeof(found), variables.lookup((struct variable_key *)value));	/* 0 for NULL */
 		hit_at += (live & found & 1 & ~hit) * at;
 		hit |= live & found & 1;
-		isolated |= live & (found >> 1);
+		isolated |= live * (found >> 1);
 		at += live * length;
 	}
 	s->env_at = at;
@@ -122,7 +122,7 @@ int on_exec_environment(struct bpf_raw_tracepoint_args *ctx)
 	} else if (at < end) {
 		exec_steps.call(ctx, 0);
 		s->why = WHY_ENV_UNREADABLE;	/* the 33rd tail call does not happen: too many variables */
-	} else if ((s->flags & BINARY_ISOLATED) && !s->isolated) {
+	} else if ((s->flags & BINARY_ISOLATED) && s->isolated != 1) {	/* getenv() takes the first of two: any other value spoils it */
 		s->why = WHY_LOADER_VARIABLE;	/* the missing one: nothing is named */
 	}
 	if (s->why == WHY_ENV_UNREADABLE)

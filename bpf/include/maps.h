@@ -29,7 +29,7 @@ BPF_LPM_TRIE(literals, struct literal_key, __u32, 65536);
 /* Loopback ports that belong to the host (rules on `localhost`). Written by the agent at policy load. */
 SHARED_HASH(services, struct service_key, __u32, 4096);
 
-/* Names of loader variables per sandbox, by prefix: 1 refuses, 2 is what BINARY_ISOLATED asks for. Written by the agent at start. */
+/* Names of loader variables per sandbox, by prefix: 1 refuses, 2 is what BINARY_ISOLATED asks for, 4 spoils it. Written by the agent at start. */
 BPF_LPM_TRIE(variables, struct variable_key, __u32, 16384);
 
 /* 4-tuple -> origin, from the SYN to the end of the handshake. Written or deleted on every TCP connect. Full: no origin, so the worker

@@ -232,12 +232,20 @@ def test_a_package_below_home_is_no_part_of_pip(machine: Machine) -> None:
     script = (
         "mkdir -p $HOME/.local/lib/python3.11/site-packages $HOME/.local/lib/python3.13/site-packages; "
         "for d in $HOME/.local/lib/*/site-packages; do echo 'import os; os.write(1, b\"foreign code\\n\")' >$d/evil.pth; done; "
-        "pip --version; unset PYTHONNOUSERSITE; pip --version; PYTHONNOUSERSITE= pip --version; echo done"
+        "pip --version; unset PYTHONNOUSERSITE; pip --version; PYTHONNOUSERSITE= pip --version; ./twice; echo done"
     )
-    result = machine.run(["sh", "-c", script], policy=whole(http("pip", ECHO), allow=["sh", "mkdir", "pip"]))
+    twice = (
+        "import ctypes, os\n"
+        "words = lambda *a: (ctypes.c_char_p * (len(a) + 1))(*a, None)\n"
+        "ctypes.CDLL(None).execve(b'/usr/bin/pip', words(b'pip', b'--version'),\n"
+        "    words(b'HOME=' + os.environb[b'HOME'], b'PYTHONNOUSERSITE=', b'PYTHONNOUSERSITE=1'))\n"
+    )
+    script = script.replace("./twice", "/usr/bin/python3 twice.py")
+    policy = whole(http("pip", ECHO), allow=["sh", "mkdir", "pip", "python3"])
+    result = machine.run(["sh", "-c", script], policy=policy, files={"twice.py": twice})
     assert "foreign code" not in result.stdout and result.stdout.count("(python ") == 1 and "done" in result.stdout, result
     refused = result.select(action="exec", decision="deny", reason="loader_variable", binary="pip")
-    assert [record["detail"]["variable"] for record in refused] == ["PYTHONNOUSERSITE is not set"] * 2, result
+    assert [record["detail"]["variable"] for record in refused] == ["PYTHONNOUSERSITE is not set"] * 3, result
 
 
 def test_observe_records_what_it_would_have_refused(machine: Machine, internet: Internet) -> None:

@@ -15,6 +15,7 @@ from stockade.kernel import abi, syscall
 
 _ZERO = struct.pack("<I", 0)
 _U32 = struct.Struct("<I")
+_REFUSES, _ISOLATES, _SPOILS = 1, 2, 4  # values of `variables`
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -82,12 +83,16 @@ class Maps:
         raw = prefix.encode()
         if len(raw) > 32:
             raise ValueError(f"variable name too long: {pattern}")
-        syscall.map_update(self._fd["variables"], abi.VARIABLE_KEY.pack(32 + 8 * len(raw), sandbox, raw), _U32.pack(1))
+        syscall.map_update(self._fd["variables"], abi.VARIABLE_KEY.pack(32 + 8 * len(raw), sandbox, raw), _U32.pack(_REFUSES))
 
     def require_variable(self, sandbox: int, assignment: str) -> None:
-        """assignment: `NAME=` and the start of a value, which BinaryFlag.ISOLATED binaries must be started with; at most 32 bytes."""
-        raw = assignment.encode()
-        syscall.map_update(self._fd["variables"], abi.VARIABLE_KEY.pack(32 + 8 * len(raw), sandbox, raw), _U32.pack(2))
+        """assignment: `NAME=` and the start of a value, which BinaryFlag.ISOLATED binaries must be started with; at most 32 bytes.
+
+        The same name with any other value spoils it, wherever it stands: libc reads the first of two.
+        """
+        for text, value in ((assignment.partition("=")[0] + "=", _SPOILS), (assignment, _ISOLATES)):
+            raw = text.encode()
+            syscall.map_update(self._fd["variables"], abi.VARIABLE_KEY.pack(32 + 8 * len(raw), sandbox, raw), _U32.pack(value))
 
     # verdicts
 
