@@ -60,7 +60,7 @@ def test_the_tables_are_whole() -> None:
     assert set(REASONS) == set(Why) - {Why.POLICY} and set(ACTIONS) == set(EventType)
 
 
-@pytest.mark.parametrize(("kind", "why"), itertools.product(EventType, REASONS), ids=lambda value: value.name)
+@pytest.mark.parametrize(("kind", "why"), list(itertools.product(EventType, REASONS)), ids=lambda value: value.name)
 def test_every_refusal_has_its_reason(box: Governed, kind: EventType, why: Why) -> None:
     record = attempts.record_of(event(kind, why=why, identity=0, address=ipaddress.ip_address("203.0.113.9")), box)
     assert (record.action, record.outcome, record.effect, record.reason) == (ACTIONS[kind], DENY, Effect.REFUSE, REASONS[why])
