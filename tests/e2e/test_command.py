@@ -123,7 +123,17 @@ def test_a_file_as_output_is_a_pipe_inside(machine: Machine, tmp_path: Path) -> 
     room = machine.room()
     (room / "policy.yaml").write_text(whole(allow=["sh", "stat", "cat", "seq"]))
     script = "stat -L -c '%F' /dev/fd/0 /dev/fd/1 /dev/fd/2; cat; seq 1 50000; echo last >&2"
-    line = [STOCKADE, "run", "--policy", room / "policy.yaml", "--workdir", room / "work", "--audit", room / "audit.jsonl", "--"]
+    line: list[str | Path] = [
+        STOCKADE,
+        "run",
+        "--policy",
+        room / "policy.yaml",
+        "--workdir",
+        room / "work",
+        "--audit",
+        room / "audit.jsonl",
+        "--",
+    ]
     (tmp_path / "in").write_text("read from a file\n")
     with (tmp_path / "in").open() as given, (tmp_path / "out").open("w") as out:
         out.write("before\n")
@@ -172,3 +182,40 @@ def test_a_policy_shown_by_a_bind_is_hidden(machine: Machine) -> None:
         ["sh", "-c", "cat /data/beside; cat /data/policy.yaml"], policy=room / "policies/policy.yaml", options=["--bind", bind], room=room
     )
     assert result.stdout == "seen", result
+
+
+def test_closed_standard_streams_are_nobodys_file(machine: Machine) -> None:
+    """Else the next file that the agent opens would be the command's standard output."""
+    room = machine.room()
+    (room / "policy.yaml").write_text(whole(allow=["sh", "readlink"]))
+    line = [
+        str(word) for word in (STOCKADE, "run", "--policy", room / "policy.yaml", "--workdir", room / "work", "--audit", room / "audit")
+    ]
+    inside = ["sh", "-c", "readlink /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 >seen"]
+    closing = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *line, "--", *inside]
+    assert subprocess.run(machine.wrap(closing), check=False).returncode == 0
+    assert (room / "work/seen").read_text().splitlines() == ["/dev/null", str(room / "work/seen"), "/dev/null"]
+
+
+def test_a_script_below_what_the_sandbox_can_rename_is_refused(machine: Machine) -> None:
+    """A script is known by its path: where the sandbox can move a directory of it away, another file could stand under that path."""
+    room = machine.room()
+    script = room / "work/tool"
+    script.write_text("#!/usr/bin/python3\n")
+    script.chmod(0o755)
+    policy = whole(http(str(script), ECHO), allow=["true", str(script)])
+    result = machine.run("true", policy=policy, room=room)
+    assert result.status == 125 and "script of the policy" in result.stderr, result
+
+
+def test_what_is_hidden_deep_in_the_workdir_is_refused(machine: Machine) -> None:
+    room = machine.room()
+    (room / "work/secrets").mkdir()
+    (room / "work/secrets/key").write_text("top")
+    (room / "work/key").write_text("top")
+    deep = whole(allow=["cat"], filesystem={"hide": [str(room / "work/secrets/key")]})
+    result = machine.run("true", policy=deep, room=room)
+    assert result.status == 125 and "only what lies directly in" in result.stderr, result
+    flat = whole(allow=["cat"], filesystem={"hide": [str(room / "work/key"), str(room / "work/secrets")]})
+    result = machine.run("cat key secrets/key", policy=flat, room=room)
+    assert "top" not in result.stdout, result

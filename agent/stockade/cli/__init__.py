@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -45,12 +46,20 @@ def _parser(verb: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def _open_standard_streams() -> None:
+    """A caller may have closed 0, 1 or 2: the next file opened would take its number, and be handed on as the command's."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `stockade`. Returns the exit status; only a bug shows a traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in words if not word.startswith("-")), None)
-    args = _parser(verb).parse_args(words)
+    _open_standard_streams()
     try:
+        args = _parser(verb).parse_args(words)
         status: int = args.run(args)
     except StockadeError as error:
         print(f"stockade: {error.message} [{error.code}]", file=sys.stderr)

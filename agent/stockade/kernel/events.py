@@ -6,13 +6,13 @@ libbpf reads the ring: its memory barriers are right on every architecture. Noth
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 
 from stockade.kernel.abi import Event
 from stockade.types import StockadeError
 
 TURN = 256  # events in one turn of the loop: some milliseconds
-CAPACITY = 1 << 16  # more events than the ring holds
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
@@ -32,6 +32,7 @@ class Ring:
         self._deliver = deliver
         self.malformed = 0
         self._left = 0
+        self._last = 0
         self._callback = _CALLBACK(self._received)  # kept: the library holds a bare pointer to it
         self._ring = self._lib.ring_buffer__new(map_fd, self._callback, None, None)
         if not self._ring:
@@ -45,6 +46,7 @@ class Ring:
             self.malformed += 1
             return 0
         self._deliver(event)
+        self._last = event.time
         self._left -= 1
         return -1 if self._left <= 0 else 0  # an event is used up all the same; the library goes on until the ring is empty otherwise
 
@@ -55,10 +57,10 @@ class Ring:
         return self._left <= 0
 
     def drain(self) -> None:
-        """Deliver what was in the ring when this was called, and at most one ring more of what came meanwhile."""
-        for _ in range(CAPACITY // TURN):
-            if not self.consume():
-                return
+        """Deliver what was in the ring when this was called: an event of a later time ends it."""
+        called = time.monotonic_ns()
+        while self.consume() and self._last <= called:
+            pass
 
     def close(self) -> None:
         if self._ring:

@@ -61,6 +61,7 @@ class Worker:
         pid = os.fork()
         if pid == 0:
             status = 1
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the agent's business
             try:
                 from stockade.proxy import worker
 

@@ -128,6 +128,7 @@ def _receive(channel: socket.socket, what: str) -> object:
 
 def _serve(channel: socket.socket) -> NoReturn:
     """The launcher's whole life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; what becomes of it is the agent's to say
     try:
         libc.set_title("stockade-init")
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
@@ -230,6 +231,7 @@ def _init(plan: Plan, ready: Callable[[], None]) -> NoReturn:
     os.chdir(plan.workdir)
     libc.apply_seccomp(plan.seccomp)
     signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, signal.SIGCHLD))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     command = os.fork()
     if command == 0:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_FORWARDED, signal.SIGCHLD))

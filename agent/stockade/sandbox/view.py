@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -12,6 +13,7 @@ from stockade.types import StockadeError
 
 STAGE = "/run/stockade/root"  # in the launcher's own mount namespace
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEVER_WRITABLE = ("/etc", "/dev", "/proc", "/sys", "/run", "/boot")
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
@@ -91,37 +93,60 @@ def build(plan: Plan) -> None:
     def inside(path: str) -> str:
         return STAGE + path
 
-    def directory(path: str, mode: int = 0o755) -> str:
-        at = Path(STAGE)
-        for part in Path(path).parts[1:]:
-            at = at / part
-            if at.is_symlink():
-                raise OSError(f"{path} leads through a symbolic link in the sandbox")
-            if not at.is_dir():
-                at.mkdir(mode)
-        return str(at)
-
     for path, target in plan.links.items():
         Path(inside(path)).symlink_to(target)
-    _etc(plan, directory("/etc"))
+    _etc(plan, _directory("/etc"))
     for path, mode in (("/tmp", 0o1777), ("/var/tmp", 0o1777), (plan.home, 0o700)):
-        libc.mount("tmpfs", directory(path), "tmpfs", private | noexec, f"mode={mode:o},size={plan.tmpfs_bytes}")
+        libc.mount("tmpfs", _directory(path), "tmpfs", private | noexec, f"mode={mode:o},size={plan.tmpfs_bytes}")
         if mode == 0o700:
             os.chown(inside(path), plan.user, plan.user)
     for bind in sorted(plan.binds, key=lambda bind: len(Path(bind.target).parts)):  # what lies inside another stays on top of it
         if Path(bind.source).is_dir():
-            directory(bind.target)
+            _directory(bind.target)
         elif not os.path.lexists(inside(bind.target)):
-            directory(str(Path(bind.target).parent))
-            Path(inside(bind.target)).touch(0o444)
+            _file(bind.target)
         _bind(bind, inside(bind.target), plan.user)
     for path in ("/run", "/proc"):
-        directory(path)
-    _dev(directory("/dev"))
+        _directory(path)
+    _dev(_directory("/dev"))
     for path in plan.hidden:
         _hide(inside(path))
     libc.mount("none", STAGE, "", libc.MS_REMOUNT | libc.MS_RDONLY | private, "mode=755")
     libc.pivot_root(STAGE)
+
+
+def _directory(path: str) -> str:
+    """Make a directory of the new root, and those above it; its path on the stage.
+
+    Component by component, and never through a link: below the workdir another sandbox may be exchanging names this very moment, and what
+    is made here is made by root.
+    """
+    os.close(_walk(path))
+    return STAGE + path
+
+
+def _file(path: str) -> None:
+    """Make an empty file of the new root, for another to be bound on."""
+    parent = _walk(str(Path(path).parent))
+    try:
+        os.close(os.open(Path(path).name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444, dir_fd=parent))
+    finally:
+        os.close(parent)
+
+
+def _walk(path: str) -> int:
+    at = os.open(STAGE, _DIRECTORY)
+    for part in Path(path).parts[1:]:
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=at)
+            found = os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+        except NotADirectoryError:
+            raise OSError(f"{path} leads through a symbolic link or a file in the sandbox") from None
+        finally:
+            os.close(at)
+        at = found
+    return at
 
 
 def _bind(bind: Bind, target: str, user: int) -> None:
@@ -171,10 +196,15 @@ def _dev(target: str) -> None:
 
 
 def _hide(path: str) -> None:
-    """Cover what a bind brought along: an empty directory, or an empty file."""
-    if Path(path).is_symlink():
-        raise OSError(f"{path.removeprefix(STAGE)} is a symbolic link, and is to be hidden")
-    if Path(path).is_dir():
-        libc.mount("tmpfs", path, "tmpfs", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV, "mode=000,size=4k")
-    elif Path(path).exists():
-        libc.bind("/dev/null", path, libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC | libc.MOUNT_ATTR_RDONLY)
+    """Cover what a bind brought along: an empty directory, or an empty file. Raises OSError for a path that leads through a link."""
+    if not os.path.lexists(path):
+        return
+    place = libc.open_path(path)
+    try:
+        if stat.S_ISDIR(os.fstat(place).st_mode):
+            flags = libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV
+            libc.mount("tmpfs", f"/proc/self/fd/{place}", "tmpfs", flags, "mode=000,size=4k")
+        else:
+            libc.bind("/dev/null", path, libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC | libc.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(place)

@@ -132,6 +132,16 @@ class Agent:
             except AuditError as error:
                 self._fail_audit(error)
 
+    def _catch_up(self, governed: Governed, exec_id: int) -> None:
+        """Read the kernel's events before answering a question about a process: all of them when its exec is still among them.
+
+        Otherwise one turn, which is all there is unless somebody floods the ring; a flood must not hold up the others.
+        """
+        if governed.knows(exec_id):
+            self._ring.consume()
+        else:
+            self._ring.drain()
+
     # the resolver's questions
 
     def may_ask(self, governed: Governed) -> Callable[[Asker, str], Decision]:
@@ -146,19 +156,19 @@ class Agent:
 
     def asker_of_datagram(self, governed: Governed) -> Callable[[tuple[str, int], socket.AddressFamily], Asker | None]:
         def who(peer: tuple[str, int], family: socket.AddressFamily) -> Asker | None:
-            self._ring.drain()
             found = self.kernel.maps.asker(governed.number, peer[1], 6 if family == socket.AF_INET6 else 4)
+            self._catch_up(governed, found.exec_id if found else 0)
             return self._asker(governed, found.identity, found.exec_id, found.pid) if found else None
 
         return who
 
     def asker_of_connection(self, governed: Governed) -> Callable[[socket.socket], Asker | None]:
         def who(connection: socket.socket) -> Asker | None:
-            self._ring.drain()
             try:
                 origin = Origin.of(connection)
             except (OSError, ValueError):
                 return None
+            self._catch_up(governed, origin.exec_id)
             return self._asker(governed, origin.identity, origin.exec_id, origin.pid)
 
         return who
@@ -169,8 +179,8 @@ class Agent:
     # the workers' questions
 
     async def identify(self, origin: Origin) -> Caller:
-        self._ring.drain()
         governed = self.governed[origin.sandbox]
+        self._catch_up(governed, origin.exec_id)
         self._require_audit(governed)
         binary = governed.binary(origin.identity, origin.exec_id)
         return Caller(binary, governed.ancestry(origin.exec_id), governed.host(origin.name, origin.address), origin.port)

@@ -68,6 +68,9 @@ def draw(
     for script in {enrolment.binary.script for enrolment in roster if enrolment.binary.script}:
         # a script is known by its path: what can be overwritten there would inherit its name
         refuse_inside(Path(script), plan, "a script of the policy")
+        _refuse_below_writable(script, plan)
+    for hidden in policy.filesystem.hide:
+        _refuse_deep_in_writable(hidden, plan)
     return plan
 
 
@@ -79,6 +82,23 @@ def refuse_inside(path: Path, plan: Plan, what: str) -> None:
             raise StockadeError(
                 f"{what}, {path}, would be writable from inside the sandbox ({bind.source})", hint=hint, code="writable_source"
             )
+
+
+def _refuse_below_writable(script: str, plan: Plan) -> None:
+    """The path counts as the sandbox sees it: where it can rename a directory on the way, it can put another file under that path."""
+    writable = [bind.target for bind in plan.binds if bind.writable]
+    for target in (*writable, plan.home, "/tmp", "/var/tmp", "/dev/shm"):
+        if Path(script).is_relative_to(target):
+            message = f"a script of the policy, {script}, lies below {target}, which is writable in the sandbox"
+            raise StockadeError(message, hint="keep it where the sandbox cannot write", code="writable_source")
+
+
+def _refuse_deep_in_writable(hidden: str, plan: Plan) -> None:
+    """A mount point cannot be renamed, but the directory above it can: what is hidden deeper would be found elsewhere by the next run."""
+    for bind in plan.binds:
+        if bind.writable and Path(hidden).is_relative_to(bind.target) and Path(hidden).parent != Path(bind.target):
+            message = f"filesystem.hide {hidden}: only what lies directly in {bind.target} can be hidden in it, because it is writable"
+            raise StockadeError(message, hint="hide the directory at the top, or keep it outside", code="hide_too_deep")
 
 
 def _of_policy(policy: Policy, user: int) -> Iterable[Bind]:

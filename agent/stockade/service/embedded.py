@@ -99,15 +99,15 @@ class _Run:
         self._init: int | None = None  # PID of the sandbox's init, once it runs
         self._signals: list[int] = []  # that came before that
         self._launching = False
+        self._task: asyncio.Task[int] | None = None
         self._reload: Callable[[], None] = lambda: None
 
     async def main(self) -> int:
         """The exit status. A signal before the command exists unwinds what stands; afterwards it is the command's."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
+        loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         for number in _FORWARDED:
-            loop.add_signal_handler(number, self._signalled, number, task)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._reload())
+            loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up, _has_terminal())
         try:
             return await self._main()
         except asyncio.CancelledError:
@@ -115,19 +115,27 @@ class _Run:
                 raise
             return 128 + self._signals[0]
 
-    def _signalled(self, number: int, task: asyncio.Task[int]) -> None:
+    def _signalled(self, number: int) -> None:
         if self._init is not None:
-            self._forward(number)
+            self._forward(self._init, number)
             return
         self._signals.append(number)
-        if not self._launching:
-            task.cancel()
+        if not self._launching and self._task is not None:
+            self._task.cancel()
 
-    def _forward(self, number: int) -> None:
+    def _hung_up(self, had_terminal: bool) -> None:
+        """SIGHUP asks for a reload, unless the terminal it was started on is gone: then it means what it always meant."""
+        if had_terminal and not _has_terminal():
+            self._signalled(signal.SIGHUP)
+        else:
+            self._reload()
+
+    @staticmethod
+    def _forward(init: int, number: int) -> None:
         if number in (signal.SIGINT, signal.SIGQUIT) and _in_foreground():
             return  # Ctrl-C reaches the whole foreground group: the command has it already
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._init or 0, number)
+            os.kill(init, number)
 
     async def _main(self) -> int:
         order, policy, slot = self._order, self._policy, self._slot
@@ -251,7 +259,7 @@ class _Run:
         loop.add_reader(descriptor, ended)
         self._reload = reload
         for number in self._signals:
-            self._forward(number)
+            self._forward(init, number)
         try:
             status = await done
         finally:
@@ -281,6 +289,14 @@ async def _forsake(networking: asyncio.Task[Sockets]) -> None:
     """When something else failed first: what the launcher says then is nobody's news."""
     with contextlib.suppress(StockadeError, OSError):
         await networking
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _in_foreground() -> bool:

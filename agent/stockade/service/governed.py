@@ -143,6 +143,10 @@ class Governed:
         if len(self._execs) > _EXECS_REMEMBERED:
             self._execs.popitem(last=False)
 
+    def knows(self, exec_id: int) -> bool:
+        """Whether this exec's event was read."""
+        return exec_id in self._execs
+
     def binary(self, identity: int, exec_id: int) -> Binary:
         """Who an identity is; a process without one is known by what it executed, and by no name that a rule could match."""
         known = self.roster.binary(identity)

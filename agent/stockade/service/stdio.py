@@ -67,22 +67,28 @@ class Stdio:
             data = os.read(read, _CHUNK)
         except BlockingIOError:
             return False
-        with contextlib.suppress(OSError):  # a full disk is the command's loss, as it would be without us
+        try:
             while data:
                 data = data[os.write(self._pipes[read], data) :]
                 if not data:
                     return True
-        asyncio.get_running_loop().remove_reader(read)
+        except OSError as error:  # a full disk: the command gets EPIPE where it would have got that
+            os.write(2, f"stockade: standard output: {error.strerror}\n".encode())
+        self._close(read)
         return False
+
+    def _close(self, read: int) -> None:
+        asyncio.get_running_loop().remove_reader(read)
+        os.close(read)
+        del self._pipes[read]
 
     def finish(self) -> None:
         """What the sandbox wrote before it ended, after it did."""
-        for read in self._pipes:
-            asyncio.get_running_loop().remove_reader(read)
-            while self._copy(read):
+        for read in list(self._pipes):
+            while read in self._pipes and self._copy(read):
                 pass
-            os.close(read)
-        self._pipes.clear()
+            if read in self._pipes:
+                self._close(read)
 
 
 def _is_file(descriptor: int) -> bool:
