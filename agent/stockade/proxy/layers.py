@@ -52,7 +52,7 @@ _METHOD_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: |\Z)")
 
 
 class _ChunkedReader(ChunkedReader):
-    """A chunked body without its trailers: mitmproxy raises NotImplementedError on any, and a recipient may drop them (RFC 9110, 6.5.1)."""
+    """A chunked body without its trailers: mitmproxy gives up on any, and a recipient may drop them (RFC 9110, 6.5.1)."""
 
     def __call__(self, *arguments: Any) -> Any:
         event: Any = super().__call__(*arguments)

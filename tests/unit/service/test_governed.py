@@ -204,7 +204,7 @@ def test_an_identity_is_its_binary_and_an_unknown_one_what_it_executed(tmp_path:
     from stockade.types import UNKNOWN_BINARY, Binary
 
     box, _ = governed(tmp_path)
-    built = Binary("a.out", frozenset(), "/work/a.out")
+    built = Binary("a.out", frozenset(), "/srv/a.out")
     box.executed(9, built, 0)
     assert [box.binary(2, 9), box.binary(0, 9), box.binary(0, 8)] == [GIT, built, UNKNOWN_BINARY]
 
