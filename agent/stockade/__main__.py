@@ -1,5 +1,0 @@
-import sys
-
-from stockade.cli import main
-
-sys.exit(main())
