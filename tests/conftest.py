@@ -8,12 +8,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from framework import probes
 from framework.internet import Internet
 from framework.machine import STOCKADE, Machine
 from framework.programs import Programs
+
+# No test is a matter of time: a first call may import scapy, and the machines are noisy.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -20,8 +20,6 @@ enum why {
 	WHY_ENV_UNREADABLE,
 	WHY_MAP_FULL,
 	WHY_PACKET,		/* the last net: a packet no hook had admitted */
-	WHY_FOREIGN_TASK,	/* a socket of the sandbox used from outside it */
-	WHY_QUOTA,
 };
 
 enum event_type { EVENT_EXEC = 1, EVENT_CONNECT, EVENT_DATAGRAM, EVENT_BIND, EVENT_SOCKET, EVENT_PACKET };

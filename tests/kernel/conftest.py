@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from kernel.box import Box, Ear
+from kernel.box import PYTHON, Actor, Box, Ear
+from kernel.dial import DIAL, NAME, Verdicts
 from kernel.wire import Wire, laid
 from stockade.kernel import bytecode
-from stockade.kernel.abi import Network, SandboxFlag
+from stockade.kernel.abi import Network, SandboxFlag, Verdict
 from stockade.kernel.load import Kernel, mounted_bpffs
 from stockade.kernel.probe import Answer, kernel_findings
 from stockade.sandbox import cgroup
@@ -147,3 +148,24 @@ def governed(box: Box, wire: Wire) -> Iterator[Box]:
     box.govern()
     yield box
     wire.clear()
+
+
+@pytest.fixture
+def python(governed: Box) -> int:
+    return governed.enrol(PYTHON)
+
+
+@pytest.fixture
+def inside(governed: Box, python: int) -> Actor:
+    actor = governed.actor()
+    actor(DIAL)
+    governed.heard()
+    return actor
+
+
+@pytest.fixture
+def verdict(governed: Box, python: int) -> Verdicts:
+    def write(what: Verdict, port: int = 443, name: int = NAME, identity: int = python, generation: int = 1) -> None:
+        governed.maps.set_verdict(governed.number, generation, identity, name, port, what)
+
+    return write

@@ -43,8 +43,6 @@ class Why(IntEnum):
     ENV_UNREADABLE = 10
     MAP_FULL = 11
     PACKET = 12
-    FOREIGN_TASK = 13
-    QUOTA = 14
 
 
 class EventType(IntEnum):

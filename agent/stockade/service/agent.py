@@ -7,6 +7,7 @@ too, always after the kernel's own events were read: an exec or connect is in th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -229,7 +230,8 @@ class Agent:
             log.error("policy not reloaded: %s", error)
             return
         governed.switch(policy)
-        await worker.reload(governed.number, policy)
+        with contextlib.suppress(ConnectionError):  # it just died: the next worker is given the policy in force
+            await worker.reload(governed.number, policy)
         governed.forget_older()
         sources: Detail = {"sources": [str(path) for path in policy.sources]}
         self._write(governed, Record(Action.POLICY, Outcome.ALLOW, Effect.PASS, Level.STATIC, Reason.RELOADED, detail=sources))

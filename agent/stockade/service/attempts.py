@@ -23,12 +23,10 @@ _REASONS = {
     Why.ENV_UNREADABLE: Reason.ENV_UNREADABLE,
     Why.MAP_FULL: Reason.KERNEL_MAP_FULL,
     Why.PACKET: Reason.PACKET_DROPPED,
-    Why.FOREIGN_TASK: Reason.IDENTITY_UNKNOWN,
-    Why.QUOTA: Reason.QUOTA,
 }
 _PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}
 _UDP = 17
-_IDENTITY = frozenset({Why.UNTAGGED, Why.EXE_MISMATCH, Why.FOREIGN_TASK})
+_IDENTITY = frozenset({Why.UNTAGGED, Why.EXE_MISMATCH})
 
 
 def record_of(event: Event, governed: Governed) -> Record:

@@ -73,7 +73,8 @@ class Stdio:
                 if not data:
                     return True
         except OSError as error:  # a full disk: the command gets EPIPE where it would have got that
-            os.write(2, f"stockade: standard output: {error.strerror}\n".encode())
+            with contextlib.suppress(OSError):  # standard error may be on the same disk
+                os.write(2, f"stockade: standard output: {error.strerror}\n".encode())
         self._close(read)
         return False
 
