@@ -10,7 +10,8 @@ import json
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from stockade.policy import DEFAULT, Policy, decide, load, load_families, normalise_host
+from stockade.cli.choice import add_policies, chosen
+from stockade.policy import Policy, decide, load_families, normalise_host
 from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason, Request, StockadeError
 
 SUMMARY = (
@@ -37,8 +38,7 @@ class Target:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="URL|HOST[:PORT]", help="where the request goes")
-    parser.add_argument("--policy", action="append", default=[], metavar="P", help="policy file; may be given several times")
-    parser.add_argument("--preset", action="append", default=[], metavar="N", help="shipped preset; may be given several times")
+    add_policies(parser)
     parser.add_argument("--binary", required=True, metavar="B", help="family, base name or path of the binary that asks")
     parser.add_argument("--method", metavar="M", help="HTTP method; GET when a URL is given")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print the decision")
@@ -46,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 for allowed, 1 for denied."""
-    policy = load(args.policy or ([] if args.preset else [DEFAULT]), presets=args.preset)
+    policy = chosen(args)
     target = parse_target(args.target)
     method = args.method or ("GET" if target.path is not None else None)
     decision = _explain(policy, _binary(args.binary, policy), target, method)

@@ -1,0 +1,36 @@
+"""`stockade policy`: everything one does with policy files, a file per action.
+
+An action's module has SUMMARY, EXAMPLES, arguments(parser) and run(args) -> exit status, as a verb's has. All are imported to build the
+parser: what only one of them needs is imported in its run().
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from stockade.cli.policy import check, show
+
+SUMMARY = "Check policy files, test them, compare them, show what they compose into, and make them from what was seen or from others'."
+
+ACTIONS = {"check": check, "show": show}
+
+EXAMPLES = "".join(module.EXAMPLES for module in ACTIONS.values())
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="|".join(ACTIONS), required=True)
+    for name, module in ACTIONS.items():
+        action = actions.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.SUMMARY,
+            epilog="examples:\n" + module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.arguments(action)
+        action.set_defaults(act=module.run)
+
+
+def run(args: argparse.Namespace) -> int:
+    status: int = args.act(args)
+    return status

@@ -1,0 +1,25 @@
+"""`stockade policy show`: what files and presets compose into."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from stockade.cli.choice import add_policies, chosen
+from stockade.policy.show import as_json, as_text
+
+SUMMARY = "Print the effective policy, with where each line comes from."
+EXAMPLES = """\
+  stockade policy show --policy my-policy.yaml --preset npm
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_policies(parser)
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
+
+
+def run(args: argparse.Namespace) -> int:
+    policy = chosen(args)
+    print(json.dumps(as_json(policy), indent=2) if args.output == "json" else as_text(policy))
+    return 0
