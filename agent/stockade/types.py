@@ -72,6 +72,10 @@ class Reason(StrEnum):
     RULE_ALLOW = "rule_allow"
     RULE_DENY = "rule_deny"
     NO_RULE = "no_rule"
+    REGO_ALLOW = "rego_allow"
+    REGO_DENY = "rego_deny"
+    REGO_ERROR = "rego_error"  # it took too long, crashed or answered nonsense: a denial
+    REGO_PENDING = "rego_pending"  # a name or connect that Rego may allow: it speaks once method and path are known
     LOCAL_LISTENER = "local_listener"
     # 2) who is asking
     EXEC_ALLOWED = "exec_allowed"
@@ -149,7 +153,8 @@ class Request:
     """What is asked of the policy, as far as it is known.
 
     DNS knows binary and host; connect adds the port; HTTP adds method and canonical path. host is normalised: lower case, IDNA A-labels,
-    no trailing dot, an IP literal in its canonical spelling without brackets. Unknown fields are None and narrow nothing.
+    no trailing dot, an IP literal in its canonical spelling without brackets. ancestors: the paths of the execs that the binary's process
+    came from, nearest first. Unknown fields are None and narrow nothing.
     """
 
     binary: Binary
@@ -157,7 +162,7 @@ class Request:
     port: int | None = None
     method: str | None = None
     path: str | None = None
-    ancestors: tuple[str, ...] = ()
+    ancestors: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ class Paths:
 class Rule:
     """One network rule. With method and path it is inspected; without both it is relayed (`tls: passthrough` or `protocol: tcp`).
 
-    ports: as written, empty when the rule names none. position: its place in the policy, from 0.
+    ports: as written, empty when the rule names none. ancestors: binaries one of which must have started the binary's process, directly or
+    not; empty: anybody. sha256: hex hashes one of which the binary's file must have; empty: any. position: its place in the policy, from 0.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Rule:
     path: Paths | None = None
     tls: Literal["inspect", "passthrough"] = "inspect"
     protocol: Literal["http", "tcp"] = "http"
+    ancestors: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
     why: str = ""
     position: int = 0
     place: Place = NOWHERE
