@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +15,7 @@ from stockade.policy.families import load_families
 from stockade.policy.lint import warn
 from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule
 from stockade.policy.presets import preset_names, preset_path
-from stockade.policy.problems import PolicyError, Problem
+from stockade.policy.problems import PolicyError, Problem, meant
 from stockade.policy.rules import parse_rule
 from stockade.policy.schema import Document, Part, Reader, RuleDraft
 
@@ -100,8 +99,9 @@ class _Composition:
             return path.parent / entry.value
         found = preset_path(entry.value)
         if found is None:
-            accepted = ", ".join(f"presets/{name}" for name in preset_names()) + ", ./file.yaml"
-            self.findings.add(entry.place, "unknown_preset", f"there is no preset `{entry.value}`", accepted=accepted)
+            message = f"there is no preset `{entry.value}`" + meant(entry.value, [f"presets/{name}" for name in preset_names()])
+            accepted = "presets/NAME, as `stockade presets` lists them, or ./file.yaml"
+            self.findings.add(entry.place, "unknown_preset", message, accepted=accepted)
         return found
 
     def _change(self, document: Document, inherited: set[str]) -> None:
@@ -117,10 +117,9 @@ class _Composition:
     def _inherits(self, name: str, inherited: set[str], place: Place) -> bool:
         if name in inherited:
             return True
-        close = get_close_matches(name, inherited, n=1)
-        meant = f"; did you mean `{close[0]}`?" if close else ""
         accepted = ", ".join(sorted(inherited)) or "names of rules in the files under `extends`"
-        self.findings.add(place, "unknown_rule", f"no rule `{name}` is extended here{meant}", accepted=accepted)
+        message = f"no rule `{name}` is extended here{meant(name, inherited)}"
+        self.findings.add(place, "unknown_rule", message, accepted=accepted)
         return False
 
     def _add(self, draft: RuleDraft) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from stockade.types import StockadeError
@@ -44,6 +45,12 @@ class PolicyError(StockadeError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)), hint="stockade policy check FILE", code="policy")
         self.problems = tuple(problems)
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """What to say after "there is no WORD": the one that comes closest, or nothing."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""
 
 
 def _printable(text: str) -> str:
