@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 
-from stockade.cli.policy import check, show
+from stockade.cli.policy import check, show, test
 
 SUMMARY = "Check policy files, test them, compare them, show what they compose into, and make them from what was seen or from others'."
 
-ACTIONS = {"check": check, "show": show}
+ACTIONS = {"check": check, "test": test, "show": show}
 
 EXAMPLES = "".join(module.EXAMPLES for module in ACTIONS.values())
 
