@@ -20,13 +20,14 @@ from stockade.policy.rules import parse_rule
 from stockade.policy.schema import Document, Part, Reader, RuleDraft
 
 
-def load(paths: Sequence[Path | str], *, presets: Sequence[str] = (), generation: int = 1) -> Policy:
+def load(paths: Sequence[Path | str], *, presets: Sequence[str] = (), generation: int = 1, named: list[Path] | None = None) -> Policy:
     """Composes files, then presets, into one policy: rules and lists are joined, the stricter of two stated scalars holds.
 
     A file's `extends` comes before its own rules; a file that is reached twice counts once. Raises PolicyError with every problem found.
+    named: takes up every path that was looked for, as it was written, also those of a load that fails: what a watcher must watch.
     """
     findings = Findings()
-    composition = _Composition(findings)
+    composition = _Composition(findings, named if named is not None else [])
     if not paths and not presets:
         findings.add(Place("policy"), "no_policy", "no policy is given", accepted="a file, or a preset: " + ", ".join(preset_names()))
     for path in paths:
@@ -53,6 +54,7 @@ class _Composition:
     """Documents in the order in which they count: a file given on the command line before what it extends, rules the other way round."""
 
     findings: Findings
+    named: list[Path]
     documents: list[Document] = field(default_factory=list)
     sources: dict[Path, str] = field(default_factory=dict)
     drafts: dict[str, RuleDraft] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class _Composition:
 
     def include(self, path: Path, asked: Place, chain: tuple[Path, ...]) -> set[str]:
         """Reads one file and what it extends. asked: who wants it. Returns the names of its rules."""
+        self.named.append(path)
         real = path.resolve()
         if real in chain:
             loop = " → ".join(item.name for item in (*chain[chain.index(real) :], real))
