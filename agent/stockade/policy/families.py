@@ -53,10 +53,21 @@ class Families:
 
         For `explain`, which sees no sandbox: the agent itself enrols the files that it finds, with symlinks followed.
         """
-        directory, _, base = binary.rpartition("/")
-        spelt = {binary, base} if directory in ("", *SEARCHED) else {binary}
         candidates = {*self.by_name, *names}
-        return frozenset(name for name in candidates if any(self.expand(name).lists(spelling) for spelling in spelt))
+        return frozenset(name for name in candidates if any(self.expand(name).lists(spelling) for spelling in spelt(binary)))
+
+
+def started_by(ancestors: Iterable[str], names: Iterable[str]) -> bool:
+    """Whether one of the paths of a process's ancestors is a file that one of the names stands for."""
+    families = load_families()
+    wanted = [families.expand(name) for name in names]
+    return any(family.lists(spelling) for path in ancestors for spelling in spelt(path) for family in wanted)
+
+
+def spelt(path: str) -> frozenset[str]:
+    """How a family's entries may mean a file: by its path, and by its base name where PATH leads."""
+    directory, _, base = path.rpartition("/")
+    return frozenset({path, base}) if directory in ("", *SEARCHED) else frozenset({path})
 
 
 @functools.cache

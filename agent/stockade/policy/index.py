@@ -14,6 +14,8 @@ from stockade.policy.hosts import Address, HostPattern, Network, as_address
 
 if TYPE_CHECKING:
     from stockade.policy.model import Rule
+    from stockade.policy.ruling import Ruling
+    from stockade.types import Binary
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +71,27 @@ class HostTable:
 
 @dataclass(slots=True)
 class Reach:
-    """What the rules that allow one binary say about hosts. first: the earliest of these rules."""
+    """What the rules that allow one binary say about hosts. rules: all of these, in policy order."""
 
-    first: Rule
+    rules: list[Rule] = field(default_factory=list)
     allow: HostTable = field(default_factory=HostTable)
     deny: HostTable = field(default_factory=HostTable)
 
 
 @dataclass(slots=True)
 class Index:
-    """reach: by binary. barred: destinations of rules that deny a binary, by that binary. every: all allow entries, whatever the binary."""
+    """reach: by binary. barred: destinations of rules that deny a binary, by that binary. every: all allow entries, whatever the binary.
+
+    narrowed: some rule asks for more of a binary than its name; asks_ancestors: for who started it. rulings: what ruling.py has worked out,
+    by (binary, host, port, ancestors when they are asked for).
+    """
 
     reach: dict[str, Reach] = field(default_factory=dict)
     barred: dict[str, HostTable] = field(default_factory=dict)
     every: HostTable = field(default_factory=HostTable)
+    narrowed: bool = False
+    asks_ancestors: bool = False
+    rulings: dict[tuple[Binary, str, int | None, tuple[str, ...] | None], Ruling] = field(default_factory=dict)
 
     def reaching(self, host: str) -> list[Entry]:
         return self.every.find(host)
@@ -97,12 +106,15 @@ def build(rules: Iterable[Rule]) -> Index:
     """Rules come in policy order and keep it in every list."""
     index = Index()
     for rule in rules:
+        index.asks_ancestors |= bool(rule.ancestors)
+        index.narrowed |= bool(rule.ancestors or rule.sha256)
         opened = [Entry(rule, pattern, rule.ports_for(pattern)) for pattern in rule.destination.allow]
         closed = [Entry(rule, pattern, () if pattern.port is None else (pattern.port,)) for pattern in rule.destination.deny]
         for entry in opened:
             index.every.add(entry)
         for name in dict.fromkeys(rule.binary.allow):
-            reach = index.reach.setdefault(name, Reach(rule))
+            reach = index.reach.setdefault(name, Reach())
+            reach.rules.append(rule)
             for entry in opened:
                 reach.allow.add(entry)
             for entry in closed:
