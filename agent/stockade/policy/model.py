@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stockade.policy.document import NOWHERE, Place
 from stockade.policy.hosts import LOCALHOST, HostPattern, Network
@@ -112,6 +112,9 @@ class Process:
     env: tuple[tuple[str, str | None], ...] = ()
 
 
+_EXPLAINS: dict[str, Any] = {"index": None, "sources": (), "warnings": ()}  # what a pickled policy leaves behind, and has instead
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A whole policy, composed and checked. sources: every file that was read for it. warnings: what its author should look at."""
@@ -131,6 +134,16 @@ class Policy:
     index: Index = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "index", build(self.rules))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For the worker, at each reload: what decides, and nothing that only explains. The index is built anew from the rules."""
+        kept = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in _EXPLAINS}
+        return kept | {"rules": tuple(dataclasses.replace(rule, why="", place=NOWHERE) for rule in self.rules)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in (_EXPLAINS | state).items():
+            object.__setattr__(self, name, value)
         object.__setattr__(self, "index", build(self.rules))
 
     def with_generation(self, generation: int) -> Policy:
