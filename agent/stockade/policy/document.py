@@ -61,9 +61,11 @@ class Place(NamedTuple):
 
 NOWHERE = Place("")
 
+REFUSED = "refused"  # the kind of a scalar that stands for what is a finding already, so that the rest is still read
+
 
 class Scalar(NamedTuple):
-    """text is what was written; kind is what YAML takes it for: text, number, true or false, nothing, other, alias."""
+    """text is what was written; kind is what YAML takes it for: text, number, true or false, nothing, other; or REFUSED."""
 
     text: str
     kind: str
@@ -194,7 +196,7 @@ class _Composition:
                 continue
             elif kind is yaml.AliasEvent:
                 self.findings.add(place, "alias", f"aliases are refused: write out what *{event.anchor} stands for")
-                node = Scalar("", "alias", place)  # stands where the alias stood, so that the rest of the file is still read
+                node = Scalar("", REFUSED, place)
             else:
                 start, items = open_.pop()
                 node = Listing(tuple(items), start) if kind is yaml.SequenceEndEvent else Mapping(tuple(self._entries(items)), start)
@@ -219,7 +221,7 @@ class _Composition:
                 self.findings.add(key.place, "wrong_type", "a key is text")
             elif key.text in seen:
                 self.findings.add(key.place, "duplicate_key", f"`{key.text}` is already given on line {seen[key.text]}")
-            elif key.kind != "alias":
+            elif key.kind != REFUSED:
                 seen[key.text] = key.place.line
                 yield Scalar(key.text, "text", key.place), value
 

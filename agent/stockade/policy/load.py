@@ -5,7 +5,7 @@ Either the whole policy loads or every problem is raised at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,10 +14,14 @@ from stockade.policy.document import Findings, Place, compose
 from stockade.policy.families import load_families
 from stockade.policy.lint import warn
 from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule
+from stockade.policy.origins import Origins
 from stockade.policy.presets import preset_names, preset_path
 from stockade.policy.problems import PolicyError, Problem, meant
 from stockade.policy.rules import parse_rule
 from stockade.policy.schema import Document, Part, Reader, RuleDraft
+
+# Of a key that several documents state, this value holds, whoever says it.
+_STRICT = {"mode": "enforce", "exec.unlisted": "refuse", "exec.writable": "false", "on_audit_failure": "deny"}
 
 
 def load(paths: Sequence[Path | str], *, presets: Sequence[str] = (), generation: int = 1, named: list[Path] | None = None) -> Policy:
@@ -41,7 +45,9 @@ def load(paths: Sequence[Path | str], *, presets: Sequence[str] = (), generation
     rules = composition.rules()
     if findings.failed:
         raise PolicyError(_sorted(findings))
-    warn(rules, composition.exec(rules), load_families(), findings)
+    composition.examine(rules)
+    if findings.failed:
+        raise PolicyError(_sorted(findings))
     return composition.policy(rules, generation)
 
 
@@ -77,7 +83,7 @@ class _Composition:
         self.sources[real] = path.stem
         self.documents.append(document)
         inherited: set[str] = set()
-        for entry in document.extends:
+        for entry in document.lists.get("extends", ()):
             target = self._target(path, entry)
             if target is not None:
                 inherited |= self.include(target, entry.place, (*chain, real))
@@ -113,7 +119,7 @@ class _Composition:
             if self._inherits(name, inherited, override.place) and name in self.drafts:
                 base = self.drafts[name]
                 self.drafts[name] = RuleDraft(name, {**base.keys, **override.keys}, base.place, base.states_exec)
-        for part in document.remove:
+        for part in document.lists.get("remove", ()):
             if self._inherits(part.value, inherited, part.place):
                 self.drafts.pop(part.value, None)
 
@@ -143,47 +149,85 @@ class _Composition:
 
     def exec(self, rules: tuple[Rule, ...]) -> Exec:
         """A document that does not list what may run means the binaries of its rules."""
-        stated = [name for document in self.documents for name in document.exec_allow or ()]
-        implied = [name for rule in rules if not self.drafts[rule.name].states_exec for name in rule.binary.allow]
-        unlisted = [document.exec_unlisted for document in self.documents]
-        writable = [document.exec_writable for document in self.documents]
         return Exec(
-            allow=tuple(dict.fromkeys([*stated, *implied])),
-            deny=_union([document.exec_deny for document in self.documents]),
-            unlisted="no-network" if "no-network" in unlisted and "refuse" not in unlisted else "refuse",
-            writable=True in writable and False not in writable,
-            env=_union([document.exec_env for document in self.documents]),
+            allow=tuple(self._allowed(rules)),
+            deny=self._texts("exec.deny"),
+            unlisted="no-network" if self._says("exec.unlisted", "no-network") else "refuse",
+            writable=self._says("exec.writable", "true"),
+            env=self._texts("exec.env"),
         )
 
+    def examine(self, rules: tuple[Rule, ...]) -> None:
+        """What can only be said of the whole."""
+        warn(rules, self.exec(rules), load_families(), self.findings)
+
     def policy(self, rules: tuple[Rule, ...], generation: int) -> Policy:
-        documents = self.documents
-        labels: dict[str, str] = {}
-        env: dict[str, str | None] = {}
-        for document in reversed(documents):  # the earlier document's own words count
-            labels.update(document.labels)
-            env.update(document.env)
-        modes = {document.mode for document in documents}
-        mode: Literal["enforce", "observe"] = "observe" if "observe" in modes and "enforce" not in modes else "enforce"
-        on_failure = {document.on_audit_failure for document in documents}
+        name, user = self._word("name"), self._word("process.user")
         return Policy(
-            name=next((document.name for document in documents if document.name), next(iter(self.sources.values()))),
-            labels=labels,
-            mode=mode,
-            best_effort=frozenset(_union([document.best_effort for document in documents])),
+            name=name.value if name else next(iter(self.sources.values())),
+            labels={key: part.value for key, part in self._pairs("labels").items()},
+            mode="observe" if self._says("mode", "observe") else "enforce",
+            best_effort=frozenset(self._texts("best_effort")),
             exec=self.exec(rules),
-            filesystem=Filesystem(
-                _union([document.read for document in documents]),
-                _union([document.write for document in documents]),
-                _union([document.hide for document in documents]),
-            ),
-            process=Process(next((document.user for document in documents if document.user), None), tuple(env.items())),
-            on_audit_failure="continue" if "continue" in on_failure and "deny" not in on_failure else "deny",
+            filesystem=Filesystem(*(self._texts(f"filesystem.{key}") for key in ("read", "write", "hide"))),
+            process=Process(user.value if user else None, tuple(self._environment())),
+            on_audit_failure="continue" if self._says("on_audit_failure", "continue") else "deny",
             rules=rules,
             sources=tuple(self.sources),
             generation=generation,
             warnings=_sorted(self.findings),
+            origins=self.origins(rules),
         )
 
+    def origins(self, rules: tuple[Rule, ...]) -> Origins:
+        words = {key: part.place for key in self._stated("words") if (part := self._word(key))}
+        entries = {key: self._union(key) for key in self._stated("lists")} | {"exec.allow": self._allowed(rules)}
+        pairs = {key: {name: part.place for name, part in self._pairs(key).items()} for key in self._stated("pairs")}
+        return Origins(words, entries | pairs, self.drafts)
 
-def _union(lists: list[list[str]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(item for entries in lists for item in entries))
+    def _stated(self, kind: Literal["words", "lists", "pairs"]) -> dict[str, None]:
+        """Every key of a kind that some document states."""
+        return {key: None for document in self.documents for key in getattr(document, kind)}
+
+    def _word(self, key: str) -> Part[str] | None:
+        """What holds: the strict value where somebody states it, or else what is stated first."""
+        parts = [part for document in self.documents if (part := document.words.get(key))]
+        return next((part for part in parts if part.value == _STRICT.get(key)), parts[0] if parts else None)
+
+    def _says(self, key: str, value: str) -> bool:
+        part = self._word(key)
+        return part is not None and part.value == value
+
+    def _union(self, key: str) -> dict[str, Place]:
+        """The entries of every document's list, each once and with the place that named it first."""
+        tidy = _directory if key.startswith("filesystem.") else str
+        found: dict[str, Place] = {}
+        for document in self.documents:
+            for part in document.lists.get(key, ()):
+                found.setdefault(tidy(part.value), part.place)
+        return found
+
+    def _texts(self, key: str) -> tuple[str, ...]:
+        return tuple(self._union(key))
+
+    def _allowed(self, rules: tuple[Rule, ...]) -> dict[str, Place]:
+        found = self._union("exec.allow")
+        for rule in rules:
+            if not self.drafts[rule.name].states_exec:
+                for name in rule.binary.allow:
+                    found.setdefault(name, rule.place)
+        return found
+
+    def _pairs(self, key: str) -> dict[str, Part[str]]:
+        found: dict[str, Part[str]] = {}
+        for document in reversed(self.documents):  # the earlier document's own words count
+            found.update(document.pairs.get(key, {}))
+        return found
+
+    def _environment(self) -> Iterator[tuple[str, str | None]]:
+        for name, part in self._pairs("process.env").items():
+            yield name, None if part.value == "inherit" else part.value
+
+
+def _directory(text: str) -> str:
+    return text.rstrip("/") or "/"

@@ -12,6 +12,7 @@ from stockade.policy.document import NOWHERE, Place
 from stockade.policy.hosts import LOCALHOST, HostPattern, Network
 from stockade.policy.index import Index, build
 from stockade.policy.literals import disjoint
+from stockade.policy.origins import Origins
 from stockade.policy.paths import PathList
 from stockade.policy.problems import Problem
 from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason
@@ -112,7 +113,8 @@ class Process:
     env: tuple[tuple[str, str | None], ...] = ()
 
 
-_EXPLAINS: dict[str, Any] = {"index": None, "sources": (), "warnings": ()}  # what a pickled policy leaves behind, and has instead
+# What a pickled policy leaves behind, and has instead.
+_EXPLAINS: dict[str, Any] = {"index": None, "sources": (), "warnings": (), "origins": Origins()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class Policy:
     sources: tuple[Path, ...] = ()
     generation: int = 1
     warnings: tuple[Problem, ...] = ()
+    origins: Origins = field(default=Origins(), repr=False, compare=False)
     index: Index = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

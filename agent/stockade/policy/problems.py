@@ -47,10 +47,15 @@ class PolicyError(StockadeError):
         self.problems = tuple(problems)
 
 
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant."""
+    return next(iter(get_close_matches(word, list(known), n=1)), None)
+
+
 def meant(word: str, known: Iterable[str]) -> str:
     """What to say after "there is no WORD": the one that comes closest, or nothing."""
-    close = get_close_matches(word, list(known), n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""
+    close = closest(word, known)
+    return f"; did you mean `{close}`?" if close else ""
 
 
 def _printable(text: str) -> str:

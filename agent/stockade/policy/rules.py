@@ -1,19 +1,20 @@
-"""Network rules: a rule as written turned into a Rule, with everything checked that can be said of one rule alone."""
+"""Network rules: a rule as written turned into a Rule, with everything checked that can be said of one rule alone.
+
+Shapes are the schema's: what is missing here because it did not fit is a finding already, and the rule is not used.
+"""
 
 from __future__ import annotations
 
-import re
+import ipaddress
+from collections.abc import Iterable
 
 from stockade.policy.addresses import range_of
-from stockade.policy.document import Findings, Mapping, Node, Place
-from stockade.policy.hosts import LOCALHOST, HostError, HostPattern, as_address, parse_pattern, too_broad
+from stockade.policy.document import REFUSED, Findings, Listing, Mapping, Node, Place, Scalar
+from stockade.policy.hosts import LOCALHOST, HostError, HostPattern, Network, as_address, parse_pattern, too_broad
 from stockade.policy.model import Destination, Names, Paths, Rule
 from stockade.policy.paths import PathError, allow_list, check_glob, deny_list
-from stockade.policy.schema import Reader, RuleDraft
-
-_METHOD = re.compile(r"[A-Z][A-Z0-9-]*")
-_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, …"
-_LISTS = {"allow": True, "deny": True}
+from stockade.policy.schema import RuleDraft
+from stockade.policy.spec import RULE
 
 
 def parse_rule(draft: RuleDraft, position: int, findings: Findings) -> Rule | None:
@@ -25,98 +26,108 @@ def parse_rule(draft: RuleDraft, position: int, findings: Findings) -> Rule | No
 
 class _RuleReader:
     def __init__(self, draft: RuleDraft, findings: Findings) -> None:
-        self.draft, self.findings, self.reader = draft, findings, Reader(findings)
+        self.draft, self.findings = draft, findings
 
     def read(self, position: int) -> Rule:
-        node = {key: value for key, (_, value) in self.draft.keys.items()}
-        tls = self.reader.choice(node["tls"], "tls", ("inspect", "passthrough")) if "tls" in node else "inspect"
-        protocol = self.reader.choice(node["protocol"], "protocol", ("http", "tcp")) if "protocol" in node else "http"
-        relayed = tls == "passthrough" or protocol == "tcp"
-        self._levels(node, relayed)
-        binary = self._names("binary", node.get("binary"))
-        destination = self._destination(node.get("destination"))
-        ports = self.reader.ports(node["port"]) if "port" in node else []
+        tls, protocol = self._word("tls"), self._word("protocol")
+        self._levels()
+        for level in ("binary", "method", "path"):
+            self._at_odds(level)
+        destination = self._destination()
+        ports = tuple(int(port.text) for port in _entries(self._value("port")))
         if protocol == "tcp" and not ports:
             self._every_entry_has_port(destination)
-        method = self._names("method", node["method"]) if "method" in node else None
-        paths = self._paths(node["path"]) if "path" in node else None
         return Rule(
             name=self.draft.name,
-            binary=binary,
+            binary=self._names("binary"),
             destination=destination,
-            ports=tuple(dict.fromkeys(ports)),
-            method=method,
-            path=paths,
+            ports=ports,
+            method=self._names("method") if "method" in self.draft.keys else None,
+            path=self._paths() if "path" in self.draft.keys else None,
             tls="passthrough" if tls == "passthrough" else "inspect",
             protocol="tcp" if protocol == "tcp" else "http",
-            why=(self.reader.text(node["why"], "why") or "") if "why" in node else "",
+            ancestors=_texts(self._value("ancestors")),
+            sha256=_texts(self._value("sha256")),
+            why=self._word("why"),
             position=position,
             place=self.draft.place,
         )
 
-    def _levels(self, node: dict[str, Node], relayed: bool) -> None:
+    def _value(self, key: str) -> Node | None:
+        return self.draft.keys[key][1] if key in self.draft.keys else None
+
+    def _word(self, key: str) -> str:
+        node = self._value(key)
+        return node.text if isinstance(node, Scalar) else ""
+
+    def _list(self, level: str, key: str) -> tuple[Scalar, ...]:
+        node = self._value(level)
+        return next((_entries(value) for name, value in node if name.text == key), ()) if isinstance(node, Mapping) else ()
+
+    def _levels(self) -> None:
         """An HTTP rule has both method and path; a relayed one has neither, since nobody looks inside."""
-        for key in ("binary", "destination"):
-            if key not in node:
-                self._add(self.draft.place, "missing_key", f"rule `{self.draft.name}` has no `{key}`", f"{key}: {{allow: […]}}")
-        missing = [key for key in ("method", "path") if key not in node]
-        if relayed and len(missing) < 2:
-            key = next(key for key in ("method", "path") if key in node)
-            message = f"`{key}` cannot be held in a rule that is relayed without looking inside"
-            accepted = f"the rule without `{key}`, or without `tls: passthrough` and `protocol: tcp`"
-            self._add(self.draft.keys[key][0].place, "contradiction", message, accepted)
-        if not relayed and missing:
-            what = " and ".join(f"`{key}`" for key in missing)
+        together = RULE.together
+        assert together is not None
+        held = [key for key in together.keys if key in self.draft.keys]
+        if any(self._word(key) == value for key, value in together.unless):
+            for key in held:
+                message = f"`{key}` cannot be held in a rule that is relayed without looking inside"
+                accepted = f"the rule without `{key}`, or without `tls: passthrough` and `protocol: tcp`"
+                self._add(self.draft.keys[key][0].place, "contradiction", message, accepted)
+        elif len(held) < len(together.keys):
+            what = " and ".join(f"`{key}`" for key in together.keys if key not in held)
             message = f"rule `{self.draft.name}` has no {what}: no level is implied by another"
             accepted = "method and path both; or `tls: passthrough` or `protocol: tcp` to relay without looking inside"
             self._add(self.draft.place, "missing_level", message, accepted)
 
-    def _names(self, level: str, node: Node | None) -> Names:
-        if node is None:
-            return Names(())
-        lists = self._lists(level, node)
-        if level == "binary":
-            found = {key: self.reader.binaries(value, f"binary.{key}") for key, value in lists.items()}
-        else:
-            found = {key: self._methods(value, key) for key, value in lists.items()}
-        return Names(tuple(found.get("allow", ())), tuple(found.get("deny", ())))
+    def _at_odds(self, level: str) -> None:
+        """What one rule both allows and denies is denied, so the one who wrote it is mistaken about one of the two."""
+        denied = {entry.text: entry.place for entry in self._list(level, "deny")}
+        for entry in self._list(level, "allow"):
+            if entry.text in denied:
+                self._contradict(level, entry.text, denied[entry.text], entry.place)
 
-    def _methods(self, node: Node, key: str) -> list[str]:
+    def _contradict(self, level: str, text: str, denied: Place, allowed: Place) -> None:
+        message = f"`{text}` stands in {level}.allow too, on line {allowed.line}: a deny vetoes, so that entry allows nothing"
+        self._add(denied, "contradiction", message, "the entry in one of the two lists")
+
+    def _names(self, level: str) -> Names:
+        return Names(_words(self._list(level, "allow")), _words(self._list(level, "deny")))
+
+    def _paths(self) -> Paths:
+        return Paths(allow_list(self._globs("allow")), deny_list(self._globs("deny")))
+
+    def _globs(self, key: str) -> list[str]:
         found = []
-        for text, place in self.reader.texts(node, f"method.{key}"):
-            if text == "CONNECT":
-                self._add(place, "bad_method", "`CONNECT` opens a tunnel, which no rule can look into", _METHODS)
-            elif not _METHOD.fullmatch(text):
-                accepted = text.upper() if _METHOD.fullmatch(text.upper()) else _METHODS
-                self._add(place, "bad_method", f"`{text}` is no method; methods are compared as written, in upper case", accepted)
+        for entry in self._list("path", key):
+            try:
+                check_glob(entry.text)
+            except PathError as error:
+                self._add(entry.place, "bad_path", str(error), error.accepted)
             else:
-                found.append(text)
+                found.append(entry.text)
         return found
 
-    def _paths(self, node: Node) -> Paths:
-        found: dict[str, list[str]] = {"allow": [], "deny": []}
-        for key, value in self._lists("path", node).items():
-            for text, place in self.reader.texts(value, f"path.{key}"):
-                try:
-                    check_glob(text)
-                except PathError as error:
-                    self._add(place, "bad_path", str(error), error.accepted)
-                else:
-                    found[key].append(text)
-        return Paths(allow_list(found["allow"]), deny_list(found["deny"]))
+    def _destination(self) -> Destination:
+        allow, deny = self._hosts("allow"), self._hosts("deny")
+        denied = {(pattern.kind, pattern.value, pattern.port): place for pattern, place in deny}
+        for pattern, place in allow:
+            for port in dict.fromkeys((pattern.port, None)):  # a denied host without a port is denied on each
+                if (at := denied.get((pattern.kind, pattern.value, port))) is not None:
+                    self._contradict("destination", pattern.text, at, place)
+        return Destination(tuple(item for item, _ in allow), tuple(item for item, _ in deny), tuple(self._networks()))
 
-    def _destination(self, node: Node | None) -> Destination:
-        if node is None:
-            return Destination(())
-        lists = self._lists("destination", node, {**_LISTS, "addresses": True})
-        addresses = self.reader.networks(lists["addresses"], "destination.addresses") if "addresses" in lists else []
-        allow = self._hosts(lists.get("allow"), "allow")
-        deny = self._hosts(lists.get("deny"), "deny")
-        return Destination(tuple(allow), tuple(deny), tuple(addresses))
+    def _networks(self) -> Iterable[Network]:
+        for entry in self._list("destination", "addresses"):
+            try:
+                yield ipaddress.ip_network(entry.text)
+            except ValueError as error:
+                self._add(entry.place, "bad_network", f"`{entry.text}` is no network: {error}", "10.1.2.0/24, fd00:1::/64, 10.1.2.3")
 
-    def _hosts(self, node: Node | None, key: str) -> list[HostPattern]:
+    def _hosts(self, key: str) -> list[tuple[HostPattern, Place]]:
         found = []
-        for text, place in self.reader.texts(node, f"destination.{key}") if node is not None else ():
+        for entry in self._list("destination", key):
+            text, place = entry.text, entry.place
             try:
                 pattern = parse_pattern(text)
             except HostError as error:
@@ -128,7 +139,7 @@ class _RuleReader:
                 star = "*." if pattern.kind == "below" else ""
                 message = f"`{text}` is {star}{pattern.value}, which may not be the name that it looks like"
                 self.findings.add(place, "idn_host", message, accepted=f"{star}{pattern.value}", severity="warning")
-            found.append(pattern)
+            found.append((pattern, place))
         return found
 
     def _refused(self, pattern: HostPattern, place: Place) -> bool:
@@ -149,12 +160,19 @@ class _RuleReader:
         if any(pattern.port is None and pattern.value != LOCALHOST for pattern in destination.allow):
             self._add(self.draft.place, "missing_key", f"rule `{self.draft.name}` relays tcp and names no port", "port: 5432, or host:5432")
 
-    def _lists(self, level: str, node: Node, known: dict[str, bool] = _LISTS) -> dict[str, Node]:
-        """The lists of one level. An allow list is always there: nothing is allowed by saying nothing."""
-        keys = self.reader.keys(node, known, level)
-        if isinstance(node, Mapping) and "allow" not in keys:
-            self._add(node.place, "missing_key", f"{level} has no `allow`, so the rule allows nothing", "allow: […]")
-        return {key: value for key, (_, value) in keys.items()}
-
     def _add(self, place: Place, code: str, message: str, accepted: str) -> None:
         self.findings.add(place, code, message, accepted=accepted)
+
+
+def _entries(node: Node | None) -> tuple[Scalar, ...]:
+    """The words of a list that a schema has read."""
+    items = node.items if isinstance(node, Listing) else ()
+    return tuple(item for item in items if isinstance(item, Scalar) and item.kind != REFUSED)
+
+
+def _words(entries: Iterable[Scalar]) -> tuple[str, ...]:
+    return tuple(entry.text for entry in entries)
+
+
+def _texts(node: Node | None) -> tuple[str, ...]:
+    return _words(_entries(node))

@@ -1,62 +1,15 @@
-"""The schema: one document's nodes turned into typed parts, every mistake found and located. Knows keys and types; composing files is
-load.py's.
-
-Keys that the design names but this version does not carry out are errors, never ignored: a policy must not promise what is not enforced.
-"""
+"""The schema: one document's nodes held to spec.py and sorted into parts, every mistake found and located. Composing files is load.py's."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from typing import Any
 
-from stockade.policy.document import Findings, Listing, Mapping, Node, Place, Scalar, kind_of
-from stockade.policy.hosts import Network
-
-BEST_EFFORT = ("landlock", "seccomp", "lsm", "limits")
-
-# key -> whether this version carries it out
-POLICY_KEYS = {
-    "version": True,
-    "name": True,
-    "labels": True,
-    "extends": True,
-    "override": True,
-    "remove": True,
-    "mode": True,
-    "best_effort": True,
-    "exec": True,
-    "filesystem": True,
-    "process": True,
-    "network": True,
-    "on_audit_failure": True,
-    "inbound": False,
-    "rego": False,
-    "privacy": False,
-}
-RULE_KEYS = {
-    "name": True,
-    "why": True,
-    "binary": True,
-    "destination": True,
-    "port": True,
-    "method": True,
-    "path": True,
-    "tls": True,
-    "protocol": True,
-    "ancestors": False,
-    "sha256": False,
-    "scan": False,
-    "engine": False,
-}
-EXEC_KEYS = {"allow": True, "deny": True, "unlisted": True, "writable": True, "env": True}
-FILESYSTEM_KEYS = {"read": True, "write": True, "hide": True}
-PROCESS_KEYS = {"user": True, "env": True, "pids": False, "memory": False, "cpu": False, "devices": False, "seccomp": False}
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}")
+from stockade.policy.document import REFUSED, Findings, Listing, Mapping, Node, Place, Scalar, kind_of
+from stockade.policy.problems import closest, meant
+from stockade.policy.spec import ANY, POLICY, RULES, Anything, Choice, Key, Many, Named, Number, Record, Text, Type
 
 
 @dataclass(slots=True)
@@ -69,7 +22,7 @@ class RuleDraft:
     states_exec: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Part[T]:
     """A value somebody stated, with its place."""
 
@@ -79,282 +32,216 @@ class Part[T]:
 
 @dataclass(slots=True)
 class Document:
-    """One file's content. None: the file says nothing about it."""
+    """One file's content by dotted key (`exec.allow`); a key that is not here is one that the file does not state.
 
-    name: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
-    extends: list[Part[str]] = field(default_factory=list)
+    words: keys with one value. lists: keys with several. pairs: keys with named values.
+    """
+
+    words: dict[str, Part[str]] = field(default_factory=dict)
+    lists: dict[str, list[Part[str]]] = field(default_factory=dict)
+    pairs: dict[str, dict[str, Part[str]]] = field(default_factory=dict)
     override: dict[str, RuleDraft] = field(default_factory=dict)
-    remove: list[Part[str]] = field(default_factory=list)
-    mode: str | None = None
-    best_effort: list[str] = field(default_factory=list)
-    exec_allow: list[str] | None = None
-    exec_deny: list[str] = field(default_factory=list)
-    exec_unlisted: str | None = None
-    exec_writable: bool | None = None
-    exec_env: list[str] = field(default_factory=list)
-    read: list[str] = field(default_factory=list)
-    write: list[str] = field(default_factory=list)
-    hide: list[str] = field(default_factory=list)
-    user: str | None = None
-    env: dict[str, str | None] = field(default_factory=dict)
-    on_audit_failure: str | None = None
     rules: list[RuleDraft] = field(default_factory=list)
 
 
 class Reader:
-    """Reads nodes as what the schema wants; what does not fit becomes a finding and an empty value."""
+    """Holds nodes to the specification. What does not fit becomes a finding; the rest is read on."""
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
+        self._readers: dict[type, Callable[[Node, Any, str], Node]] = {
+            Text: self._text,
+            Choice: self._choice,
+            Anything: lambda node, wanted, owner: node,
+            Number: self._number,
+            Many: self._many,
+            Named: self._named,
+            Record: self._record,
+        }
 
     def document(self, root: Node) -> Document:
         """A bare list is network rules; a mapping is a whole policy."""
         document = Document()
         if isinstance(root, Listing):
-            document.rules = self._rules(root)
-            return document
-        if not isinstance(root, Mapping):
+            document.rules = _drafts(self.read(root, RULES, "network"))
+        elif isinstance(root, Mapping):
+            _sort(self.read(root, POLICY, ""), POLICY, "", document)
+        else:
             self._wrong(root, "a policy", "a list of rules, or a mapping with `version: 1`")
-            return document
-        keys = self.keys(root, POLICY_KEYS, "a policy")
-        self._version(keys, root.place)
-        for name, (_, node) in keys.items():
-            self._section(document, name, node)
         for rule in document.rules:
-            rule.states_exec = document.exec_allow is not None
+            rule.states_exec = "exec.allow" in document.lists
         return document
 
-    def _version(self, keys: dict[str, tuple[Scalar, Node]], place: Place) -> None:
-        if "version" not in keys:
-            self.findings.add(place, "version", "a policy says which version of the format it is written in", accepted="version: 1")
-            return
-        node = keys["version"][1]
-        if not (isinstance(node, Scalar) and node.kind == "number" and node.text == "1"):
-            self.findings.add(node.place, "version", "this version of the format is not known", accepted="1")
+    def read(self, node: Node, wanted: Type, owner: str) -> Node:
+        """The node as far as it is as wanted: without unknown keys and unfit entries, and REFUSED in place of an unfit value."""
+        return self._readers[type(wanted)](node, wanted, owner)
 
-    def _section(self, document: Document, name: str, node: Node) -> None:
-        match name:
-            case "name":
-                document.name = self.name(node, "a policy's name")
-            case "labels":
-                document.labels = self._labels(node)
-            case "extends":
-                document.extends = [Part(text, place) for text, place in self.texts(node, "extends")]
-            case "override":
-                document.override = self._overrides(node)
-            case "remove":
-                document.remove = [Part(text, place) for text, place in self.texts(node, "remove")]
-            case "mode":
-                document.mode = self.choice(node, "mode", ("enforce", "observe"))
-            case "best_effort":
-                document.best_effort = [text for text, _ in self.texts(node, "best_effort", one_of=BEST_EFFORT)]
-            case "exec":
-                self._exec(document, node)
-            case "filesystem":
-                for key, (_, value) in self.keys(node, FILESYSTEM_KEYS, "filesystem").items():
-                    setattr(document, key, self._file_paths(value, key))
-            case "process":
-                self._process(document, node)
-            case "network":
-                document.rules = self._rules(node)
-            case "on_audit_failure":
-                document.on_audit_failure = self.choice(node, "on_audit_failure", ("deny", "continue"))
+    # For documents that are no policies: the same words for the same mistakes.
 
-    def _exec(self, document: Document, node: Node) -> None:
-        for key, (_, value) in self.keys(node, EXEC_KEYS, "exec").items():
-            match key:
-                case "allow":
-                    document.exec_allow = self.binaries(value, "exec.allow")
-                case "deny":
-                    document.exec_deny = self.binaries(value, "exec.deny")
-                case "unlisted":
-                    document.exec_unlisted = self.choice(value, "exec.unlisted", ("refuse", "no-network"))
-                case "writable":
-                    document.exec_writable = self.choice(value, "exec.writable", ("true", "false"), kind="true or false") == "true"
-                case "env":
-                    document.exec_env = [text for text, place in self.texts(value, "exec.env") if self._variable(text, place)]
-
-    def _process(self, document: Document, node: Node) -> None:
-        for key, (_, value) in self.keys(node, PROCESS_KEYS, "process").items():
-            if key == "user" and isinstance(value, Scalar):
-                if _USER.fullmatch(value.text):
-                    document.user = value.text
-                else:
-                    self.findings.add(value.place, "bad_user", f"`{value.text}` is no user", accepted="a user's name or number")
-            elif key == "user":
-                self._wrong(value, "process.user", "a user's name or number")
-            elif isinstance(value, Mapping):
-                for name, setting in value:
-                    if self._variable(name.text, name.place):
-                        text = self.text(setting, f"process.env.{name.text}")
-                        document.env[name.text] = None if text == "inherit" else text or ""
-            else:
-                self._wrong(value, "process.env", "NAME: value, or NAME: inherit")
-
-    def _labels(self, node: Node) -> dict[str, str]:
-        if not isinstance(node, Mapping):
-            self._wrong(node, "labels", "key: value")
-            return {}
-        return {key.text: self.text(value, f"labels.{key.text}") or "" for key, value in node}
-
-    def _rules(self, node: Node) -> list[RuleDraft]:
-        if not isinstance(node, Listing):
-            self._wrong(node, "network", "a list of rules")
-            return []
-        if not node.items:
-            self.findings.add(
-                node.place, "empty_list", "the list of rules is empty: leave it out to allow no network", accepted="- name: …"
-            )
-        return [draft for item in node.items if (draft := self._rule(item)) is not None]
-
-    def _rule(self, node: Node) -> RuleDraft | None:
-        if not isinstance(node, Mapping):
-            self._wrong(node, "a rule", "a mapping with name, binary, destination, method, path")
-            return None
-        keys = self.keys(node, RULE_KEYS, "a rule")
-        if "name" not in keys:
-            self.findings.add(
-                node.place, "missing_key", "a rule has no `name`: records and `explain` point to rules by it", accepted="name: my-rule"
-            )
-            return RuleDraft("", keys, node.place)
-        return RuleDraft(self.name(keys["name"][1], "a rule's name") or "", keys, node.place)
-
-    def _overrides(self, node: Node) -> dict[str, RuleDraft]:
-        if not isinstance(node, Mapping):
-            self._wrong(node, "override", "rule-name: {method: …}")
-            return {}
-        allowed = {key: known for key, known in RULE_KEYS.items() if key != "name"}
-        return {name.text: RuleDraft(name.text, self.keys(value, allowed, "an override"), name.place) for name, value in node}
-
-    # What the parts are made of.
-
-    def keys(self, node: Node, known: dict[str, bool], owner: str) -> dict[str, tuple[Scalar, Node]]:
-        """The keys of a mapping that this version carries out; the others are findings."""
-        if not isinstance(node, Mapping):
-            self._wrong(node, owner, "a mapping with " + ", ".join(key for key, built in known.items() if built))
-            return {}
-        kept: dict[str, tuple[Scalar, Node]] = {}
-        for key, value in node:
-            if key.text not in known:
-                close = get_close_matches(key.text, known, n=1)
-                meant = f"; did you mean `{close[0]}`?" if close else ""
-                accepted = ", ".join(name for name, built in known.items() if built)
-                self.findings.add(key.place, "unknown_key", f"{owner} has no key `{key.text}`{meant}", accepted=accepted)
-                if close and known[close[0]] and not any(close[0] == other.text for other, _ in node):
-                    kept[close[0]] = (key, value)  # one slip is one problem, and what stands below it is read as it was meant
-            elif not known[key.text]:
-                self.findings.add(key.place, "not_supported", f"`{key.text}` is not supported by this version: nothing would enforce it")
-            else:
-                kept[key.text] = (key, value)
-        return kept
+    def keys(self, node: Node, known: Iterable[str], owner: str) -> dict[str, tuple[Scalar, Node]]:
+        """The known keys of a mapping."""
+        read = self._record(node, Record(owner, owner, "", tuple(Key(name, Anything(), "") for name in known)), "")
+        return {key.text: (key, value) for key, value in read} if isinstance(read, Mapping) else {}
 
     def text(self, node: Node, owner: str) -> str | None:
-        if isinstance(node, Scalar) and node.kind == "text":
-            return node.text
-        quoted = f'"{node.text}", in quotes' if isinstance(node, Scalar) and node.text else "text"
-        self._wrong(node, owner, quoted)
-        return None
+        read = self._text(node, ANY, owner)
+        return read.text if isinstance(read, Scalar) and read.kind != REFUSED else None
 
-    def texts(self, node: Node, owner: str, *, one_of: tuple[str, ...] = ()) -> list[tuple[str, Place]]:
+    def texts(self, node: Node, owner: str) -> list[tuple[str, Place]]:
         """A list of text that is not empty and repeats nothing."""
+        read = self._many(node, Many(ANY), owner)
+        return [(item.text, item.place) for item in read.items if isinstance(item, Scalar)] if isinstance(read, Listing) else []
+
+    def choice(self, node: Node, owner: str, values: tuple[str, ...]) -> str | None:
+        read = self._choice(node, Choice(values), owner)
+        return read.text if isinstance(read, Scalar) and read.kind != REFUSED else None
+
+    # For policies.
+
+    def _text(self, node: Node, wanted: Text, owner: str) -> Node:
+        if not (isinstance(node, Scalar) and node.kind == "text"):
+            quoted = f'"{node.text}", in quotes' if isinstance(node, Scalar) and node.text else wanted.means
+            return self._wrong(node, owner, quoted)
+        for form in wanted.forms:
+            if not form.holds(node.text):
+                words = {"text": node.text, "upper": node.text.upper()}
+                self.findings.add(node.place, form.code, form.message.format(**words), accepted=form.accepted.format(**words))
+                return _refused(node)
+        return node
+
+    def _choice(self, node: Node, wanted: Choice, owner: str) -> Node:
+        if isinstance(node, Scalar) and node.kind == wanted.kind and node.text in wanted.values:
+            return node
+        return self._unfit(node, wanted.code, owner, ", ".join(wanted.values))
+
+    def _number(self, node: Node, wanted: Number, owner: str) -> Node:
+        if isinstance(node, Scalar):
+            digits = "0|[1-9][0-9]*" if wanted.whole else r"(0|[1-9][0-9]*)(\.[0-9]+)?"
+            kinds = ("number",) if wanted.whole else ("number", "other")
+            if node.kind in kinds and re.fullmatch(digits, node.text) and wanted.least <= float(node.text) <= wanted.most:
+                return node
+        return self._unfit(node, wanted.code, owner, f"{wanted.means}: {wanted.least} to {wanted.most}")
+
+    def _many(self, node: Node, wanted: Many, owner: str) -> Node:
         if not isinstance(node, Listing):
-            self._wrong(node, owner, "a list" + (f" of {', '.join(one_of)}" if one_of else ", each entry on a line after `- `"))
-            return []
+            if wanted.or_one and isinstance(node, Scalar):
+                read = self.read(node, wanted.of, owner)
+                return _refused(node) if _is_refused(read) else Listing((read,), node.place)
+            return self._wrong(node, owner, _listed(wanted.of))
         if not node.items:
-            self.findings.add(node.place, "empty_list", f"{owner} is an empty list")
-        seen: dict[str, int] = {}
-        found = []
+            self.findings.add(node.place, "empty_list", f"{owner} is an empty list", accepted="at least one entry, or no such key")
+        entry = "" if isinstance(wanted.of, Record) else f"an entry of {owner}"
+        read_entry = self._readers[type(wanted.of)]
+        seen: dict[str, Place] = {}
+        kept = []
         for item in node.items:
-            text = self.text(item, f"an entry of {owner}")
-            if text is None:
+            read = read_entry(item, wanted.of, entry)
+            if isinstance(read, Scalar):
+                if read.kind == REFUSED:
+                    continue
+                if read.text in seen:
+                    message = f"`{read.text}` is already listed on line {seen[read.text].line}"
+                    self.findings.add(read.place, "repeated", message, severity="warning")
+                    continue
+                seen[read.text] = read.place
+            kept.append(read)
+        return Listing(tuple(kept), node.place)
+
+    def _named(self, node: Node, wanted: Named, owner: str) -> Node:
+        if not isinstance(node, Mapping):
+            return self._wrong(node, owner, wanted.shape)
+        below = [(self._text(key, wanted.key, owner), key, value) for key, value in node]
+        inner = "" if isinstance(wanted.value, Record) else f"{owner}."
+        kept = [(key, self.read(value, wanted.value, inner and inner + key.text)) for fits, key, value in below if not _is_refused(fits)]
+        return Mapping(tuple((key, value) for key, value in kept if not _is_refused(value)), node.place)
+
+    def _record(self, node: Node, wanted: Record, owner: str) -> Node:
+        if not isinstance(node, Mapping):
+            return self._wrong(node, wanted.name, "a mapping with " + ", ".join(wanted.carried_out()))
+        kept: dict[str, tuple[Scalar, Node]] = {}
+        for key, value in node:
+            name = key.text if key.text in wanted.by_name else self._unknown(key, node, wanted)
+            if name is None:
                 continue
-            if one_of and text not in one_of:
-                self.findings.add(item.place, "bad_value", f"`{text}` is not known to {owner}", accepted=", ".join(one_of))
-            elif text in seen:
-                self.findings.add(item.place, "repeated", f"`{text}` is already listed on line {seen[text]}", severity="warning")
+            known = wanted.by_name[name]
+            read = self._readers[type(known.type)](value, known.type, f"{owner}.{name}" if owner else name)
+            if known.carried_out:
+                kept[name] = (key if key.text == name else key._replace(text=name), read)
             else:
-                seen[text] = item.place.line
-                found.append((text, item.place))
-        return found
+                message = f"`{name}` is not supported by this version: nothing would enforce it"
+                self.findings.add(key.place, "not_supported", message, accepted="the policy without it")
+        for known in wanted.required:
+            if known.name not in kept and known.missing:
+                self.findings.add(node.place, known.missing.code, known.missing.message, accepted=known.missing.accepted)
+        return Mapping(tuple(kept.values()), node.place)
 
-    def choice(self, node: Node, owner: str, values: tuple[str, ...], *, kind: str = "text") -> str | None:
-        if isinstance(node, Scalar) and node.kind == kind and node.text in values:
-            return node.text
-        what = f"`{node.text}`" if isinstance(node, Scalar) else kind_of(node)
-        self.findings.add(node.place, "bad_value", f"{owner} cannot be {what}", accepted=", ".join(values))
-        return None
+    def _unknown(self, key: Scalar, node: Mapping, wanted: Record) -> str | None:
+        """Reports a key, and answers which one was meant: one slip is one problem, and what stands below it is read as it was meant."""
+        accepted = wanted.carried_out()
+        message = f"{wanted.name} has no key `{key.text}`{meant(key.text, wanted.by_name)}"
+        self.findings.add(key.place, "unknown_key", message, accepted=", ".join(accepted))
+        close = closest(key.text, wanted.by_name)
+        return close if close in accepted and not any(other.text == close for other, _ in node) else None
 
-    def name(self, node: Node, owner: str) -> str | None:
-        text = self.text(node, owner)
-        if text is not None and not _NAME.fullmatch(text):
-            self.findings.add(node.place, "bad_name", f"{owner} cannot be `{text}`", accepted="letters, digits, `.`, `_`, `-`; at most 64")
-            return None
-        return text
+    def _unfit(self, node: Node, code: str, owner: str, accepted: str) -> Node:
+        if not _is_refused(node):
+            what = f"`{node.text}`" if isinstance(node, Scalar) and node.text else kind_of(node)
+            self.findings.add(node.place, code, f"{owner} cannot be {what}", accepted=accepted)
+        return _refused(node)
 
-    def binaries(self, node: Node, owner: str) -> list[str]:
-        """Family names, base names, or absolute paths, which may have a glob."""
-        return [text for text, place in self.texts(node, owner) if self._binary(text, place)]
+    def _wrong(self, node: Node, owner: str, accepted: str) -> Node:
+        if not _is_refused(node):
+            what = f"`{node.text}` ({node.kind})" if isinstance(node, Scalar) and node.text else kind_of(node)
+            self.findings.add(node.place, "wrong_type", f"{owner} cannot be {what}", accepted=accepted)
+        return _refused(node)
 
-    def _binary(self, text: str, place: Place) -> bool:
-        broad = "**" in text or text.startswith(("*", "/*")) or ("/" not in text and "*" in text)
-        if broad:
-            self.findings.add(
-                place, "binary_too_broad", f"`{text}` stands for any program", accepted="curl, /usr/bin/curl, /opt/tool/bin/*"
-            )
-        elif not text or (("/" in text) and not text.startswith("/")) or ".." in text.split("/") or not text.isprintable() or " " in text:
-            self.findings.add(
-                place, "bad_binary", f"`{text}` is no binary", accepted="a family or base name such as curl, or an absolute path"
-            )
-        else:
-            return True
-        return False
 
-    def networks(self, node: Node, owner: str) -> list[Network]:
-        found: list[Network] = []
-        for text, place in self.texts(node, owner):
-            try:
-                found.append(ipaddress.ip_network(text))
-            except ValueError as error:
-                self.findings.add(place, "bad_network", f"`{text}` is no network: {error}", accepted="10.1.2.0/24, fd00:1::/64, 10.1.2.3")
-        return found
+def _refused(node: Node) -> Scalar:
+    return Scalar("", REFUSED, node.place)
 
-    def ports(self, node: Node) -> list[int]:
-        """One port or a list of ports."""
-        items = node.items if isinstance(node, Listing) else (node,)
-        if not items:
-            self.findings.add(node.place, "empty_list", "port is an empty list", accepted="443, or [443, 80]")
-        found = []
-        for item in items:
-            if (
-                isinstance(item, Scalar)
-                and item.kind == "number"
-                and re.fullmatch("[1-9][0-9]{0,4}", item.text)
-                and int(item.text) <= 65535
-            ):
-                found.append(int(item.text))
+
+def _is_refused(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.kind == REFUSED
+
+
+def _listed(entry: Type) -> str:
+    match entry:
+        case Record():
+            return "a list of mappings with " + ", ".join(entry.carried_out())
+        case Choice():
+            return "a list of " + ", ".join(entry.values)
+    return "a list, each entry on a line after `- `"
+
+
+def _sort(node: Node, record: Record, prefix: str, document: Document) -> None:
+    """Puts what a record holds into the document, by dotted key."""
+    for key, value in node if isinstance(node, Mapping) else ():
+        name, wanted = prefix + key.text, record.by_name[key.text].type
+        if isinstance(value, Listing):
+            if wanted is RULES:
+                document.rules = _drafts(value)
             else:
-                what = f"`{item.text}`" if isinstance(item, Scalar) else kind_of(item)
-                self.findings.add(item.place, "bad_port", f"{what} is no port", accepted="1 to 65535")
-        return found
-
-    def _file_paths(self, node: Node, owner: str) -> list[str]:
-        found = []
-        for text, place in self.texts(node, f"filesystem.{owner}"):
-            if not text.startswith("/") or ".." in text.split("/") or "\0" in text:
-                self.findings.add(place, "bad_file_path", f"`{text}` is no absolute path", accepted="/srv/data, without `..`")
+                document.lists[name] = [Part(item.text, item.place) for item in value.items if isinstance(item, Scalar)]
+        elif isinstance(value, Mapping):
+            if isinstance(wanted, Record):
+                _sort(value, wanted, f"{name}.", document)
+            elif name == "override":
+                document.override = {rule.text: _draft(rule.text, below, rule.place) for rule, below in value}
             else:
-                found.append(text.rstrip("/") or "/")
-        return found
+                document.pairs[name] = {part.text: Part(below.text, below.place) for part, below in value if isinstance(below, Scalar)}
+        elif value.kind != REFUSED:
+            document.words[name] = Part(value.text, value.place)
 
-    def _variable(self, text: str, place: Place) -> bool:
-        if _VARIABLE.fullmatch(text):
-            return True
-        self.findings.add(place, "bad_variable", f"`{text}` is no name of a variable", accepted="letters, digits and `_`")
-        return False
 
-    def _wrong(self, node: Node, owner: str, accepted: str) -> None:
-        if isinstance(node, Scalar) and node.kind == "alias":
-            return  # already a finding
-        what = f"`{node.text}` ({node.kind})" if isinstance(node, Scalar) and node.text else kind_of(node)
-        self.findings.add(node.place, "wrong_type", f"{owner} cannot be {what}", accepted=accepted)
+def _drafts(rules: Node) -> list[RuleDraft]:
+    drafts = []
+    for rule in rules.items if isinstance(rules, Listing) else ():
+        draft = _draft("", rule, rule.place)
+        name = draft.keys.get("name")
+        draft.name = name[1].text if name and isinstance(name[1], Scalar) else ""
+        drafts.append(draft)
+    return drafts
+
+
+def _draft(name: str, node: Node, place: Place) -> RuleDraft:
+    return RuleDraft(name, {key.text: (key, value) for key, value in node} if isinstance(node, Mapping) else {}, place)
