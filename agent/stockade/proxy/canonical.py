@@ -73,10 +73,14 @@ def readings(path: str) -> tuple[str, ...]:
     """Every path that some server may take a canonical path for, itself first: encoded characters decoded, matrix parameters dropped."""
     found = [path]
     if "%" in path:
-        decoded = _ENCODED_RESERVED.sub(lambda match: chr(int(match[1], 16)), path)
-        found.append(re.sub(r"/{2,}", "/", decoded))
-    found += [re.sub(r";[^/]*", "", each) for each in found if ";" in each]
+        found.append(_merged(_ENCODED_RESERVED.sub(lambda match: chr(int(match[1], 16)), path)))
+    found += [_merged(re.sub(r";[^/]*", "", each)) for each in found if ";" in each]
     return tuple(dict.fromkeys(found))
+
+
+def _merged(path: str) -> str:
+    """What decoding and dropping leave empty is merged too: for Tomcat `/api/;x/admin` is `/api/admin`."""
+    return re.sub(r"/{2,}", "/", path)
 
 
 def demand_query(query: str) -> None:

@@ -298,7 +298,7 @@ class Handler(server.LiveConnectionHandler):
         self._busy()
         request = flow.request
         malformed = flow.error.msg if flow.error is not None else None
-        absolute = request.authority or None
+        absolute = request.data.authority.decode("latin-1") or None  # as said: mitmproxy decodes A-labels, and no name is compared decoded
         head = Head(
             method=request.data.method.decode("ascii", "replace"),
             path=request.data.path.decode("utf-8", "surrogateescape"),

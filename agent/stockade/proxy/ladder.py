@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_plus
 
 from stockade.proxy.canonical import canonical_path, demand_query, readings
 from stockade.proxy.spine import Caller
@@ -19,8 +20,8 @@ from stockade.types import Action, Decision, Level, Reason, Request
 Decide = Callable[[Request, Any], Decision]
 
 _METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/?#\\\s]+)(?::([0-9]{1,5}))?")
-_METHOD_IN_QUERY = re.compile(r"(?:^|[&;])_method(?:=|$|&)", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")  # ASCII: IDN comes as A-labels
+_SEPARATORS = re.compile("[^a-z0-9]")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 # Headers by which a server may be told to act on another method, path or host than the request line says.
@@ -29,9 +30,20 @@ REFUSED_HEADERS = {
     "x-method-override": Level.METHOD,
     "x-http-method": Level.METHOD,
     "x-original-url": Level.PATH,
+    "x-original-uri": Level.PATH,
     "x-rewrite-url": Level.PATH,
+    "x-rewrite-uri": Level.PATH,
     "x-forwarded-host": Level.DESTINATION,
+    "x-forwarded-server": Level.DESTINATION,
+    "x-host": Level.DESTINATION,
+    "x-original-host": Level.DESTINATION,
+    "x-http-host-override": Level.DESTINATION,
+    "forwarded": Level.DESTINATION,  # RFC 7239: `host=`. Proxies write it, clients have no business with it
 }
+# The same in the query. The first two are read by form frameworks, for what is no GET; those with $ by Google's servers, to spare browsers
+# a CORS preflight.
+_METHOD_PARAMETERS = frozenset({"_method", "x-http-method-override"})
+_GOOGLE_PARAMETERS = frozenset({"$httpmethod", "$httpheaders"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,20 @@ def names_dialled(authority: str, caller: Caller) -> bool:
     return same_host(match[1], caller.host) and (match[2] is None or int(match[2]) == caller.port)
 
 
+def _overriding(query: str, method: str) -> str | None:
+    """The parameter of a query by which a server may take another method than the request's: read as servers read names, so decoded, PHP's
+    `.method` and `_method[]` included.
+    """
+    if "method" not in query.lower() and "%" not in query and "$" not in query:
+        return None
+    refused = _GOOGLE_PARAMETERS if method in ("GET", "HEAD") else _GOOGLE_PARAMETERS | _METHOD_PARAMETERS
+    for piece in re.split("[&;]", query):
+        name = unquote_plus(piece.partition("=")[0]).partition("[")[0].strip().lower()
+        if name in refused or name.replace(".", "_").replace(" ", "_") in refused:
+            return name[:64]
+    return None
+
+
 def judge(head: Head, caller: Caller, policy: Any, decide: Decide) -> Admitted | Refusal:
     """The whole decision on one request."""
     raw, _, query = head.path.partition("?")
@@ -131,14 +157,16 @@ def judge(head: Head, caller: Caller, policy: Any, decide: Decide) -> Admitted |
         return refuse(Level.DESTINATION, Reason.HOST_MISMATCH, f"Host is {hosts[0][:256]}, {dialled}")
     # 4) nothing beside the request line that changes it
     for name, _ in head.headers:
-        if (level := REFUSED_HEADERS.get(name.replace("_", "-"))) is not None:  # CGI and WSGI read both spellings as one
+        if (level := REFUSED_HEADERS.get(_SEPARATORS.sub("-", name))) is not None:  # CGI and WSGI read all these spellings as one
             return refuse(level, Reason.HEADER_REFUSED, f"header {name} is refused", "say it in the request line")
-    if head.method == "POST" and _METHOD_IN_QUERY.search(query):
-        return refuse(Level.METHOD, Reason.HEADER_REFUSED, "_method in the query is refused", "use the method itself")
+    if (parameter := _overriding(query, head.method)) is not None:
+        return refuse(Level.METHOD, Reason.HEADER_REFUSED, f"{parameter} in the query is refused", "use the method itself")
     # 5) no other protocol than WebSocket
     action, drop_upgrade = Action.HTTP, False
     upgrades = [token.strip().lower() for value in head.all("upgrade") for token in value.split(",")]
     if upgrades == ["websocket"]:
+        if head.method != "GET":  # RFC 6455, 4.1
+            return refuse(Level.METHOD, Reason.METHOD_INVALID, "a WebSocket is opened with GET")
         action = Action.WEBSOCKET
     elif upgrades == ["h2c"]:
         drop_upgrade = True

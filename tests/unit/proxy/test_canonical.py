@@ -97,6 +97,9 @@ def test_refused(raw, reason):
         ("/api%3Bx/admin", ("/api%3Bx/admin", "/api;x/admin", "/api/admin")),
         ("/a%20b%3F", ("/a%20b%3F",)),
         ("/a%2F%2Fb", ("/a%2F%2Fb", "/a/b")),
+        ("/api/;x/admin", ("/api/;x/admin", "/api/admin")),
+        ("/api/%3Bx/admin", ("/api/%3Bx/admin", "/api/;x/admin", "/api/admin")),
+        ("/;/admin", ("/;/admin", "/admin")),
     ],
 )
 def test_readings(path, expected):
@@ -151,6 +154,7 @@ def test_no_reading_has_a_dot_segment_or_an_empty_one(raw):
     if (path := attempt(raw)) is not None:
         assert "//" not in path
         for reading in readings(path):
+            assert "//" not in reading
             for segment in reading.split("/"):
                 assert segment not in {".", ".."}
                 assert urllib.parse.unquote(segment).split(";")[0] not in {".", ".."}

@@ -80,6 +80,21 @@ def test_smuggling_through_header_values_and_lengths(proxied):
     proxied(scenario)
 
 
+def test_an_internationalised_host_is_its_a_label_and_nothing_that_looks_like_it(proxied):
+    async def scenario(world: World) -> None:
+        number, seen = await world.echo("xn--bcher-kva.example")
+        port = world.port_of(number)
+        for said in ("xn--bcher-kva.example.evil.example", "bücher.example", "xn--bcher-\u212ava.example"):  # KELVIN SIGN: lower-cased, k
+            client = await h2_client(world, number)
+            assert (await client.ask("GET", f"{said}:{port}", "/"))[0] != 200, said
+        assert seen.connections == 0
+        client = await h2_client(world, number)
+        assert await client.ask("GET", f"xn--bcher-kva.example:{port}", "/one") == (200, b"GET /one HTTP/1.1")
+        assert len(seen.heads) == 1
+
+    proxied(scenario)
+
+
 def test_streams_run_side_by_side(proxied):
     async def scenario(world: World) -> None:
         number, _seen = await world.echo("a.example")

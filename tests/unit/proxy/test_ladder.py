@@ -44,6 +44,7 @@ ALLOWED = {
     "HEAD is said by the policy": head(method="HEAD"),
     "TRACE that the policy lists": head(method="TRACE"),
     "_method in the query of a GET": head(path="/v1/x?_method=DELETE"),
+    "a method among others' names": head(method="POST", path="/v1/x?payment_method=card&methods=%24&$filter=a"),
 }
 
 REFUSED = {
@@ -77,7 +78,28 @@ REFUSED = {
     "original url": (headers(("x-original-url", "/admin")), Level.PATH, Reason.HEADER_REFUSED),
     "rewrite url": (headers(("x-rewrite-url", "/admin")), Level.PATH, Reason.HEADER_REFUSED),
     "forwarded host": (headers(("x-forwarded-host", "evil.example")), Level.DESTINATION, Reason.HEADER_REFUSED),
+    "override, with dots": (headers(("x.http.method.override", "DELETE")), Level.METHOD, Reason.HEADER_REFUSED),
+    "original uri": (headers(("x-original-uri", "/admin")), Level.PATH, Reason.HEADER_REFUSED),
+    "forwarded": (headers(("forwarded", "host=evil.example")), Level.DESTINATION, Reason.HEADER_REFUSED),
+    "host override": (headers(("x-http-host-override", "evil.example")), Level.DESTINATION, Reason.HEADER_REFUSED),
     "_method": (head(method="POST", path="/v1/x?a=1&_METHOD=DELETE"), Level.METHOD, Reason.HEADER_REFUSED),
+    "_method, encoded": (head(method="POST", path="/v1/x?%5fm%65thod=DELETE"), Level.METHOD, Reason.HEADER_REFUSED),
+    "_method, as PHP reads it": (head(method="POST", path="/v1/x?+.method[]=DELETE"), Level.METHOD, Reason.HEADER_REFUSED),
+    "_method behind a semicolon": (head(method="POST", path="/v1/x?a;_method"), Level.METHOD, Reason.HEADER_REFUSED),
+    "override in the query": (head(method="POST", path="/v1/x?X-HTTP-Method-Override=PUT"), Level.METHOD, Reason.HEADER_REFUSED),
+    "$httpMethod": (head(path="/v1/x?%24httpMethod=DELETE"), Level.METHOD, Reason.HEADER_REFUSED),
+    "$httpHeaders": (head(path="/v1/x?$httpHeaders=X-HTTP-Method-Override:DELETE"), Level.METHOD, Reason.HEADER_REFUSED),
+    "WebSocket by POST": (
+        head(method="POST", headers=(*PLAIN.headers, ("upgrade", "websocket"))),
+        Level.METHOD,
+        Reason.METHOD_INVALID,
+    ),
+    "a letter that lower case makes ASCII": (
+        head(authority="api.example.com".replace("e", "\u212f")),
+        Level.DESTINATION,
+        Reason.HOST_MISMATCH,
+    ),
+    "full-width": (head(authority="ａpi.example.com"), Level.DESTINATION, Reason.HOST_MISMATCH),
     "upgrade to anything": (headers(("upgrade", "tls/1.0")), Level.DESTINATION, Reason.HEADER_REFUSED),
     "upgrade to two things": (headers(("upgrade", "websocket, h2c")), Level.DESTINATION, Reason.HEADER_REFUSED),
     "path invalid": (head(path="/v1/%00"), Level.PATH, Reason.PATH_INVALID),
@@ -86,6 +108,8 @@ REFUSED = {
     "denied behind %2F": (head(path="/v1%2Fadmin"), Level.PATH, Reason.NO_RULE),
     "denied behind %2F below": (head(path="/v1/%2fadmin"), Level.PATH, Reason.NO_RULE),
     "denied behind ;": (head(path="/v1;x/admin"), Level.PATH, Reason.NO_RULE),
+    "denied behind a segment of parameters alone": (head(path="/v1/;x/admin"), Level.PATH, Reason.NO_RULE),
+    "the same, encoded": (head(path="/v1/%3bx/admin"), Level.PATH, Reason.NO_RULE),
 }
 
 
@@ -143,6 +167,9 @@ def test_same_host(said, host, same):
 def test_a_bracketed_literal_with_its_port():
     assert names_dialled("[2001:db8::1]:443", replace(CALLER, host="2001:db8::1"))
     assert not names_dialled("[2001:db8::1", replace(CALLER, host="2001:db8::1"))
+    assert not names_dialled("[10.0.0.1]", replace(CALLER, host="10.0.0.1"))
+    assert not names_dialled("\u212a.example", replace(CALLER, host="k.example"))  # KELVIN SIGN: its lower case is k
+    assert names_dialled("xn--bcher-kva.example", replace(CALLER, host="xn--bcher-kva.example"))
 
 
 @pytest.mark.parametrize(
