@@ -8,6 +8,7 @@ from stockade import resources
 from stockade.policy import DEFAULT, decide, load, load_families, loader_variables, presets
 from stockade.types import Binary, Request
 
+EXAMPLES = sorted(path for path in (resources.POLICIES / "examples").glob("*.yaml") if not path.stem.endswith("_test"))
 WHEEL = "/packages/a1/b2/0123456789abcdef/six-1.17.0-py2.py3-none-any.whl"
 
 
@@ -21,7 +22,7 @@ def test_a_preset_has_four_levels_a_summary_and_no_warning(name: str) -> None:
     assert next(preset for preset in presets() if preset.name == name).summary
 
 
-@pytest.mark.parametrize("path", sorted((resources.POLICIES / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_loads(path: object) -> None:
     assert load([str(path)]).rules
 
