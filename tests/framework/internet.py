@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from framework import packages
+from framework import chat, packages
 from framework.ca import Authority, Leaf, pem
 from framework.netns import Addresses, Namespace
 from framework.nginx import Nginx, Site
@@ -79,6 +79,14 @@ class Internet:
         )
         self.git = Web(self.namespace, self._address(GIT), self._leaf(GIT), git_handler(directory / GIT))
         self.stream = Web(self.namespace, self._address(STREAM), self._leaf(STREAM), Streams)
+        self.slack, self.discord = chat.Seen(), chat.Seen()
+        services = {
+            chat.slack(self.slack): (chat.SLACK, chat.SLACK_PRIMARY, chat.SLACK_BACKUP),
+            chat.discord(self.discord): (chat.DISCORD, chat.DISCORD_GATEWAY, chat.DISCORD_RESUME),
+        }
+        for handler, names in services.items():
+            for name in names:
+                Web(self.namespace, self._address(name), self._leaf(name), handler)
         self.raw = Sink(self.namespace, RAW, self._address(RAW), RAW_PORT)
 
     def _address(self, name: str) -> Addresses:

@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import wsproto
-import wsproto.events
-
 from framework.ca import Leaf
 from framework.netns import Addresses, Namespace
+from framework.websocket import Upgraded
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,9 @@ class _Server(socketserver.ThreadingTCPServer):
         """Clients that leave early are what half of the tests are about."""
 
 
-class _Http(http.server.BaseHTTPRequestHandler):
+class Http(http.server.BaseHTTPRequestHandler):
+    """What every handler here has: whole bodies in, whole answers out."""
+
     protocol_version = "HTTP/1.1"
     server: _Server
 
@@ -133,7 +133,7 @@ class _Http(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-class Streams(_Http):
+class Streams(Http):
     """The handler of `stream.web.test`."""
 
     def do_GET(self) -> None:
@@ -182,35 +182,15 @@ class Streams(_Http):
         self.wfile.write(b"0\r\n\r\n")
 
     def _websocket(self) -> None:
-        self.close_connection = True
-        peer = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
-        peer.receive_data(
-            f"GET {self.path} HTTP/1.1\r\n".encode()
-            + b"".join(f"{name}: {value}\r\n".encode() for name, value in self.headers.items())
-            + b"\r\n"
-        )
-        while True:
-            for event in peer.events():
-                match event:
-                    case wsproto.events.Request():
-                        self.wfile.write(peer.send(wsproto.events.AcceptConnection()))
-                    case wsproto.events.TextMessage():
-                        self.wfile.write(peer.send(wsproto.events.TextMessage(data=event.data)))
-                    case wsproto.events.Ping():
-                        self.wfile.write(peer.send(event.response()))
-                    case wsproto.events.CloseConnection():
-                        self.wfile.write(peer.send(event.response()))
-                        return
-            data = self.connection.recv(65536)
-            if not data:
-                return
-            peer.receive_data(data)
+        upgraded = Upgraded(self)
+        for message in upgraded.messages():
+            upgraded.send(message)
 
 
-def git_handler(repositories: Path) -> type[_Http]:
+def git_handler(repositories: Path) -> type[Http]:
     """git's own smart-HTTP server, `git http-backend`, for the bare repositories below a directory."""
 
-    class Git(_Http):
+    class Git(Http):
         def do_GET(self) -> None:
             self.server.web.paths.append(self.path)
             url = urlsplit(self.path)
