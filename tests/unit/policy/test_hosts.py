@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stockade.policy.hosts import HostError, normalise_host, parse_pattern, too_broad
+from stockade.policy.hosts import HostError, normalise_host, parse_pattern, strangers_below, too_broad
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,14 @@ from stockade.policy.hosts import HostError, normalise_host, parse_pattern, too_
         ("аpple.com", "xn--pple-43d.com"),  # a Cyrillic а: another host than apple.com
         ("example。com", "example.com"),  # the ideographic full stop
         ("ｅxample．com", "example.com"),
+        ("ｅxample．com．", "example.com"),
+        ("bücher.example。", "xn--bcher-kva.example"),
+        ("straße.example", "xn--strae-oqa.example"),  # UTS 46 without transition: another host than strasse.example
+        ("strasse.example", "strasse.example"),
+        ("ex\u00adample.com", "example.com"),  # a soft hyphen is nothing
+        ("XN--BCHER-KVA.example", "xn--bcher-kva.example"),
+        ("xn--a.example", "xn--a.example"),  # no valid A-label, and yet a name of its own for DNS
+        ("¹²⁷.⁰.⁰.¹", "127.0.0.1"),
         ("127.0.0.1", "127.0.0.1"),
         ("127.0.0.1.", "127.0.0.1"),
         ("2130706433", "127.0.0.1"),
@@ -62,6 +70,16 @@ def test_every_spelling_becomes_one(text: str, host: str) -> None:
         "host?x",
         "a" * 64 + ".com",
         "x." * 127 + "xx",
+        "example.com..",
+        "ｅxample.com..",
+        "bücher.example..",
+        "ｅxample.com。.",
+        "a‍b.example",  # a joiner that joins nothing
+        "ｅxample／com",
+        "ｅxample＠evil.com",
+        "1" * 5000,
+        "xn--example-.com",  # decodes to ASCII
+        "xn--\u00fc.example",
         "-a.com",
         "a-.com",
         "256.0.0.1",
@@ -104,6 +122,9 @@ MATCHES = [
     ("fd00:1::/64", "fd00:1::9", True),
     ("fd00:1::/64", "10.1.2.3", False),
     ("*", "anything.example", True),
+    ("::ffff:10.1.2.0/120", "10.1.2.9", True),
+    ("::ffff:10.1.2.0/120", "10.1.3.9", False),
+    ("::ffff:10.1.2.3", "10.1.2.3", True),
 ]
 
 
@@ -137,6 +158,20 @@ def test_an_entry_may_name_a_port(entry: str, value: str, port: int | None) -> N
         ("discord.com/api", "host_has_path"),
         ("10.1.2.3/24", "bad_host"),
         ("10.1.2.0/33", "bad_host"),
+        ("10.0.0.0/255.0.0.0", "bad_host"),
+        ("10.0.0.0/0.255.255.255", "bad_host"),
+        ("::ffff:10.1.2.3/120", "bad_host"),
+        ("fe80::1%eth0/64", "bad_host"),
+        ("0x0a.0.0.0/8", "host_has_path"),
+        ("２.0.0.0/8", "host_has_path"),
+        ("１０.0.0.0／8", "bad_host"),
+        ("＊.example.com", "bad_host"),
+        ("host：443", "bad_host"),
+        ("host:４４３", "bad_port"),
+        ("host:", "bad_port"),
+        ("host:-1", "bad_port"),
+        ("*.[::1]", "bad_wildcard"),
+        ("*.0x7f.1", "bad_wildcard"),
         ("host:0", "bad_port"),
         ("host:65536", "bad_port"),
         ("host:https", "bad_port"),
@@ -169,7 +204,23 @@ def test_an_entry_that_cannot_be_read(entry: str, code: str) -> None:
         ("::/0", True),
         ("*.example.com", False),
         ("*.atlassian.net", False),
-        ("*.amazonaws.com", False),
+        ("*.amazonaws.com", False),  # an inner node: see strangers_below
+        ("*.compute.amazonaws.com", True),  # a wildcard rule of the list: all below are suffixes
+        ("*.eu-west-1.compute.amazonaws.com", True),
+        ("*.kawasaki.jp", True),
+        ("*.city.kawasaki.jp", False),  # an exception of the list
+        ("*.foo.ck", True),
+        ("*.xn--p1ai", True),
+        ("*.рф", True),
+        ("рф", True),
+        ("*.公司.cn", True),
+        ("*.vercel.app", True),  # younger than 2019: the list must be a recent one
+        ("*.pages.dev", True),
+        ("*.r2.dev", True),
+        ("*.blob.core.windows.net", True),
+        ("*.s3.us-east-1.amazonaws.com", True),
+        ("*.ngrok-free.app", True),
+        ("co.uk", False),  # itself a host like any other
         ("s3.amazonaws.com", False),
         ("localhost", False),
         ("buildhost", False),
@@ -178,6 +229,22 @@ def test_an_entry_that_cannot_be_read(entry: str, code: str) -> None:
 )
 def test_what_is_too_broad_to_allow(entry: str, broad: bool) -> None:
     assert (too_broad(parse_pattern(entry)) is not None) is broad
+
+
+@pytest.mark.parametrize(
+    ("entry", "suffix"),
+    [
+        ("*.amazonaws.com", "s3.amazonaws.com"),
+        ("*.windows.net", "blob.core.windows.net"),
+        ("*.example.com", None),
+        ("amazonaws.com", None),
+        ("10.0.0.0/8", None),
+    ],
+)
+def test_a_wildcard_may_have_anybody_below_it(entry: str, suffix: str | None) -> None:
+    found = strangers_below(parse_pattern(entry))
+    assert (found is None) is (suffix is None)
+    assert found is None or too_broad(parse_pattern(f"*.{found}"))
 
 
 @pytest.mark.parametrize(
