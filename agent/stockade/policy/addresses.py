@@ -39,7 +39,11 @@ RANGES = (
     _row("168.63.129.16/32", "metadata"),  # Azure's host agent: a public address that only a VM can reach
     _row("100.100.100.200/32", "metadata"),  # Alibaba Cloud, inside CGNAT
     _row("192.0.0.192/32", "metadata"),  # Oracle Cloud's older address
-    _row("fd00:ec2::254/128", "metadata"),  # EC2 over IPv6, inside ULA
+    _row("fd00:ec2::254/128", "metadata"),  # EC2 over IPv6, inside ULA, as the next four are
+    _row("fd00:ec2::23/128", "metadata"),  # EKS: credentials of the pod's role
+    _row("fd20:ce::254/128", "metadata"),  # GCE
+    _row("fd00:c1::a9fe:a9fe/128", "metadata"),  # Oracle Cloud
+    _row("fd00:42::42/128", "metadata"),  # Scaleway
     _row("198.18.0.0/15", "agent"),  # Stockade's synthetic addresses
     _row("fd57:a11d::/64", "agent"),
     _row("0.0.0.0/32", "unspecified"),  # Linux dials itself
@@ -72,7 +76,8 @@ def refused_range(address: Address, host: str, policy: Policy, port: int | None,
     """
     names = binary.names if binary else None
     if host == LOCALHOST and address.is_loopback:
-        return None if any(entry.covers(port) for entry in policy.index.reaching(host)) else str(range_of(address))
+        services = policy.host_services()
+        return None if services and (port is None or port in services) else str(range_of(address))
     for dialled in (address, *_embedded(address)):
         found = range_of(dialled)
         if found is not None and not (found.private and _opened(dialled, host, policy, port, names)):
@@ -89,7 +94,9 @@ def range_of(address: Address) -> Range | None:
 
 
 def _opened(address: Address, host: str, policy: Policy, port: int | None, names: frozenset[str] | None) -> bool:
-    """Whether some rule of these binaries lets host lead to a private address."""
+    """Whether some rule of these binaries, or a host that Rego names exactly, lets host lead to a private address."""
+    if policy.rego is not None and host in policy.rego.hosts() and (names is None or policy.rego.may_allow(names, host, port)):
+        return True
     return any(
         entry.covers(port) and _lets(entry, address, host)
         for entry in policy.index.reaching(host)
@@ -119,6 +126,15 @@ def _embedded(address: Address) -> tuple[ipaddress.IPv4Address, ...]:
     low = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     isatap = (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
-    if isatap or any(address in network for network in (_COMPATIBLE, _TRANSLATED, _NAT64, _NAT64_LOCAL)):
+    if isatap or any(address in network for network in (_COMPATIBLE, _TRANSLATED, _NAT64)):
         found.append(low)
+    if address in _NAT64_LOCAL:
+        found += [*_around_octet(address), low] if int(low) else _around_octet(address) or [low]
     return tuple(inner for inner in found if inner is not None)
+
+
+def _around_octet(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """IPv4 behind a prefix of 48, 56 or 64 bits: it leaves the ninth octet zero, and zeros follow it (RFC 6052, 2.2)."""
+    octets = address.packed
+    spans = [octets[start:8] + octets[9 : start + 5] for start in (6, 7, 8) if not any(octets[start + 5 :])]
+    return [ipaddress.IPv4Address(span) for span in spans if octets[8] == 0 and any(span)]

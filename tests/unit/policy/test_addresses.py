@@ -47,6 +47,10 @@ def test_the_rows_are_the_ranges_of_the_design() -> None:
         "metadata 100.100.100.200",
         "metadata 192.0.0.192",
         "metadata fd00:ec2::254",
+        "metadata fd00:ec2::23",
+        "metadata fd20:ce::254",
+        "metadata fd00:c1::a9fe:a9fe",
+        "metadata fd00:42::42",
         "agent 198.18.0.0/15",
         "agent fd57:a11d::/64",
         "unspecified 0.0.0.0",
@@ -98,6 +102,8 @@ def test_the_rows_are_the_ranges_of_the_design() -> None:
         "2001:db8::1",
         "3fff::1",
         "64:ff9b::808:808",
+        "64:ff9b:1::808:808",
+        "64:ff9b:1:808:8:800::",
         "2002:808:808::1",
         "::ffff:8.8.8.8",
     ],
@@ -117,6 +123,9 @@ def test_public_and_documentation_addresses_may_be_dialled(policy: Read, address
         ("2002:a9fe:a9fe::", "metadata 169.254.169.254"),
         ("64:ff9b::7f00:1", "loopback 127.0.0.0/8"),
         ("64:ff9b:1::a9fe:a9fe", "metadata 169.254.169.254"),
+        ("64:ff9b:1:a9fe:a9:fe00::", "metadata 169.254.169.254"),  # behind /48
+        ("64:ff9b:1:7f:0:1::", "loopback 127.0.0.0/8"),  # behind /56: 127 · 0 0 1, around the ninth octet
+        ("64:ff9b:1:0:7f:0:100::", "loopback 127.0.0.0/8"),  # behind /64
         ("2001:0:7f00:1::", "loopback 127.0.0.0/8"),  # Teredo's server
         ("2001:0:808:808::80ff:fffe", "loopback 127.0.0.0/8"),  # Teredo's client, inverted
         ("2606:4700::5efe:7f00:1", "loopback 127.0.0.0/8"),  # ISATAP
