@@ -19,6 +19,7 @@ VERBS = {
     "run": "run a command held to a policy",
     "explain": "say how the policy decides one request, and why",
     "policy": "check policy files",
+    "reload": "let running sandboxes read their policies again",
     "presets": "list the policies that ship with Stockade",
     "audit": "verify and read the audit trail",
     "doctor": "say what this kernel and machine can enforce",

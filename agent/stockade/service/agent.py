@@ -7,7 +7,6 @@ too, always after the kernel's own events were read: an exec or connect is in th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from stockade.dns import Asker
 from stockade.kernel.abi import Event, EventType, Origin
 from stockade.kernel.events import Ring, explain_packet
 from stockade.kernel.load import Kernel
-from stockade.policy import Policy, decide
-from stockade.proxy import Caller, Resolved, Worker
+from stockade.policy import decide
+from stockade.proxy import Caller, Resolved
 from stockade.service import attempts, upstream
 from stockade.service.governed import Governed
 from stockade.types import (
@@ -31,7 +30,6 @@ from stockade.types import (
     Reason,
     Record,
     Request,
-    StockadeError,
 )
 
 log = logging.getLogger(__name__)
@@ -85,15 +83,15 @@ class Agent:
         if event.type is EventType.PACKET:
             self._keep(self._explain(governed, record, event.tail), "packet")
             return
-        self._write(governed, record)
+        self.write(governed, record)
         if event.type is EventType.EXEC and record.outcome is Outcome.DENY:
             self.exec_refused(event)
 
     async def _explain(self, governed: Governed, record: Record, packet: bytes) -> None:
         record.detail["packet"] = await asyncio.to_thread(explain_packet, packet)
-        self._write(governed, record)
+        self.write(governed, record)
 
-    def _write(self, governed: Governed, record: Record) -> None:
+    def write(self, governed: Governed, record: Record) -> None:
         """Into the trail, or remember that the trail is broken: from then on nothing is allowed."""
         try:
             self.trail.append(governed.sandbox, record)
@@ -213,38 +211,7 @@ class Agent:
             self._fail_audit(error)
             raise
 
-    # policies
-
-    async def reload(self, governed: Governed, load: Callable[[int], Policy], worker: Worker) -> None:
-        """Switch to what is on disk now, or change nothing and record why. Static sections must be what they were."""
-        try:
-            policy = load(governed.policy.generation + 1)
-            _same_static(governed.policy, policy)
-            governed.compile(policy)
-        except (StockadeError, OSError) as error:
-            governed.forget_older()
-            self._write(
-                governed,
-                Record(Action.POLICY, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.RELOAD_REFUSED, detail={"why": str(error)}),
-            )
-            log.error("policy not reloaded: %s", error)
-            return
-        governed.switch(policy)
-        with contextlib.suppress(ConnectionError):  # it just died: the next worker is given the policy in force
-            await worker.reload(governed.number, policy)
-        governed.forget_older()
-        sources: Detail = {"sources": [str(path) for path in policy.sources]}
-        self._write(governed, Record(Action.POLICY, Outcome.ALLOW, Effect.PASS, Level.STATIC, Reason.RELOADED, detail=sources))
-
     def _keep(self, work: object, name: str = "watch") -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=name)  # type: ignore[arg-type]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _same_static(old: Policy, new: Policy) -> None:
-    """exec, filesystem and process were given to the kernel at start and cannot be changed under a running sandbox."""
-    for name in ("exec", "filesystem", "process", "best_effort"):
-        if getattr(old, name) != getattr(new, name):
-            hint = "start the sandbox again to change it"
-            raise StockadeError(f"`{name}` differs from the policy the sandbox was started with", hint=hint, code="static_changed")

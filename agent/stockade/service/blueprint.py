@@ -21,7 +21,7 @@ HOME = "/home/agent"
 INHERITED = ("TERM", "COLORTERM", "LANG", "LC_ALL", "TZ")
 HIDDEN = (
     *("/etc/stockade", "/etc/ssh", "/etc/ssl/private", "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-"),
-    *("/etc/sudoers", "/etc/sudoers.d", "/etc/machine-id"),
+    *("/etc/sudoers", "/etc/sudoers.d", "/etc/machine-id", "/run/stockade"),
 )
 
 

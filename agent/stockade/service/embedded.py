@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -27,12 +28,15 @@ from stockade.sandbox import libc, seccomp
 from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
 from stockade.sandbox.plan import Plan
 from stockade.sandbox.roster import Resolver
-from stockade.service import blueprint
+from stockade.service import blueprint, verbs
 from stockade.service.agent import Agent
+from stockade.service.control import Control
+from stockade.service.generations import Generations, Load
 from stockade.service.governed import Governed
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.service.stdio import Stdio
+from stockade.service.watch import Watch
 from stockade.types import Reason, Sandbox, StockadeError
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -53,11 +57,9 @@ class Order:
     observe: bool = False
     verbose: bool = False
 
-    def policy(self, generation: int) -> Policy:
-        """Read it from disk. Raises PolicyError."""
-        import dataclasses
-
-        found = load(self.policies, presets=self.presets, generation=generation)
+    def policy(self, generation: int, named: list[Path]) -> Policy:
+        """Read it from disk. named takes up every path that was looked for. Raises PolicyError."""
+        found = load(self.policies, presets=self.presets, generation=generation, named=named)
         labels = found.labels | dict(self.labels)
         return dataclasses.replace(found, labels=labels, mode="observe" if self.observe else found.mode)
 
@@ -66,7 +68,10 @@ def run(order: Order, settings: Settings) -> int:
     """Run the command governed. Returns its exit status; raises StockadeError when it could not be started."""
     if os.geteuid() != 0:
         raise StockadeError("stockade run needs root", hint="sudo stockade run …", code="not_root")
-    policy = order.policy(generation=1)
+    watch = Watch()
+    with watch.reading() as named:
+        policy = order.policy(1, named)
+        named += policy.sources
     for warning in policy.warnings if order.verbose else ():
         print(f"stockade: {warning}", file=sys.stderr)
     if policy.process.user in ("root", "0"):
@@ -81,7 +86,7 @@ def run(order: Order, settings: Settings) -> int:
         slot.listeners.add(launcher.pid)
         worker = Worker.fork(uid=settings.proxy_user, gid=settings.proxy_user, confine=worker_filter)
         libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
-        return asyncio.run(_Run(order, settings, policy, slot, launcher, worker, stdio).main())
+        return asyncio.run(_Run(order, settings, policy, watch, slot, launcher, worker, stdio).main())
     finally:
         if launcher is not None:
             launcher.abandon()
@@ -90,9 +95,17 @@ def run(order: Order, settings: Settings) -> int:
 
 class _Run:
     def __init__(
-        self, order: Order, settings: Settings, policy: Policy, slot: Slot, launcher: Launcher, worker: Worker, stdio: Stdio
+        self,
+        order: Order,
+        settings: Settings,
+        policy: Policy,
+        watch: Watch,
+        slot: Slot,
+        launcher: Launcher,
+        worker: Worker,
+        stdio: Stdio,
     ) -> None:
-        self._order, self._settings, self._policy, self._slot = order, settings, policy, slot
+        self._order, self._settings, self._policy, self._watch, self._slot = order, settings, policy, watch, slot
         self._launcher, self._worker, self._stdio = launcher, worker, stdio
         self._name = order.name or f"box-{slot.number}"
         self._refused_command: Event | None = None
@@ -100,7 +113,7 @@ class _Run:
         self._signals: list[int] = []  # that came before that
         self._launching = False
         self._task: asyncio.Task[int] | None = None
-        self._reload: Callable[[], None] = lambda: None
+        self._reload: Callable[[], object] = lambda: None
 
     async def main(self) -> int:
         """The exit status. A signal before the command exists unwinds what stands; afterwards it is the command's."""
@@ -141,6 +154,8 @@ class _Run:
         order, policy, slot = self._order, self._policy, self._slot
         network = self._settings.network
         async with contextlib.AsyncExitStack() as stack:
+            control = Control.take(self._settings.control, self._name)
+            stack.callback(control.close)
             stack.push_async_callback(self._end_worker)
             # the compiler, the verifier, the launcher and the worker's imports work at the same time
             loading = asyncio.create_task(asyncio.to_thread(Kernel, network, slot.pins))
@@ -183,6 +198,7 @@ class _Run:
             )
             stack.callback(server.close)
             await self._serve(agent, governed, sockets, authority)
+            generations = Generations(governed, self._watch, self._load_for(plan), lambda: self._worker, agent.write)
             started: dict[str, str | int | list[str]] = {
                 "command": list(order.command),
                 "exec_backend": "tracepoint",
@@ -193,7 +209,11 @@ class _Run:
             self._stdio.start()
             self._launching = True  # from here on the command may run: a signal waits until there is somebody to forward it to
             self._init = await asyncio.to_thread(self._launcher.start, plan)
-            status = await self._wait(self._init, agent, governed)
+            control.serve(verbs.of(governed, generations))
+            watching = asyncio.create_task(generations.watch())
+            stack.callback(watching.cancel)
+            self._reload = lambda: generations.ask("signal")
+            status = await self._wait(self._init)
             slot.sandbox.kill()
             self._stdio.finish()
             await self._end_worker()
@@ -243,7 +263,18 @@ class _Run:
             watching.cancel()
         await self._worker.close()
 
-    async def _wait(self, init: int, agent: Agent, governed: Governed) -> int:
+    def _load_for(self, plan: Plan) -> Load:
+        """A policy that could be rewritten from inside is refused when it is read again, as it was at start."""
+
+        def load(generation: int, named: list[Path]) -> Policy:
+            found = self._order.policy(generation, named)
+            for source in found.sources:
+                blueprint.refuse_inside(source, plan, "a policy source")
+            return found
+
+        return load
+
+    async def _wait(self, init: int) -> int:
         """Until the sandbox's init ends."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
@@ -253,11 +284,7 @@ class _Run:
             loop.remove_reader(descriptor)
             done.set_result(os.waitstatus_to_exitcode(os.waitpid(init, 0)[1]))
 
-        def reload() -> None:
-            self._reloading = asyncio.create_task(agent.reload(governed, self._order.policy, self._worker))
-
         loop.add_reader(descriptor, ended)
-        self._reload = reload
         for number in self._signals:
             self._forward(init, number)
         try:

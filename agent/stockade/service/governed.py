@@ -18,6 +18,7 @@ from stockade.sandbox.roster import Enrolment, Roster
 from stockade.types import UNKNOWN_BINARY, Binary, Decision, Effect, Request, Sandbox
 
 LOCALHOST = "localhost"
+REMEMBERED = 8  # policies of the past, for events that were under way when they were replaced
 _EXECS_REMEMBERED = 65536
 
 
@@ -40,14 +41,13 @@ class Governed:
         self.table = SyntheticTable(network.v4, network.v6)
         self._policies = {policy.generation: policy}
         self._execs: OrderedDict[int, Exec] = OrderedDict()
-        self._published: set[tuple[int, int]] = set()
+        self._published: dict[int, set[int]] = {}  # generation → names whose verdicts are in the kernel
 
     # told to the kernel
 
     @property
     def flags(self) -> abi.SandboxFlag:
-        flags = abi.SandboxFlag.NONE if self.policy.enforced else abi.SandboxFlag.OBSERVE
-        return flags | (abi.SandboxFlag.UNLISTED_RUNS if self.policy.exec.unlisted == "no-network" else abi.SandboxFlag.NONE)
+        return _flags(self.policy)
 
     def enrol(self) -> None:
         """Files, scripts and loader variables: static. Raises OSError when a map is full or a file has a name too long."""
@@ -90,23 +90,26 @@ class Governed:
         self._publish(self.policy, index, name)
 
     def _publish(self, policy: Policy, index: int, name: str) -> None:
-        if (policy.generation, index) in self._published:
+        published = self._published.setdefault(policy.generation, set())
+        if index in published:
             return
         for port in policy.ports_for(name):
             for enrolment in self._networked(policy):
                 verdict = _verdict(decide(Request(enrolment.binary, name, port), policy))
                 if verdict is not abi.Verdict.DENY:
                     self._maps.set_verdict(self.number, policy.generation, enrolment.number, index, port, verdict)
-        self._published.add((policy.generation, index))
+        published.add(index)
 
     def _networked(self, policy: Policy) -> list[Enrolment]:
         names = policy.network_names()
         return [enrolment for enrolment in self.roster if not enrolment.binary.names.isdisjoint(names)]
 
     def compile(self, policy: Policy) -> None:
-        """Write a whole generation beside the one in force. Raises OSError; the old one then stays."""
-        for index, name in self.table:
-            self._publish(policy, index, name)
+        """Write a whole generation beside the one in force. Raises OSError; the old one then stays.
+
+        May run in a thread of its own, while the loop publishes names under the generation in force.
+        """
+        self._publish_all(policy)
         for port in policy.host_services():
             self._maps.lend_port(self.number, policy.generation, port)
             for enrolment in self._networked(policy):
@@ -118,19 +121,31 @@ class Governed:
                 for enrolment in self._networked(policy):
                     verdict = _verdict(decide(Request(enrolment.binary, str(network.network_address), port), policy))
                     self._maps.set_literal(self.number, policy.generation, enrolment.number, network, port, verdict)
-        self._policies[policy.generation] = policy
+
+    def _publish_all(self, policy: Policy) -> None:
+        for index, name in self.table:
+            self._publish(policy, index, name)
 
     def switch(self, policy: Policy) -> None:
-        """Put a compiled generation in force, in one map update, and forget the others."""
-        self.policy = policy
-        self.sandbox = dataclasses.replace(self.sandbox, policy=policy.name, generation=policy.generation, labels=policy.labels)
-        self._maps.switch(self.number, self.cgroup.id, policy.generation, self.flags)
+        """Put a compiled generation in force, in one map update, names included that were asked for while it was compiled.
 
-    def forget_older(self) -> None:
-        """Delete the verdicts of generations that are no longer in force; events that are under way still find their policy."""
-        self._maps.forget_generations(self.number, but=self.policy.generation)
-        self._published = {entry for entry in self._published if entry[0] == self.policy.generation}
-        for generation in sorted(self._policies)[:-8]:
+        Raises OSError when those do not fit; the old one then stays.
+        """
+        self._publish_all(policy)
+        self._maps.switch(self.number, self.cgroup.id, policy.generation, _flags(policy))
+        self.policy = self._policies[policy.generation] = policy
+        self.sandbox = dataclasses.replace(self.sandbox, policy=policy.name, generation=policy.generation, labels=policy.labels)
+
+    def forget_others(self) -> None:
+        """Delete the verdicts of every generation but the one in force; events that are under way still find their policy.
+
+        May run in a thread of its own, while no generation is compiled.
+        """
+        in_force = self.policy.generation
+        self._maps.forget_generations(self.number, but=in_force)
+        for generation in [each for each in list(self._published) if each != in_force]:
+            del self._published[generation]
+        for generation in sorted(self._policies)[:-REMEMBERED]:
             del self._policies[generation]
 
     # heard from the kernel
@@ -172,6 +187,11 @@ class Governed:
         if name:
             return self.table.name_of(name)
         return str(ipaddress.ip_address(address)) if address is not None else None
+
+
+def _flags(policy: Policy) -> abi.SandboxFlag:
+    flags = abi.SandboxFlag.NONE if policy.enforced else abi.SandboxFlag.OBSERVE
+    return flags | (abi.SandboxFlag.UNLISTED_RUNS if policy.exec.unlisted == "no-network" else abi.SandboxFlag.NONE)
 
 
 def _verdict(decision: Decision) -> abi.Verdict:

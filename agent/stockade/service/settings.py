@@ -23,3 +23,8 @@ class Settings:
     first_sandbox_user: int = USER_BASE + 1000
     slots: int = 1000
     failures_every: float = 1.0  # seconds between two looks at what the kernel counted
+
+    @property
+    def control(self) -> Path:
+        """The directory of control sockets, one for each running sandbox."""
+        return self.run / "control"

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import itertools
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from stockade.kernel.abi import NAME_LOCALHOST, SandboxFlag, Verdict
-from stockade.policy import Policy, decide
-from stockade.service.agent import Agent
+from stockade.policy import decide
 from stockade.service.governed import Governed
-from stockade.types import Effect, Outcome, Reason, Record, Request
-from unit.service.samples import GIT, NUMBERS, POLICY, FakeMaps, governed, policy
+from stockade.types import Effect, Outcome, Request
+from unit.service.samples import GIT, NUMBERS, POLICY, FakeMaps, governed
 
 HOSTS = ["api.example.com", "bad.example.com", "git.example.com", "example.com", "x.y.example.com", "example.org"]
 PORTS = [22, 80, 443, 8000, 9418, 11434]
@@ -104,97 +101,6 @@ def test_flags(tmp_path: Path, line: str, flags: SandboxFlag) -> None:
     )
     box, _ = governed(tmp_path, text)
     assert box.flags == flags
-
-
-# reload
-
-
-class Trail:
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def append(self, _sandbox: object, record: Record) -> int:
-        self.records.append(record)
-        return len(self.records)
-
-
-class Worker:
-    def __init__(self) -> None:
-        self.policies: list[Policy] = []
-
-    async def reload(self, _sandbox: int, loaded: Policy) -> None:
-        self.policies.append(loaded)
-
-
-def reload(box: Governed, directory: Path, text: str) -> tuple[Record, list[Policy]]:
-    """Agent.reload with a file of this text; the record it wrote, and what the worker was told."""
-    agent, worker = Agent.__new__(Agent), Worker()
-    agent.trail, agent._audit_failure = cast(Any, Trail()), None
-    asyncio.run(agent.reload(box, lambda generation: policy(directory, text, generation), cast(Any, worker)))
-    (record,) = cast(Trail, agent.trail).records
-    return record, worker.policies
-
-
-def test_a_reload_is_the_new_policy_whole(tmp_path: Path) -> None:
-    box, maps = governed(tmp_path)
-    for name in HOSTS:
-        box.publish(box.table.allocate(name), name)
-    before = dict(maps.verdicts)
-    record, told = reload(box, tmp_path, OTHER)
-    assert record.reason is Reason.RELOADED and record.outcome is Outcome.ALLOW
-    assert (box.policy.generation, box.sandbox.generation, maps.switched) == (2, 2, [(2, SandboxFlag.NONE)]) and told == [box.policy]
-    check(box, maps)
-    assert {key[0] for key in (*maps.verdicts, *maps.literals)} == {2} and before
-    box.publish(index := box.table.allocate("late.example.org"), "late.example.org")
-    assert maps.named(2, 1, index, 443) is Verdict.INSPECT
-    assert box.table.index_of("api.example.com") == 256, "an address means what it meant"
-
-
-STATIC = [
-    pytest.param(("allow: [curl, git, ls]", "allow: [curl, git]"), id="exec.allow"),
-    pytest.param(("deny: [nc]", "deny: [nc, ncat]"), id="exec.deny"),
-    pytest.param(("deny: [nc]", "deny: [nc], unlisted: no-network"), id="exec.unlisted"),
-    pytest.param(("deny: [nc]", "deny: [nc], env: [LD_PRELOAD]"), id="exec.env"),
-    pytest.param(("deny: [nc]", "deny: [nc], writable: true"), id="exec.writable"),
-    pytest.param(("name: test", "name: test\nfilesystem: {read: [/opt]}"), id="filesystem"),
-    pytest.param(("name: test", "name: test\nprocess: {env: {A: b}}"), id="process"),
-    pytest.param(("name: test", "name: test\nbest_effort: [lsm]"), id="best_effort"),
-]
-
-
-@pytest.mark.parametrize("change", STATIC)
-def test_a_reload_that_changes_what_is_static_is_refused_whole(tmp_path: Path, change: tuple[str, str]) -> None:
-    """Also the parts of it that could have been taken up."""
-    box, maps = governed(tmp_path)
-    before = (dict(maps.verdicts), dict(maps.literals), set(maps.services), box.policy)
-    record, told = reload(box, tmp_path, OTHER.replace(*change))
-    assert (record.reason, record.outcome, record.effect) == (Reason.RELOAD_REFUSED, Outcome.DENY, Effect.REFUSE)
-    assert "differs from the policy the sandbox was started with" in str(record.detail["why"])
-    assert (maps.verdicts, maps.literals, maps.services, box.policy) == before
-    assert maps.switched == [] and told == []
-
-
-def test_a_policy_that_does_not_load_changes_nothing(tmp_path: Path) -> None:
-    box, maps = governed(tmp_path)
-    record, told = reload(box, tmp_path, POLICY + "unknown: key\n")
-    assert record.reason is Reason.RELOAD_REFUSED and "policy.yaml:" in str(record.detail["why"])
-    assert box.policy.generation == 1 and maps.switched == [] and told == []
-
-
-def test_a_generation_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
-    """Half of it was written: it must not lie in wait for the next try, which has the same number."""
-    box, maps = governed(tmp_path)
-    for name in HOSTS:
-        box.publish(box.table.allocate(name), name)
-    before = (dict(maps.verdicts), dict(maps.literals), set(maps.services))
-    maps._room = 5
-    record, told = reload(box, tmp_path, OTHER)
-    assert record.reason is Reason.RELOAD_REFUSED and told == [] and maps.switched == []
-    assert (maps.verdicts, maps.literals, maps.services) == before
-    maps._room = 10_000
-    record, _ = reload(box, tmp_path, OTHER)
-    assert record.reason is Reason.RELOADED and box.policy.generation == 2
-    check(box, maps)
 
 
 # who

@@ -1,0 +1,228 @@
+"""The control socket of a running sandbox: JSON lines between root's commands and the agent, one request and one answer a line.
+
+    → {"v": 1, "verb": "reload", "arguments": {}}
+    ← {"v": 1, "ok": true, "answer": {…}}
+    ← {"v": 1, "ok": false, "error": {"message": …, "hint": …, "code": …}}
+
+Owns the socket, its name, and who may speak: root, by the directory's mode and by what the kernel says of the peer. Knows no verb; which
+there are, and what they do, is `verbs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stockade.types import StockadeError
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+LINE = 256 * 1024  # octets of the longest request
+ANSWER = 16 * 1024 * 1024  # and of the longest answer
+SECONDS = 60.0  # a client waits: the longest is a reload of a large policy
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+_PEER = struct.Struct("iII")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who speaks, as the kernel knows it."""
+
+    pid: int
+    uid: int
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> Peer:
+        pid, uid, _ = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        return cls(pid, uid)
+
+    def __str__(self) -> str:
+        """Whose session it is too, where the machine keeps that: root is who asks, and sudo hides who that was."""
+        try:
+            login = int(Path(f"/proc/{self.pid}/loginuid").read_text())
+        except (OSError, ValueError):
+            login = 2**32 - 1
+        known = f", logged in as {login}" if login not in (self.uid, 2**32 - 1) else ""
+        return f"uid {self.uid}{known}"
+
+
+Verb = Callable[[Json, Peer], Awaitable[Json]]
+
+
+class Control:
+    """The listening socket of one sandbox. Taken early, so that the name is ours; served once there is something to serve."""
+
+    def __init__(self, path: Path, sock: socket.socket) -> None:
+        self.path, self._sock = path, sock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def take(cls, directory: Path, name: str) -> Control:
+        """Raises StockadeError when the name is no name, or a running sandbox has it. What a dead agent left is replaced."""
+        if not NAME.fullmatch(name):
+            raise StockadeError(f"a sandbox cannot be called {name!r}", hint="letters, digits, `.`, `_`, `-`; at most 63", code="bad_name")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        path = _path(directory, name)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            with _locked(directory):  # two that find the same stale socket must not both replace it
+                if _answers(path):
+                    message = f"a sandbox called {name} is running"
+                    raise StockadeError(message, hint="another --name, or none: every sandbox then gets one of its own", code="name_taken")
+                path.unlink(missing_ok=True)
+                sock.bind(str(path))
+                path.chmod(0o600)
+                sock.listen(16)
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError):
+                raise StockadeError(f"no control socket at {path}: {error.strerror or error}", code="control") from None
+            raise
+        return cls(path, sock)
+
+    def serve(self, verbs: Mapping[str, Verb]) -> None:
+        """Answer on the running loop."""
+        self._keep(self._accept(verbs))
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        self._sock.close()
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, verbs: Mapping[str, Verb]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(self._sock)
+            except OSError as error:  # no descriptor is free
+                log.error("control: %s", error)
+                await asyncio.sleep(1)
+                continue
+            self._keep(self._speak(client, verbs))
+
+    async def _speak(self, client: socket.socket, verbs: Mapping[str, Verb]) -> None:
+        with client:
+            peer = Peer.of(client)
+            if peer.uid != 0:
+                log.error("control: uid %d was turned away", peer.uid)
+                return
+            reader, writer = await asyncio.open_connection(sock=client, limit=LINE)
+            try:
+                while line := await reader.readline():
+                    writer.write(json.dumps(await _answer(line, verbs, peer)).encode() + b"\n")
+                    await writer.drain()
+            except (ConnectionError, ValueError):  # it went away, or never ends its line
+                pass
+            finally:
+                writer.close()
+
+
+async def _answer(line: bytes, verbs: Mapping[str, Verb], peer: Peer) -> Json:
+    try:
+        request = json.loads(line)
+        if not isinstance(request, dict) or request.get("v") != VERSION:
+            raise StockadeError(f"this agent speaks version {VERSION} of the control protocol", code="version")
+        verb, arguments = verbs.get(str(request.get("verb"))), request.get("arguments", {})
+        if verb is None or not isinstance(arguments, dict):
+            raise StockadeError(f"no verb {request.get('verb')!r}", hint=", ".join(verbs), code="no_verb")
+        return {"v": VERSION, "ok": True, "answer": await verb(arguments, peer)}
+    except StockadeError as error:
+        return {"v": VERSION, "ok": False, "error": {"message": error.message, "hint": error.hint, "code": error.code}}
+    except (ValueError, RecursionError) as error:
+        return {"v": VERSION, "ok": False, "error": {"message": f"not a request: {error}", "hint": "", "code": "bad_request"}}
+    except Exception as error:
+        log.exception("control verb failed")
+        return {"v": VERSION, "ok": False, "error": {"message": f"the agent failed: {error!r}", "hint": "see its log", "code": "agent"}}
+
+
+# the other end
+
+
+def running(directory: Path) -> list[str]:
+    """Names of the sandboxes whose agent answers, sorted. Raises StockadeError when one may not look."""
+    try:
+        found = sorted(path for path in directory.iterdir() if path.suffix == ".sock")
+    except FileNotFoundError:
+        return []
+    except PermissionError:
+        raise StockadeError(f"{directory} is root's", hint="sudo stockade …", code="not_root") from None
+    return [path.name.removesuffix(".sock") for path in found if _answers(path)]
+
+
+def ask(directory: Path, name: str, verb: str, **arguments: Any) -> Json:
+    """One request to the agent of one sandbox. Raises StockadeError: what the agent said, or why it could not be asked."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(SECONDS)
+        try:
+            sock.connect(str(_path(directory, name)))
+            sock.sendall(json.dumps({"v": VERSION, "verb": verb, "arguments": arguments}).encode() + b"\n")
+            with sock.makefile("rb") as answers:
+                line = answers.readline(ANSWER)
+        except PermissionError:
+            raise StockadeError(f"{directory} is root's", hint="sudo stockade …", code="not_root") from None
+        except (FileNotFoundError, ConnectionError):
+            known = ", ".join(running(directory)) or "none"
+            raise StockadeError(f"no sandbox called {name} is running", hint=f"running: {known}", code="no_sandbox") from None
+        except OSError as error:
+            raise StockadeError(f"the agent of {name} does not answer: {error}", code="control") from None
+    try:
+        answer = json.loads(line)
+        if answer["ok"]:
+            found: Json = answer["answer"]
+            return found
+        said = answer["error"]
+        raise StockadeError(str(said["message"]), hint=str(said["hint"]), code=str(said["code"]))
+    except (ValueError, KeyError, TypeError):
+        raise StockadeError(f"the agent of {name} broke off", hint="see its log", code="control") from None
+
+
+def _path(directory: Path, name: str) -> Path:
+    if not NAME.fullmatch(name):
+        raise StockadeError(f"no sandbox can be called {name!r}", code="bad_name")
+    return directory / f"{name}.sock"
+
+
+def _answers(path: Path) -> bool:
+    """Whether somebody listens there: a socket outlives its agent by name only."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(1)
+        try:
+            sock.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:  # its backlog is full, or it is slow: it lives
+            return True
+        return True
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

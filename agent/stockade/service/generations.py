@@ -1,0 +1,173 @@
+"""The generations of one sandbox's policy: what is on disk, and the rules that were approved beside it, in force one after the other.
+
+Owns the order of a switch, and that there is one at a time: read and compile off the loop, then the kernel in one map update, then the
+worker, which cuts what the new generation denies; then the old verdicts go. Whatever fails before the map update changes nothing. Decides
+nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stockade.policy import Policy, PolicyError, Problem, Rule
+from stockade.service.approvals import with_rules
+from stockade.service.governed import Governed
+from stockade.service.static import demand_same
+from stockade.service.watch import SECONDS, Watch
+from stockade.types import Action, Effect, Level, Outcome, Reason, Record, StockadeError
+
+log = logging.getLogger(__name__)
+
+Detail = dict[str, str | int | list[str]]
+Write = Callable[[Governed, Record], None]
+
+
+class Load(Protocol):
+    """Reads what the user named, from disk. Called in a thread. Raises StockadeError. named takes up every path that was looked for."""
+
+    def __call__(self, generation: int, named: list[Path]) -> Policy: ...
+
+
+class Reloads(Protocol):
+    """A worker, as far as a switch needs it. Raises ConnectionError."""
+
+    async def reload(self, sandbox: int, policy: Policy) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of one reload. generation: the one in force now. why: what kept the new one out; problems: the same, located."""
+
+    generation: int
+    why: str = ""
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def switched(self) -> bool:
+        return not self.why
+
+
+class Generations:
+    """One sandbox's. watch: has seen the reading of the policy that the sandbox was started with.
+
+    rules: what is in force beside the policy on disk. write: takes the record of every reload, and does not raise.
+    """
+
+    def __init__(
+        self,
+        governed: Governed,
+        watch: Watch,
+        load: Load,
+        worker: Callable[[], Reloads],
+        write: Write,
+        rules: Callable[[], tuple[Rule, ...]] = tuple,
+    ) -> None:
+        self._governed, self._watch, self._load, self._worker = governed, watch, load, worker
+        self._write, self._rules = write, rules
+        self._on_disk = governed.policy  # as it was read last
+        self._turn = asyncio.Lock()
+        self._asked: tuple[asyncio.Task[Reloaded], list[str]] | None = None  # the reload that has not begun, and who wants it
+        self._running: set[asyncio.Task[Reloaded]] = set()
+
+    async def reload(self, cause: str) -> Reloaded:
+        """Read the policy again. Whoever asks before a reload has begun shares it; while one runs, one more follows."""
+        return await asyncio.shield(self.ask(cause))
+
+    def ask(self, cause: str) -> asyncio.Task[Reloaded]:
+        """Ask for a reload, and do not wait for it."""
+        if self._asked is None:
+            causes: list[str] = []
+            task = asyncio.create_task(self._reload(causes))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            self._asked = task, causes
+        task, causes = self._asked
+        if cause not in causes:
+            causes.append(cause)
+        return task
+
+    async def renew(self, check: Callable[[Policy], None] | None = None) -> int:
+        """Put the policy as it was read last, with the rules that are now beside it, in force. Returns its generation.
+
+        check is called with it before, in a thread. What that raises, and OSError, leaves everything as it was.
+        """
+        async with self._turn:
+            await self._switch(self._on_disk, check)
+            return self._governed.policy.generation
+
+    async def watch(self) -> None:
+        """Reload when a file has changed, for ever."""
+        while True:
+            await asyncio.sleep(SECONDS)
+            async with self._turn:
+                changed = await asyncio.to_thread(self._watch.look)
+            if changed:
+                await self.reload("file")
+
+    async def _reload(self, causes: list[str]) -> Reloaded:
+        async with self._turn:
+            self._asked = None  # the files are read from here on: whoever comes now may have changed them since
+            governed = self._governed
+            try:
+                found = await asyncio.to_thread(self._read)
+                await self._switch(found)
+            except Exception as error:  # whatever it is, the old policy is in force, and the next reload must find somebody to ask
+                if not isinstance(error, StockadeError | OSError):
+                    log.exception("reload failed")
+                why = str(error) or type(error).__name__
+                problems = error.problems if isinstance(error, PolicyError) else ()
+                self._record(Outcome.DENY, Reason.RELOAD_REFUSED, {"why": _without_source(problems) or why, "cause": causes})
+                log.error("policy not reloaded: %s", why)
+                return Reloaded(governed.policy.generation, why, problems)
+            self._record(Outcome.ALLOW, Reason.RELOADED, {"sources": [str(path) for path in found.sources], "cause": causes})
+            return Reloaded(governed.policy.generation)
+
+    def _read(self) -> Policy:
+        """In a thread."""
+        with self._watch.reading() as named:
+            found = self._load(self._governed.policy.generation + 1, named)
+            named += found.sources
+            demand_same(self._on_disk, found, self._enrolled())
+        return found
+
+    def _enrolled(self) -> frozenset[str]:
+        """Every name that rules may use: the sandbox's binaries were found by these at start."""
+        return frozenset(self._on_disk.binary_names()).union(*(enrolment.binary.names for enrolment in self._governed.roster))
+
+    async def _switch(self, on_disk: Policy, check: Callable[[Policy], None] | None = None) -> None:
+        governed, rules = self._governed, self._rules()
+
+        def compiled() -> Policy:
+            numbered = on_disk.with_generation(governed.policy.generation + 1)
+            policy = with_rules(numbered, rules)
+            if check is not None:
+                check(policy)
+            governed.compile(policy)
+            return policy
+
+        try:
+            policy = await asyncio.to_thread(compiled)
+            governed.switch(policy)
+        except OSError:  # half of it may be written, and the next one has the same number
+            await asyncio.to_thread(governed.forget_others)
+            raise
+        self._on_disk = on_disk
+        with contextlib.suppress(ConnectionError):  # it just died: the next worker is given the policy in force
+            await self._worker().reload(governed.number, policy)
+        await asyncio.to_thread(governed.forget_others)
+
+    def _record(self, outcome: Outcome, reason: Reason, detail: Detail) -> None:
+        effect = Effect.PASS if outcome is Outcome.ALLOW else Effect.REFUSE
+        self._write(self._governed, Record(Action.POLICY, outcome, effect, Level.STATIC, reason, detail=detail))
+
+
+def _without_source(problems: Sequence[Problem]) -> str:
+    """A line for each. The text of the line may hold a secret (`process.env`): that goes to root's terminal and into no record."""
+    places = ((f"{each.path}:{each.line}:{each.column}" if each.line else each.path, each) for each in problems)
+    return "\n".join(f"{place}: {each.message} [{each.code}]" for place, each in places)

@@ -1,0 +1,70 @@
+"""Files that somebody may change: which of them are other ones now, and whether whoever writes them is done.
+
+Looks at names, not at inodes: a policy is replaced by renaming, by exchanging a link (as Kubernetes does with a ConfigMap), by writing in
+place, and by deleting it. inotify would have to be told of every directory on the way to each of them, and is silent on network mounts; a
+look takes some ten microseconds a file. Reads no content and starts nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+SECONDS = 0.5  # between two looks
+
+# The file that a name leads to: its path without links, device, inode, change of content in ns, size. None: there is none.
+Signature = tuple[str, int, int, int, int] | None
+
+_TICK = 10_000_000  # ns: a file system stamps with a clock that is up to this much late
+
+
+class Watch:
+    """What was read last, and what is there now. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, Signature] = {}
+        self._seen: dict[Path, Signature] = {}
+        self._unsure: set[Path] = set()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[list[Path]]:
+        """Around every reading, which adds what it looks for to the list: that is watched from then on.
+
+        A reading that fails narrows nothing: what was watched before stays so. A file that was not known before, and is as young as the
+        reading, may have changed after it was read: it counts as changed.
+        """
+        known = self._seen = {path: signature(path) for path in self._read}
+        moment = time.time_ns()
+        self._unsure.clear()
+        named: list[Path] = []
+        try:
+            yield named
+        except BaseException:
+            named += known
+            raise
+        finally:
+            self._read = {}
+            for path in dict.fromkeys(path.absolute() for path in named):
+                now = self._read[path] = known[path] if path in known else signature(path)
+                if path not in known and now is not None and now[3] >= moment - _TICK:
+                    self._unsure.add(path)
+            self._seen = self._read
+
+    def look(self) -> bool:
+        """Whether something is not what was read, and has not changed since the last look: its writer is done."""
+        seen = {path: signature(path) for path in self._read}
+        settled = seen == self._seen and (seen != self._read or bool(self._unsure))
+        self._seen = seen
+        return settled
+
+
+def signature(path: Path) -> Signature:
+    """What a name leads to now."""
+    try:
+        real = path.resolve(strict=True)
+        state = real.stat()
+    except (OSError, RuntimeError):  # a loop of links is a RuntimeError before Python 3.13
+        return None
+    return str(real), state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
