@@ -16,13 +16,17 @@
     any other octet (space " < > [ ] ^ ` { | })  %XX
 
 Encoded reserved characters keep their spelling because servers may tell `%2B` from `+`. Servers may also not: so `readings` gives every
-path that a server could take the canonical one for (reserved characters decoded, matrix parameters dropped), and the ladder wants each of
-them allowed. Then `/api%2Fadmin` gains nothing where `/api/admin` is denied, nor does `/api;x/admin`.
+path that a server could take the canonical one for (reserved characters decoded, Unicode composed, matrix parameters dropped), and the
+ladder wants each of them allowed. Then `/api%2Fadmin` gains nothing where `/api/admin` is denied, nor does `/api/;x/admin`.
+
+docs/canonical-path.md is the definition; a test reads its tables.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from urllib.parse import quote, unquote
 
 MAXIMUM = 8 * 1024  # octets, before and after
 
@@ -31,6 +35,8 @@ _RESERVED = frozenset(b"!$&'()*+,;=:@")
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9\-_~!$&'()*+,=:@][A-Za-z0-9\-._~!$&'()*+,=:@]*)+/?|/")
 _ENCODED_RESERVED = re.compile("%(" + "|".join(f"{octet:02X}" for octet in sorted(_RESERVED | {0x2F})) + ")")
+_BEYOND_ASCII = re.compile("[^/;%]?(?:%[89A-F][0-9A-F])+")  # with the letter before it, which a combining mark would join
+_SAFE = "".join(map(chr, sorted(_RESERVED)))
 _DOUBLY = re.compile(rb"%25[0-9A-Fa-f]{2}")
 _QUERY_REFUSED = re.compile(r"[\x00-\x20\x7f#\\]")
 
@@ -70,12 +76,21 @@ def canonical_path(raw: str) -> str:
 
 
 def readings(path: str) -> tuple[str, ...]:
-    """Every path that some server may take a canonical path for, itself first: encoded characters decoded, matrix parameters dropped."""
+    """Every path that some server may take a canonical path for, itself first: reserved characters decoded, Unicode composed, matrix
+    parameters dropped, and what this leaves empty merged.
+    """
     found = [path]
     if "%" in path:
         found.append(_merged(_ENCODED_RESERVED.sub(lambda match: chr(int(match[1], 16)), path)))
+    if _BEYOND_ASCII.search(path):
+        found += [_composed(each) for each in found]
     found += [_merged(re.sub(r";[^/]*", "", each)) for each in found if ";" in each]
     return tuple(dict.fromkeys(found))
+
+
+def _composed(path: str) -> str:
+    """In Unicode's form C: file systems and frameworks take `e` with a combining accent for `é`, and the Greek question mark for `;`."""
+    return _BEYOND_ASCII.sub(lambda match: quote(unicodedata.normalize("NFC", unquote(match[0])), safe=_SAFE), path)
 
 
 def _merged(path: str) -> str:
@@ -124,7 +139,7 @@ def _demand_no_hidden_dots(segment: bytes) -> None:
     if b"." not in segment or (b";" not in segment and b"%" not in segment):
         return
     for part in re.split(rb"%2F", segment):
-        if re.split(rb";|%3B", part, maxsplit=1)[0] in (b".", b".."):
+        if re.split(rb";|%3B|%CD%BE", part, maxsplit=1)[0] in (b".", b".."):
             raise ValueError("dot segment behind %2F or ;")
 
 

@@ -51,6 +51,7 @@ REFUSED = [
     ("/a/..%3b/b", "dot segment behind %2F or ;"),
     ("/a/.;/b", "dot segment behind %2F or ;"),
     ("/a/..%2fb", "dot segment behind %2F or ;"),
+    ("/a/..%cd%be/b", "dot segment behind %2F or ;"),
     ("/a/x%2f..%2f..%2fb", "dot segment behind %2F or ;"),
     ("/a/%2e%2e%2fb", "dot segment behind %2F or ;"),
     ("/a\\b", "backslash"),
@@ -100,6 +101,11 @@ def test_refused(raw, reason):
         ("/api/;x/admin", ("/api/;x/admin", "/api/admin")),
         ("/api/%3Bx/admin", ("/api/%3Bx/admin", "/api/;x/admin", "/api/admin")),
         ("/;/admin", ("/;/admin", "/admin")),
+        ("/caf%C3%A9", ("/caf%C3%A9",)),
+        ("/cafe%CC%81/x", ("/cafe%CC%81/x", "/caf%C3%A9/x")),
+        ("/%E1%84%92%E1%85%A1%E1%86%AB", ("/%E1%84%92%E1%85%A1%E1%86%AB", "/%ED%95%9C")),
+        ("/a%CD%BEx/b", ("/a%CD%BEx/b", "/a;x/b", "/a/b")),
+        ("/%E2%84%AAey%2Fa", ("/%E2%84%AAey%2Fa", "/%E2%84%AAey/a", "/Key%2Fa", "/Key/a")),
     ],
 )
 def test_readings(path, expected):
@@ -131,6 +137,8 @@ ENCODED = [
     "%2B",
     "%3f",
     "%7E",
+    "%CC%81",
+    "%CD%BE",
 ]
 PIECES = st.sampled_from([*"/.;\\%aBé @+?~[|", "//", "..", *ENCODED])
 RAW = st.lists(PIECES, max_size=12).map(lambda pieces: "/" + "".join(pieces))
