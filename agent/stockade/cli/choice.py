@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from stockade.policy import DEFAULT, Policy, load
+from stockade.policy.presets import preset_path
 
 
 def add_policies(parser: argparse.ArgumentParser) -> None:
@@ -15,3 +17,9 @@ def add_policies(parser: argparse.ArgumentParser) -> None:
 def chosen(args: argparse.Namespace) -> Policy:
     """The policy that was asked for, the default when none was. Raises PolicyError."""
     return load(args.policy or ([] if args.preset else [DEFAULT]), presets=args.preset)
+
+
+def policy_file(text: str) -> Path:
+    """The file that one argument names: a path, or presets/NAME where there is no such path."""
+    path = Path(text)
+    return path if path.exists() else preset_path(text) or path

@@ -23,7 +23,7 @@ _SPELLING = Spelling()
 
 
 class TooComplexError(Exception):
-    """The walk grew beyond its budget: there may be such a path, or not."""
+    """A question that is not answered within the budget: there may be such a request, or not. The text says what was too much."""
 
 
 class Automaton:
@@ -206,7 +206,7 @@ def _walk(automata: Sequence[Automaton], accept: Accept, required: Sequence[int]
             if reached in seen or not all(reached[index] for index in alive):
                 continue
             if len(seen) >= BUDGET:
-                raise TooComplexError
+                raise TooComplexError(f"these path globs have more than {BUDGET} states together")
             seen.add(reached)
             came[reached] = (at, character)
             ahead.append(reached)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stockade.policy.families import started_by
 from stockade.policy.model import Policy, Rule
 from stockade.types import Level, Request
 
@@ -45,7 +46,7 @@ def fit(request: Request, rule: Rule) -> Nearest:
         return Nearest(rule, Level.BINARY, f"it allows {_listed(rule.binary.allow)}")
     if rule.sha256 and binary.sha256 not in rule.sha256:
         return Nearest(rule, Level.BINARY, f"it allows {binary.name} with another SHA-256")
-    if rule.ancestors and request.ancestors is not None and set(rule.ancestors).isdisjoint(request.ancestors):
+    if rule.ancestors and request.ancestors is not None and not started_by(request.ancestors, rule.ancestors):
         return Nearest(rule, Level.BINARY, f"it allows what {_listed(rule.ancestors)} started")
     denied = [pattern.text for pattern in rule.destination.deny if pattern.matches(host) and pattern.port in (None, port)]
     if denied:

@@ -1,46 +1,125 @@
-"""`stockade policy check`: every problem of each file."""
+"""`stockade policy check`: every problem of each file, and whether what one claims about it is so."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from typing import Any
 
+from stockade.cli.choice import policy_file
 from stockade.policy import Policy, PolicyError, Problem, load
 
-SUMMARY = "Print every problem of each file. Exit status: 0 fine, 1 one does not load, 2 one cannot be read."
+SUMMARY = (
+    "Print every problem of each file. With --prove, say whether a claim holds for every request there can be. "
+    "Exit status: 0 fine, 1 a file does not load or a claim is false, 2 a file cannot be read or a claim cannot be decided."
+)
 EXAMPLES = """\
   stockade policy check my-policy.yaml
   stockade policy check -o json *.yaml
+  stockade policy check presets/pypi --prove "no request can reach pypi.org with POST or PUT"
+  stockade policy check my-policy.yaml --prove "no request from curl can reach *.example.com on /admin/**"
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="each is a policy of its own here")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="each is a policy of its own here; presets/NAME for one that ships")
+    claim = "no request [from BINARY] can reach HOST[:PORT] [with METHOD[ or METHOD…]] [on PATHGLOB]"
+    parser.add_argument("--prove", action="append", default=[], metavar="CLAIM", help=f"{claim}; several times for several claims")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
 
 
 def run(args: argparse.Namespace) -> int:
     problems: list[Problem] = []
-    loaded: list[Policy] = []
+    loaded: list[tuple[str, Policy]] = []
     for file in args.files:
         try:
-            policy = load([file])
+            policy = load([policy_file(file)])
         except PolicyError as error:
             problems += error.problems
         else:
-            loaded.append(policy)
+            loaded.append((file, policy))
             problems += policy.warnings
+    if args.prove:
+        return _prove(args, loaded, problems)
     if args.output == "json":
         print(json.dumps([_fields(problem) for problem in problems], indent=2))
     else:
-        for problem in problems:
-            print(problem)
-        errors = sum(problem.severity == "error" for problem in problems)
-        print(f"{len(args.files)} checked, {errors} errors, {len(problems) - errors} warnings", file=sys.stderr)
+        _print(problems, len(args.files))
+    return _status(args, loaded, problems)
+
+
+def _print(problems: list[Problem], files: int) -> None:
+    for problem in problems:
+        print(problem)
+    errors = sum(problem.severity == "error" for problem in problems)
+    print(f"{files} checked, {errors} errors, {len(problems) - errors} warnings", file=sys.stderr)
+
+
+def _status(args: argparse.Namespace, loaded: list[tuple[str, Policy]], problems: list[Problem]) -> int:
     if any(problem.code == "unreadable" and not problem.line for problem in problems):
         return 2
     return 0 if len(loaded) == len(args.files) else 1
+
+
+def _prove(args: argparse.Namespace, loaded: list[tuple[str, Policy]], problems: list[Problem]) -> int:
+    """Every claim on every file. What does not load proves nothing."""
+    from stockade.policy.prove import parse_claim, prove
+
+    claims = [parse_claim(text) for text in args.prove]
+    proofs = [(file, claim, prove(claim, policy)) for file, policy in loaded for claim in claims]
+    if args.output == "json":
+        shown = [{"path": file, "claim": claim.text, **_proof_fields(proof)} for file, claim, proof in proofs]
+        print(json.dumps({"problems": [_fields(problem) for problem in problems], "proofs": shown}, indent=2))
+    else:
+        _print(problems, len(args.files))
+        for file, claim, proof in proofs:
+            print(f"{file}: {proof.answer}: {claim.text}")
+            for line in _proof_lines(proof):
+                print(f"    {line}")
+    answers = {proof.answer for _, _, proof in proofs}
+    if len(loaded) < len(args.files) or "could not tell" in answers:
+        return 2
+    return 1 if "false" in answers else 0
+
+
+def _proof_lines(proof: Any) -> list[str]:
+    found, lines = proof.counterexample, []
+    if found is not None:
+        what = found.method or "anything, unseen,"
+        lines.append(f"{found.who} may ask {what} {found.url}")
+        decision = found.decision
+        how = "not enforced" if not decision.allowed else "relayed" if decision.effect == "relay" else "allowed"
+        lines.append(f"{how} by rule {decision.rule or 'none'}, level {decision.level.value}, reason {decision.reason.value}")
+    if proof.reason:
+        lines.append(proof.reason)
+    if proof.answer == "proved":
+        lines.append(f"considered: rules {proof.rules}, binaries {proof.binaries}, hosts and ports {proof.places}; every canonical path")
+    return [*lines, *(f"note: {note}" for note in proof.notes)]
+
+
+def _proof_fields(proof: Any) -> dict[str, Any]:
+    found = proof.counterexample
+    return {
+        "answer": proof.answer,
+        "counterexample": None
+        if found is None
+        else {
+            "binary": found.who.binary.name,
+            "sha256": found.who.binary.sha256 or None,
+            "ancestors": list(found.who.ancestors),
+            "method": found.method,
+            "url": found.url,
+            "rule": found.decision.rule,
+            "effect": found.decision.effect.value,
+            "level": found.decision.level.value,
+            "reason": found.decision.reason.value,
+            "enforced": found.decision.enforced,
+        },
+        "reason": proof.reason,
+        "considered": {"rules": proof.rules, "binaries": proof.binaries, "places": proof.places},
+        "notes": list(proof.notes),
+    }
 
 
 def _fields(problem: Problem) -> dict[str, str | int]:

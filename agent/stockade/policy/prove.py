@@ -1,0 +1,165 @@
+"""Proving: whether any request at all can do what a claim says none can. Exhaustive over the model; a counter-example is one that `decide`
+itself allows. What cannot be enumerated (Rego that allows) is answered with "could not tell", never with a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from stockade.policy.hosts import HostError, HostPattern, parse_pattern
+from stockade.policy.language import TooComplexError, example
+from stockade.policy.model import Policy
+from stockade.policy.paths import PathError, check_glob
+from stockade.policy.question import ask
+from stockade.policy.space import Cell, Space, Where, Who, network_of
+from stockade.types import Decision, Request, StockadeError
+
+GRAMMAR = "no request [from BINARY] can reach HOST[:PORT] [with METHOD[ or METHOD…]] [on PATHGLOB]"
+
+_CLAIM = re.compile(
+    r"no\s+request(?:\s+from\s+(?P<binary>\S+))?\s+can\s+reach\s+(?P<host>\S+)"
+    r"(?:\s+with\s+(?P<methods>\S+(?:\s+or\s+\S+)*))?(?:\s+on\s+(?P<path>\S+))?\s*"
+)
+_METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """host: `*` for any. methods: empty for any. binary, path: None for any."""
+
+    text: str
+    host: HostPattern
+    methods: tuple[str, ...] = ()
+    binary: str | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """A request that the policy lets pass. method and url as `explain` takes them; relayed: whatever is sent, nobody looks at it."""
+
+    who: Who
+    method: str | None
+    url: str
+    request: Request
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """answer: `proved`, `false` or `could not tell`. rules, binaries, places: how many kinds of each were looked at. reason: why not told.
+
+    notes: what the answer does not speak of.
+    """
+
+    answer: Literal["proved", "false", "could not tell"]
+    rules: int
+    binaries: int
+    places: int
+    counterexample: Counterexample | None = None
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def parse_claim(text: str) -> Claim:
+    """Raises StockadeError that says what was expected."""
+    match = _CLAIM.fullmatch(text.strip())
+    if match is None:
+        raise StockadeError(f"{text!r} is no claim", hint=GRAMMAR, code="bad_claim")
+    methods = tuple(re.split(r"\s+or\s+", match["methods"])) if match["methods"] else ()
+    path = match["path"]
+    try:
+        host = parse_pattern(match["host"])
+        if path is not None:
+            check_glob(path)
+        for method in methods:
+            if not _METHOD.fullmatch(method):
+                raise ValueError(f"`{method}` is no method; methods are compared as written, in upper case")
+    except (HostError, PathError) as error:
+        raise StockadeError(f"{text!r} is no claim: {error}", hint=error.accepted, code="bad_claim") from None
+    except ValueError as error:
+        raise StockadeError(f"{text!r} is no claim: {error}", hint=GRAMMAR, code="bad_claim") from None
+    return Claim(text.strip(), host, tuple(dict.fromkeys(methods)), match["binary"], path)
+
+
+def prove(claim: Claim, policy: Policy) -> Proof:
+    """Whether the claim holds for every request."""
+    space = Space((policy,), (claim.host,), (claim.binary,) if claim.binary else ())
+    counted: dict[str, int] = {"binaries": 0, "places": 0}
+    # Rego may allow what no rule does; a counter-example of the rules alone still counts, as `decide` asks Rego too.
+    reason = "it has Rego, which may allow what no rule does and cannot be enumerated" if getattr(policy, "rego", None) else ""
+
+    def answer(said: Literal["proved", "false", "could not tell"], found: Counterexample | None = None, why: str = "") -> Proof:
+        return Proof(said, len(policy.rules), counted["binaries"], counted["places"], found, why, _notes(claim, policy, found))
+
+    try:
+        if not policy.enforced:
+            return answer("false", _observed(claim, space, policy))
+        for request, shown, cell in _allowed(claim, space, policy, counted):
+            confirmed = ask(request, policy).decision
+            if confirmed.passes:
+                url = cell.url(request.path or "/")
+                return answer("false", Counterexample(cell.who, shown, url, request, confirmed))
+            reason = reason or _read_twice(request, cell)
+    except TooComplexError as error:
+        return answer("could not tell", why=str(error))
+    return answer("could not tell", why=reason) if reason else answer("proved")
+
+
+def _allowed(claim: Claim, space: Space, policy: Policy, counted: dict[str, int]) -> Iterator[tuple[Request, str | None, Cell]]:
+    """For every kind of asker, place and method that the rules allow against the claim: one request, and the method to be shown."""
+    for who in space.askers():
+        if claim.binary is not None and not _is(who, claim.binary):
+            continue
+        counted["binaries"] += 1
+        for cell in space.cells(who, policy, claim.host):
+            counted["places"] += 1
+            if cell.relayed:
+                method = claim.methods[0] if claim.methods else None
+                path = example([claim.path or "/**"])
+                if path is not None:
+                    yield cell.request(method or "GET", path), method, cell
+                continue
+            for method, (opened, closed) in cell.methods().items():
+                if claim.methods and method not in claim.methods:
+                    continue
+                path = example(opened, closed, within=claim.path)
+                if path is not None:
+                    yield cell.request(method, path), method, cell
+
+
+def _read_twice(request: Request, cell: Cell) -> str:
+    """A path with `%` or `;` that the rules allow, while what a server may read in it is refused: others like it may pass, or none."""
+    return f"the rules allow {cell.who} {request.method} {cell.url(request.path or '/')}, though not as every server may read it"
+
+
+def _is(who: Who, name: str) -> bool:
+    return name in who.binary.names or who.binary.path == name
+
+
+def _observed(claim: Claim, space: Space, policy: Policy) -> Counterexample:
+    """Under `mode: observe` everything passes: any request will do."""
+    who = next((who for who in space.askers() if claim.binary is None or _is(who, claim.binary)), None)
+    if who is None:
+        (who, *_) = Space((policy,), (), (claim.binary or "curl",)).askers()
+    where = next(space.hosts(claim.host), None) if claim.host.kind != "any" else Where("example.com", "*")
+    if where is None:
+        raise TooComplexError(f"no host is known that `{claim.host.text}` covers")
+    path = example([claim.path or "/**"]) or "/"
+    cell = space.cell(who, where, claim.host.port or 443, policy)
+    request = cell.request(claim.methods[0] if claim.methods else "GET", path)
+    return Counterexample(who, request.method, cell.url(path), request, ask(request, policy).decision)
+
+
+def _notes(claim: Claim, policy: Policy, found: Counterexample | None) -> tuple[str, ...]:
+    notes = []
+    if network_of(claim.host) is not None:
+        notes.append("names are taken as names: which addresses they resolve to is no part of a policy")
+    if found is not None and not policy.may_exec(found.who.binary).allowed:
+        notes.append(f"exec does not let {found.who.binary.name} run; the rules alone would let it ask")
+    if not policy.enforced:
+        notes.append("mode is observe: whatever is asked passes")
+    return tuple(notes)
