@@ -32,7 +32,7 @@ def pypi(root: Path, host: str = "") -> None:
             archive.writestr(name, text)
     index = root / "simple" / PACKAGE / "index.html"
     index.parent.mkdir(parents=True)
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    digest = sha256(wheel)
     index.write_text(f'<!DOCTYPE html><html><body><a href="{host}/packages/{wheel.name}#sha256={digest}">{wheel.name}</a></body></html>\n')
 
 
@@ -65,6 +65,10 @@ def git(root: Path) -> None:
     who = ["-c", "user.name=tests", "-c", "user.email=tests@web.test", "-c", "init.defaultBranch=main"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"], ["clone", "-q", "--bare", ".", str(bare)]):
         subprocess.run(["git", *who, *words], cwd=tree, check=True)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _urlsafe(digest: bytes) -> str:
