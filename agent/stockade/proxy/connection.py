@@ -61,12 +61,19 @@ class Connection:
         self.origin: Origin | None = None
         self.caller: Caller | None = None
         self.live: Live | None = None
+        self._decided: Any = None  # the policy by which it was admitted
 
     def decide(self) -> Decision:
         """What the newest policy says to this connection as such, without method and path."""
         caller = self.caller
         assert caller is not None and caller.host is not None
+        self._decided = self.served.policy
         return self.decider(Request(caller.binary, caller.host, caller.port, ancestors=caller.ancestry), self.served.policy)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the policy has changed since this connection was decided."""
+        return self._decided is not self.served.policy
 
     def relayed(self, decision: Decision) -> bool:
         """Whether a passing decision means the relay. A denial that `mode: observe` lets pass goes the way the kernel sent it."""

@@ -75,6 +75,8 @@ class Engine:
         reader, writer = await asyncio.open_connection(sock=connection.client)
         handler = Handler(connection, self, reader, writer)
         connection.live = handler
+        if connection.stale:  # the reload that came in between did not see it
+            await handler.redecide()
         await handler.run()
 
 

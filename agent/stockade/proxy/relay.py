@@ -31,6 +31,10 @@ class ClientGone(Exception):
     """The client reset the connection before its first flight was whole: nothing was decided, nothing is to be recorded."""
 
 
+class Cut(Exception):
+    """Cut before anything was passed on."""
+
+
 class Half(asyncio.BufferedProtocol):
     """One side of a relay. What it reads goes to `other`; a full write buffer there pauses reading here."""
 
@@ -86,6 +90,7 @@ class Relay:
         self._client, self._host, self._tls, self._settings = client, host, tls, settings
         self._server: socket.socket | None = None
         self._halves: tuple[Half, Half] | None = None
+        self._cut = False
 
     @property
     def sent(self) -> int:
@@ -97,27 +102,49 @@ class Relay:
         return self._halves[1].received if self._halves else 0
 
     def cut(self) -> None:
-        """Reset both sides: nothing that is still in a buffer arrives."""
+        """Reset both sides: nothing that is still in a buffer arrives. Before anything was passed on, nothing will be."""
+        self._cut = True
         for sock in (self._client, self._server):
             if sock is not None:
                 reset_on_close(sock)
         for half in self._halves or ():
             if half.transport is not None:
                 half.transport.abort()
+        if self._halves is None:
+            with contextlib.suppress(OSError):
+                self._client.shutdown(socket.SHUT_RDWR)  # whoever waits for its first flight wakes up
 
     async def run(self, reach: Callable[[], Awaitable[socket.socket]]) -> None:
-        """Until both sides are done. reach() dials the other side. Raises Refused, ClientGone, or what reach() does."""
-        if self._tls:
-            first = await self._first_flight(b"")
-            self._server = await reach()
-        else:
-            # A server of a plain protocol may speak first (SSH, SMTP): it is dialled before the client has said anything.
-            self._server = await reach()
-            first = await self._first_of_plain()
+        """Until both sides are done. reach() dials the other side. Raises Refused, ClientGone, Cut, or what reach() does."""
+        try:
+            if self._tls:
+                first = await self._first_flight(b"")
+                self._server = await self._dialled(reach)
+            else:
+                # A server of a plain protocol may speak first (SSH, SMTP): it is dialled before the client has said anything.
+                self._server = await self._dialled(reach)
+                first = await self._first_of_plain()
+            self._demand_uncut()
+        except BaseException:
+            if self._server is not None:
+                self._server.close()
+            raise
+        await self._pass_on(self._server, first)
+
+    async def _dialled(self, reach: Callable[[], Awaitable[socket.socket]]) -> socket.socket:
+        self._demand_uncut()
+        return await reach()
+
+    def _demand_uncut(self) -> None:
+        """While a first flight was awaited or a server dialled, the policy may have changed. Raises Cut."""
+        if self._cut:
+            raise Cut
+
+    async def _pass_on(self, server: socket.socket, first: bytes) -> None:
         loop = asyncio.get_running_loop()
         left, right = Half(), Half()
         self._halves = (left, right)
-        await loop.connect_accepted_socket(lambda: right, self._server)
+        await loop.connect_accepted_socket(lambda: right, server)
         assert right.transport is not None
         right.transport.pause_reading()
         left.other, right.other = right, left

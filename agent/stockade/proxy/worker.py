@@ -24,7 +24,7 @@ from stockade.proxy.connection import Connection, RelayedConnection, Served, rea
 from stockade.proxy.engine import Engine
 from stockade.proxy.ladder import Decide
 from stockade.proxy.leaves import LeafKeys, Leaves
-from stockade.proxy.relay import ClientGone, Refused, Relay
+from stockade.proxy.relay import ClientGone, Cut, Refused, Relay
 from stockade.proxy.settings import Settings, system_bundle
 from stockade.proxy.spine import Caller
 from stockade.proxy.tls import Tls
@@ -152,9 +152,12 @@ class Proxy:
     async def _reload(self, sandbox: int, policy: Any) -> None:
         served = self._served[sandbox]
         served.policy = policy
-        for connection in list(served.connections):
-            if connection.live is not None:
-                await connection.live.redecide()
+        # All are cut before the first record is waited for. Those that are not live yet were decided, but nothing has passed: they look
+        # again when they become live (Engine.handle), and what is not decided yet meets the new policy.
+        scans = [connection.live.redecide() for connection in served.connections if connection.live is not None]
+        for failure in await asyncio.gather(*scans, return_exceptions=True):
+            if isinstance(failure, BaseException):
+                raise failure
 
     async def _stop(self) -> None:
         for served in self._served.values():
@@ -247,8 +250,8 @@ class Proxy:
         except (Refused, Unreachable) as failure:
             if not live.ended:
                 await connection.refuse(Level.DESTINATION, failure.reason, str(failure))
-        except ClientGone:
-            pass  # before it had asked for anything
+        except (ClientGone, Cut):
+            pass  # before it had asked for anything; what was cut is on record
         finally:
             relay.cut()
             connection.served.connections.discard(connection)

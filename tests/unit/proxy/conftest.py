@@ -88,14 +88,19 @@ class Spine:
     finished: dict[int, asyncio.Event] = field(default_factory=dict)
     broken: bool = False
     resolved: list[str] = field(default_factory=list)
+    identified: int = 0
+    hold_resolve: asyncio.Event | None = None
 
     async def identify(self, origin: Origin) -> Caller:
+        self.identified += 1
         host, port = self.names[origin.name]
         return Caller(CURL, ("/usr/bin/bash",), host, port)
 
     async def resolve(self, host: str, port: int, sandbox: int) -> Resolved:
         assert sandbox == SANDBOX
         self.resolved.append(host)
+        if self.hold_resolve is not None:
+            await self.hold_resolve.wait()
         return self.addresses.get(host, Resolved(("127.0.0.1",)))
 
     async def record(self, sandbox: int, record: Record) -> int:

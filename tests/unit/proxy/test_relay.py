@@ -150,6 +150,56 @@ def test_a_reload_cuts_a_relay_and_records_its_bytes(proxied):
     proxied(scenario, policy=TCP)
 
 
+@pytest.mark.parametrize("policy", [PASSTHROUGH, TCP], ids=["passthrough", "tcp"])
+def test_a_reload_cuts_a_relay_that_has_not_said_anything_yet(proxied, policy: FakePolicy):
+    """It was admitted by the old policy; its first flight comes after the new one."""
+
+    async def scenario(world: World) -> None:
+        number, seen = await world.plain("a.example")
+        reader, writer = await world.dial(number, tls=False, relay=True)
+        while not world.spine.identified:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # admitted, and waiting for what it says
+        await world.reload(FakePolicy(hosts=frozenset(), generation=2))
+        record = await world.spine.wait_for(Reason.POLICY_CHANGED)
+        assert (record.effect, record.generation) == (Effect.CUT, 2)
+        with contextlib.suppress(ConnectionError):
+            writer.write(hello("a.example") if not policy.tcp else b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n")
+            await writer.drain()
+            assert await reader.read() == b""
+        await asyncio.sleep(0.1)
+        assert seen.heads == [] and len(world.spine.records) == 1
+
+    proxied(scenario, policy=policy)
+
+
+def test_a_reload_while_a_server_is_dialled_lets_nothing_through(proxied):
+    async def scenario(world: World) -> None:
+        number, seen = await world.plain("a.example")
+        world.spine.hold_resolve = asyncio.Event()
+        reader, writer = await world.dial(number, tls=False, relay=True)
+        writer.write(hello("a.example"))
+        while not world.spine.resolved:
+            await asyncio.sleep(0.01)
+        await world.reload(FakePolicy(hosts=frozenset(), generation=2))
+        world.spine.hold_resolve.set()
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        await asyncio.sleep(0.1)
+        assert seen.heads == [] and [record.reason for record in world.spine.records] == [Reason.POLICY_CHANGED]
+
+    proxied(scenario, policy=PASSTHROUGH)
+
+
+def hello(name: str) -> bytes:
+    """A ClientHello for a name."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
 def test_a_host_that_is_now_inspected_is_cut_not_relayed_on(proxied):
     async def scenario(world: World) -> None:
         number, _ = await world.plain("a.example")
