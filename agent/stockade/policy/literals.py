@@ -6,15 +6,20 @@ import ipaddress
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from stockade.policy.hosts import HostPattern, Network, as_address
+from stockade.policy.hosts import Address, HostPattern, Network, as_address
 
 if TYPE_CHECKING:
     from stockade.policy.model import Rule
 
 
-def disjoint(rules: Iterable[Rule]) -> tuple[tuple[Network, tuple[int, ...]], ...]:
-    """Networks with the ports that some rule opens there, cut along every border that an allow or deny list draws."""
-    opened: list[tuple[Network, tuple[int, ...]]] = []
+def disjoint(
+    rules: Iterable[Rule], stated: Iterable[tuple[Address, tuple[int, ...]]] = ()
+) -> tuple[tuple[Network, tuple[int, ...]], ...]:
+    """Networks with the ports that some rule opens there, cut along every border that an allow or deny list draws.
+
+    stated: addresses that are opened by something else than a rule.
+    """
+    opened: list[tuple[Network, tuple[int, ...]]] = [(ipaddress.ip_network(address), ports) for address, ports in stated]
     closed: list[Network] = []
     for rule in rules:
         opened += [(network, rule.ports_for(item)) for item in rule.destination.allow if (network := _network(item)) is not None]

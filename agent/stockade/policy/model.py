@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stockade.policy.document import NOWHERE, Place
-from stockade.policy.hosts import LOCALHOST, HostPattern, Network
+from stockade.policy.hosts import LOCALHOST, HostPattern, Network, as_address
 from stockade.policy.index import Index, build
 from stockade.policy.literals import disjoint
 from stockade.policy.origins import Origins
 from stockade.policy.paths import PathList
 from stockade.policy.problems import Problem
+from stockade.policy.rego.module import Rego
 from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason
 
 WEB_PORTS = (443, 80)
@@ -119,7 +120,9 @@ _EXPLAINS: dict[str, Any] = {"index": None, "sources": (), "warnings": (), "orig
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A whole policy, composed and checked. sources: every file that was read for it. warnings: what its author should look at."""
+    """A whole policy, composed and checked. sources: every file that was read for it. warnings: what its author should look at.
+
+    sandbox: the name of the one it is in force for, which Rego is told."""
 
     name: str
     labels: dict[str, str] = field(default_factory=dict)
@@ -130,6 +133,8 @@ class Policy:
     process: Process = Process()
     on_audit_failure: Literal["deny", "continue"] = "deny"
     rules: tuple[Rule, ...] = ()
+    rego: Rego | None = None
+    sandbox: str = ""
     sources: tuple[Path, ...] = ()
     generation: int = 1
     warnings: tuple[Problem, ...] = ()
@@ -163,8 +168,12 @@ class Policy:
         return tuple(dict.fromkeys([*names, *self.exec.allow, *self.exec.deny]))
 
     def network_names(self) -> frozenset[str]:
-        """The binaries that have network rules: they are held to the list of loader variables."""
-        return frozenset(name for rule in self.rules for name in rule.binary.allow)
+        """The binaries that have network rules, or that Rego may allow something: they are held to the list of loader variables."""
+        ruled = frozenset(name for rule in self.rules for name in rule.binary.allow)
+        if self.rego is None:
+            return ruled
+        named = self.rego.binaries()
+        return ruled | (frozenset(self.exec.allow) if named is None else named.intersection(self.exec.allow))
 
     def may_exec(self, binary: Binary) -> Decision:
         """Whether a file may be executed.
@@ -186,8 +195,9 @@ class Policy:
         return Decision(outcome, effect, Level.EXEC, reason, None, self.generation, enforced=allowed or self.enforced)
 
     def ports_for(self, host: str) -> tuple[int, ...]:
-        """Every port that some rule opens on a normalised host, sorted: what the kernel compiler enumerates for a name."""
-        return tuple(sorted({port for entry in self.index.reaching(host) for port in entry.ports}))
+        """Every port that some rule, or Rego, may open on a normalised host, sorted: what the kernel compiler enumerates for a name."""
+        ruled = {port for entry in self.index.reaching(host) for port in entry.ports}
+        return tuple(sorted(ruled | (self.rego.ports_for(host) if self.rego else frozenset())))
 
     def literals(self) -> tuple[tuple[Network, tuple[int, ...]], ...]:
         """Destinations given as address or CIDR, with the ports that some rule opens there; a single address is a /32 or /128.
@@ -195,12 +205,14 @@ class Policy:
         The networks are disjoint, cut along every border that an allow or deny list draws: any address of one stands for all of it, so the
         kernel compiler decides once per network and needs no notion of nested ones.
         """
-        return disjoint(self.rules)
+        stated = self.rego.hosts() if self.rego else frozenset()
+        return disjoint(self.rules, [(address, self.ports_for(host)) for host in stated if (address := as_address(host)) is not None])
 
     def host_services(self) -> tuple[int, ...]:
-        """Ports of the host's own loopback that rules on `localhost` open, sorted."""
-        local = (rule.ports_for(pattern) for rule, pattern in self._destinations() if pattern.value == LOCALHOST)
-        return tuple(sorted({port for ports in local for port in ports}))
+        """Ports of the host's own loopback that rules on `localhost` open, sorted; those of Rego when it names that host and its port."""
+        local = {port for rule, pattern in self._destinations() if pattern.value == LOCALHOST for port in rule.ports_for(pattern)}
+        stated = {scope.port for scope in self.rego.scopes if scope.host == LOCALHOST and scope.port} if self.rego else set()
+        return tuple(sorted(local | stated))
 
     def ports(self) -> tuple[int, ...]:
         """Every port that any rule opens on any host, sorted."""

@@ -49,7 +49,7 @@ class Http:
         return trie
 
     def speaking(self, method: str | None) -> Spoken | None:
-        """The rules that allow a method, any of them for None. Only methods that some rule allows are remembered: clients make others up."""
+        """The rules that allow a method, any of them for None. Only what some rule allows is remembered: clients make methods up."""
         if method in self._speaking:
             return self._speaking[method]
         rules = [rule for rule in self.rules if method is None or (rule.method and method in rule.method.allow)]
