@@ -1,5 +1,5 @@
-"""The gateways of Slack and Discord, live: the real client libraries hold a WebSocket through the proxy under the presets, hear, answer, and
-move to another gateway when told to; what the presets are there to refuse is refused.
+"""The gateways of Slack and Discord, live: the real client libraries hold a WebSocket through the proxy under the presets, hear, answer,
+and move to another gateway when told to; what the presets are there to refuse is refused.
 
 The presets name curl. The bots are scripts, so the policy here says what a user's has to: this interpreter, in place of curl.
 """

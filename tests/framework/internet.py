@@ -24,6 +24,8 @@ RSA = "rsa.web.test"
 LONG = "long.web.test"
 MTLS = "mtls.web.test"
 SLACK = ("api.slack.com", "files.slack.com")
+HOSPITAL = "ehr.internal.hospital.org"
+CLOUD = ("api.openai.com", "api.anthropic.com", "bedrock.us-east-1.amazonaws.com")
 INSPECTED = tuple(f"i{number}.web.test" for number in range(4))
 RELAYED = tuple(f"r{number}.web.test" for number in range(4))
 # Servers with something to serve.
@@ -73,12 +75,13 @@ class Internet:
                 self._site(LONG, leaf=deep.issue(self._certificates, LONG)),
                 self._site(MTLS, client_ca=client_ca),
                 *(self._site(name, root=root) for name, root in (own | dict(trees or {})).items()),
-                *(self._site(name) for name in (*SLACK, *INSPECTED)),
+                *(self._site(name) for name in (*SLACK, HOSPITAL, *INSPECTED)),
                 *(self._site(name, plain_ports=(RELAY_PORT,)) for name in RELAYED),
             ],
         )
         self.git = Web(self.namespace, self._address(GIT), self._leaf(GIT), git_handler(directory / GIT))
         self.stream = Web(self.namespace, self._address(STREAM), self._leaf(STREAM), Streams)
+        self.cloud = {name: Web(self.namespace, self._address(name), self._leaf(name), Streams) for name in CLOUD}
         self.slack, self.discord = chat.Seen(), chat.Seen()
         services = {
             chat.slack(self.slack): (chat.SLACK, chat.SLACK_PRIMARY, chat.SLACK_BACKUP),

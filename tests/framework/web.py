@@ -77,6 +77,7 @@ class Web:
     """
 
     def __init__(self, namespace: Namespace, addresses: Addresses, leaf: Leaf, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        self.connections: list[Any] = []
         self.uploads: list[Upload] = []
         self.paths: list[str] = []
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -98,6 +99,7 @@ class _Server(socketserver.ThreadingTCPServer):
         self.socket, self.tls, self.web = listener, tls, web
 
     def finish_request(self, request: Any, client_address: Any) -> None:
+        self.web.connections.append(client_address)
         if self.tls:
             request = self.tls.wrap_socket(request, server_side=True)  # in the connection's own thread: a silent client holds nobody up
         super().finish_request(request, client_address)
