@@ -7,7 +7,7 @@ sign it off; what stands in one place must not change its meaning from another.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -46,8 +46,7 @@ class Findings:
         return any(problem.severity == "error" for problem in self.problems)
 
 
-# Place and Scalar are named tuples, not dataclasses: a policy of 1,000 rules has 40,000 of them, and a frozen dataclass takes four times as
-# long to make.
+# Place and Scalar are named tuples: a frozen dataclass takes four times as long to make, and 1,000 rules have 40,000 nodes.
 
 
 class Place(NamedTuple):
@@ -61,15 +60,30 @@ class Place(NamedTuple):
 
 NOWHERE = Place("")
 
-REFUSED = "refused"  # the kind of a scalar that stands for what is a finding already, so that the rest is still read
+
+class Lines(NamedTuple):
+    """A file's text, by line."""
+
+    path: str
+    lines: list[str]
+
+    def place(self, line: int, column: int) -> Place:
+        """line and column count from 1."""
+        return Place(self.path, line, column, self.lines[line - 1] if line <= len(self.lines) else "")
 
 
 class Scalar(NamedTuple):
-    """text is what was written; kind is what YAML takes it for: text, number, true or false, nothing, other; or REFUSED."""
+    """text is what was written; kind is what YAML takes it for: text, number, true or false, nothing, other."""
 
     text: str
     kind: str
-    place: Place
+    line: int
+    column: int
+    file: Lines
+
+    @property
+    def place(self) -> Place:
+        return self.file.place(self.line, self.column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,14 @@ class Mapping:
         return iter(self.entries)
 
 
-Node = Scalar | Listing | Mapping
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Stands for what is a finding already, so that the rest is still read."""
+
+    place: Place
+
+
+Node = Scalar | Listing | Mapping | Refused
 
 
 def kind_of(node: Node) -> str:
@@ -99,9 +120,9 @@ def kind_of(node: Node) -> str:
             return "a mapping"
         case Listing():
             return "a list"
-        case Scalar(kind="text"):
-            return "text"
-    return node.kind
+        case Scalar(kind=kind):
+            return kind
+    return "what was refused"
 
 
 def compose(data: bytes, path: str, findings: Findings) -> Node | None:
@@ -117,7 +138,7 @@ def compose(data: bytes, path: str, findings: Findings) -> Node | None:
         place = Place(path, before.count("\n") + 1, len(before) - before.rfind("\n"), line)
         findings.add(place, "not_utf8", f"byte 0x{data[error.start]:02x} is not UTF-8", accepted="a YAML file in UTF-8")
         return None
-    composition = _Composition(path, text.splitlines(), findings)
+    composition = _Composition(Lines(path, text.splitlines()), findings)
     if not composition.printable(text):
         return None
     composition.hidden(text)
@@ -127,14 +148,14 @@ def compose(data: bytes, path: str, findings: Findings) -> Node | None:
 class _Composition:
     """One reading of one text."""
 
-    def __init__(self, path: str, lines: list[str], findings: Findings) -> None:
-        self.path, self.lines, self.findings = path, lines, findings
+    def __init__(self, file: Lines, findings: Findings) -> None:
+        self.file, self.findings = file, findings
 
     def printable(self, text: str) -> bool:
         found = _UNPRINTABLE.search(text)
         if found:
             before = (text[: found.start()] + "x").splitlines()
-            place = self._at(len(before) - 1, len(before[-1]) - 1)
+            place = self.file.place(len(before), len(before[-1]))
             self.findings.add(place, "syntax", f"character #x{ord(found[0]):04x} is not allowed in YAML")
         return not found
 
@@ -142,69 +163,69 @@ class _Composition:
         """A policy that is signed off must be what was seen (CVE-2021-42574)."""
         if text.isascii() and "\r" not in text:
             return
-        for number, line in enumerate(text.splitlines(keepends=True)):
+        for number, line in enumerate(text.splitlines(keepends=True), start=1):
             for found in _HIDDEN.finditer(line):
                 message = f"U+{ord(found[0]):04X} shows the line other than it is"
-                self.findings.add(self._at(number, found.start()), "hidden_character", message)
+                self.findings.add(self.file.place(number, found.start() + 1), "hidden_character", message)
 
     def read(self, text: str) -> Node | None:
         try:
-            root = self._build(yaml.parse(text, Loader=PARSER))
+            root = self._build(PARSER(text).get_event)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            place = self._at(mark.line, mark.column) if mark else Place(self.path)
+            place = self.file.place(mark.line + 1, mark.column + 1) if mark else Place(self.file.path)
             begun = f" that begins on line {error.context_mark.line + 1}" if error.context_mark else ""
             context = f", {error.context}{begun}" if error.context else ""
             self.findings.add(place, "syntax", f"not valid YAML: {error.problem}{context}")
             return None
         if root is None:
             accepted = "a list of rules, or a mapping with `version: 1`"
-            self.findings.add(self._at(0, 0), "empty", "the file holds no policy", accepted=accepted)
+            self.findings.add(self.file.place(1, 1), "empty", "the file holds no policy", accepted=accepted)
         return root
 
-    def _at(self, line: int, column: int) -> Place:
-        return Place(self.path, line + 1, column + 1, self.lines[line] if line < len(self.lines) else "")
+    def _build(self, get_event: Callable[[], Any]) -> Node | None:
+        """The tree that the events spell. Not recursive: how deep a text nests is up to its writer.
 
-    def _build(self, events: Iterable[Any]) -> Node | None:
-        """The tree that the events spell. Not recursive: how deep a text nests is up to its writer."""
-        root: Node | None = None
-        documents = 0
-        open_: list[tuple[Place, list[Node]]] = []  # collections that have not ended, with what they hold so far
+        Half the time of a load is spent here, hence the names made local and the tuples made without their constructors.
+        """
+        file, make = self.file, tuple.__new__
         kinds: dict[str, str] = {}
-        for event in events:
+        documents = 0
+        held: list[Node] = []  # what the innermost open collection holds so far; at the top, the document
+        above: list[tuple[Place, list[Node]]] = []  # where each open collection begins, and what the one around it holds
+        while (event := get_event()) is not None:
             kind = type(event)
             if kind in _UNSEEN:
                 continue
+            if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                items, (start, held) = held, above.pop()
+                held.append(Listing(tuple(items), start) if kind is yaml.SequenceEndEvent else Mapping(self._entries(items), start))
+                continue
             mark = event.start_mark
-            if kind is yaml.DocumentStartEvent:
+            line, column = mark.line + 1, mark.column + 1
+            if kind is yaml.ScalarEvent:
+                if event.anchor is not None or event.tag is not None:
+                    self._refuse(event, file.place(line, column))
+                text, written = event.value, "text"
+                if event.implicit[0] and (written := kinds.get(text, "")) == "":
+                    written = kinds[text] = _kind(text)
+                held.append(make(Scalar, (text, written, line, column, file)))
+                continue
+            place = file.place(line, column)
+            if kind is yaml.AliasEvent:
+                self.findings.add(place, "alias", f"aliases are refused: write out what *{event.anchor} stands for")
+                held.append(Refused(place))
+            elif kind is yaml.DocumentStartEvent:
                 documents += 1
                 if documents > 1:
                     raise yaml.MarkedYAMLError(problem="a second document begins here, and a policy is one", problem_mark=mark)
-                continue
-            place = self._at(mark.line, mark.column)
-            if kind is yaml.ScalarEvent:
-                text = event.value
-                if event.anchor is not None or event.tag is not None:
-                    self._refuse(event, place)
-                written = kinds.get(text) or kinds.setdefault(text, _kind(text)) if event.implicit[0] else "text"
-                node: Node = Scalar(text, written, place)
-            elif kind is yaml.SequenceStartEvent or kind is yaml.MappingStartEvent:
+            else:
                 self._refuse(event, place)
-                if len(open_) == MAX_DEPTH:
+                if len(above) == MAX_DEPTH:
                     raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
-                open_.append((place, []))
-                continue
-            elif kind is yaml.AliasEvent:
-                self.findings.add(place, "alias", f"aliases are refused: write out what *{event.anchor} stands for")
-                node = Scalar("", REFUSED, place)
-            else:
-                start, items = open_.pop()
-                node = Listing(tuple(items), start) if kind is yaml.SequenceEndEvent else Mapping(tuple(self._entries(items)), start)
-            if open_:
-                open_[-1][1].append(node)
-            else:
-                root = node
-        return root
+                above.append((place, held))
+                held = []
+        return held[0] if held else None
 
     def _refuse(self, event: Any, place: Place) -> None:
         """What YAML offers beyond plain data."""
@@ -213,17 +234,19 @@ class _Composition:
         if event.tag is not None:
             self.findings.add(place, "tag", f"tags are refused: {event.tag}")
 
-    def _entries(self, items: list[Node]) -> Iterator[tuple[Scalar, Node]]:
+    def _entries(self, items: list[Node]) -> tuple[tuple[Scalar, Node], ...]:
         """Keys and values come in turns."""
-        seen: dict[str, int] = {}
+        seen: dict[str, tuple[Scalar, Node]] = {}
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, Scalar):
-                self.findings.add(key.place, "wrong_type", "a key is text")
+                if not isinstance(key, Refused):
+                    self.findings.add(key.place, "wrong_type", "a key is text")
             elif key.text in seen:
-                self.findings.add(key.place, "duplicate_key", f"`{key.text}` is already given on line {seen[key.text]}")
-            elif key.kind != REFUSED:
-                seen[key.text] = key.place.line
-                yield Scalar(key.text, "text", key.place), value
+                line = seen[key.text][0].line
+                self.findings.add(key.place, "duplicate_key", f"`{key.text}` is already given on line {line}")
+            else:
+                seen[key.text] = (key if key.kind == "text" else key._replace(kind="text"), value)
+        return tuple(seen.values())
 
 
 _UNSEEN = frozenset({yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentEndEvent})

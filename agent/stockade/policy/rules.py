@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from stockade.policy.addresses import range_of
-from stockade.policy.document import REFUSED, Findings, Listing, Mapping, Node, Place, Scalar
+from stockade.policy.document import Findings, Listing, Mapping, Node, Place, Scalar
 from stockade.policy.hosts import LOCALHOST, HostError, HostPattern, Network, as_address, parse_pattern, too_broad
 from stockade.policy.model import Destination, Names, Paths, Rule
 from stockade.policy.paths import PathError, allow_list, check_glob, deny_list
@@ -27,6 +27,12 @@ def parse_rule(draft: RuleDraft, position: int, findings: Findings) -> Rule | No
 class _RuleReader:
     def __init__(self, draft: RuleDraft, findings: Findings) -> None:
         self.draft, self.findings = draft, findings
+        self.lists: dict[tuple[str, str], tuple[Scalar, ...]] = {}  # by level and key; whole keys have no second part
+        for level, (_, node) in draft.keys.items():
+            if isinstance(node, Mapping):
+                self.lists |= {(level, key.text): _entries(value) for key, value in node}
+            else:
+                self.lists[level, ""] = _entries(node)
 
     def read(self, position: int) -> Rule:
         tls, protocol = self._word("tls"), self._word("protocol")
@@ -34,7 +40,7 @@ class _RuleReader:
         for level in ("binary", "method", "path"):
             self._at_odds(level)
         destination = self._destination()
-        ports = tuple(int(port.text) for port in _entries(self._value("port")))
+        ports = tuple(int(port.text) for port in self._list("port"))
         if protocol == "tcp" and not ports:
             self._every_entry_has_port(destination)
         return Rule(
@@ -46,23 +52,19 @@ class _RuleReader:
             path=self._paths() if "path" in self.draft.keys else None,
             tls="passthrough" if tls == "passthrough" else "inspect",
             protocol="tcp" if protocol == "tcp" else "http",
-            ancestors=_texts(self._value("ancestors")),
-            sha256=_texts(self._value("sha256")),
+            ancestors=_words(self._list("ancestors")),
+            sha256=_words(self._list("sha256")),
             why=self._word("why"),
             position=position,
             place=self.draft.place,
         )
 
-    def _value(self, key: str) -> Node | None:
-        return self.draft.keys[key][1] if key in self.draft.keys else None
-
     def _word(self, key: str) -> str:
-        node = self._value(key)
+        node = self.draft.keys[key][1] if key in self.draft.keys else None
         return node.text if isinstance(node, Scalar) else ""
 
-    def _list(self, level: str, key: str) -> tuple[Scalar, ...]:
-        node = self._value(level)
-        return next((_entries(value) for name, value in node if name.text == key), ()) if isinstance(node, Mapping) else ()
+    def _list(self, level: str, key: str = "") -> tuple[Scalar, ...]:
+        return self.lists.get((level, key), ())
 
     def _levels(self) -> None:
         """An HTTP rule has both method and path; a relayed one has neither, since nobody looks inside."""
@@ -82,7 +84,9 @@ class _RuleReader:
 
     def _at_odds(self, level: str) -> None:
         """What one rule both allows and denies is denied, so the one who wrote it is mistaken about one of the two."""
-        denied = {entry.text: entry.place for entry in self._list(level, "deny")}
+        if not (denying := self._list(level, "deny")):
+            return
+        denied = {entry.text: entry.place for entry in denying}
         for entry in self._list(level, "allow"):
             if entry.text in denied:
                 self._contradict(level, entry.text, denied[entry.text], entry.place)
@@ -164,15 +168,10 @@ class _RuleReader:
         self.findings.add(place, code, message, accepted=accepted)
 
 
-def _entries(node: Node | None) -> tuple[Scalar, ...]:
-    """The words of a list that a schema has read."""
-    items = node.items if isinstance(node, Listing) else ()
-    return tuple(item for item in items if isinstance(item, Scalar) and item.kind != REFUSED)
+def _entries(node: Node) -> tuple[Scalar, ...]:
+    """The words of a list that the schema has read."""
+    return tuple([item for item in node.items if type(item) is Scalar]) if isinstance(node, Listing) else ()
 
 
 def _words(entries: Iterable[Scalar]) -> tuple[str, ...]:
-    return tuple(entry.text for entry in entries)
-
-
-def _texts(node: Node | None) -> tuple[str, ...]:
-    return _words(_entries(node))
+    return tuple([entry.text for entry in entries])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from stockade.policy.document import REFUSED, Findings, Listing, Mapping, Node, Place, Scalar, kind_of
+from stockade.policy.document import Findings, Listing, Mapping, Node, Place, Refused, Scalar, kind_of
 from stockade.policy.problems import closest, meant
 from stockade.policy.spec import ANY, POLICY, RULES, Anything, Choice, Key, Many, Named, Number, Record, Text, Type
 
@@ -73,7 +73,7 @@ class Reader:
         return document
 
     def read(self, node: Node, wanted: Type, owner: str) -> Node:
-        """The node as far as it is as wanted: without unknown keys and unfit entries, and REFUSED in place of an unfit value."""
+        """The node as far as it is as wanted: without unknown keys and unfit entries, and Refused in place of an unfit value."""
         return self._readers[type(wanted)](node, wanted, owner)
 
     # For documents that are no policies: the same words for the same mistakes.
@@ -85,7 +85,7 @@ class Reader:
 
     def text(self, node: Node, owner: str) -> str | None:
         read = self._text(node, ANY, owner)
-        return read.text if isinstance(read, Scalar) and read.kind != REFUSED else None
+        return read.text if isinstance(read, Scalar) else None
 
     def texts(self, node: Node, owner: str) -> list[tuple[str, Place]]:
         """A list of text that is not empty and repeats nothing."""
@@ -94,7 +94,7 @@ class Reader:
 
     def choice(self, node: Node, owner: str, values: tuple[str, ...]) -> str | None:
         read = self._choice(node, Choice(values), owner)
-        return read.text if isinstance(read, Scalar) and read.kind != REFUSED else None
+        return read.text if isinstance(read, Scalar) else None
 
     # For policies.
 
@@ -102,12 +102,12 @@ class Reader:
         if not (isinstance(node, Scalar) and node.kind == "text"):
             quoted = f'"{node.text}", in quotes' if isinstance(node, Scalar) and node.text else wanted.means
             return self._wrong(node, owner, quoted)
-        for form in wanted.forms:
-            if not form.holds(node.text):
-                words = {"text": node.text, "upper": node.text.upper()}
-                self.findings.add(node.place, form.code, form.message.format(**words), accepted=form.accepted.format(**words))
-                return _refused(node)
-        return node
+        if wanted.fits.fullmatch(node.text):
+            return node
+        form = next(form for form in wanted.forms if not form.holds(node.text))
+        words = {"text": node.text, "upper": node.text.upper()}
+        self.findings.add(node.place, form.code, form.message.format(**words), accepted=form.accepted.format(**words))
+        return Refused(node.place)
 
     def _choice(self, node: Node, wanted: Choice, owner: str) -> Node:
         if isinstance(node, Scalar) and node.kind == wanted.kind and node.text in wanted.values:
@@ -126,47 +126,54 @@ class Reader:
         if not isinstance(node, Listing):
             if wanted.or_one and isinstance(node, Scalar):
                 read = self.read(node, wanted.of, owner)
-                return _refused(node) if _is_refused(read) else Listing((read,), node.place)
+                return read if isinstance(read, Refused) else Listing((read,), node.place)
             return self._wrong(node, owner, _listed(wanted.of))
         if not node.items:
             self.findings.add(node.place, "empty_list", f"{owner} is an empty list", accepted="at least one entry, or no such key")
+        elif isinstance(wanted.of, Text) and _all_fit(node.items, wanted.of.fits):
+            return node
         entry = "" if isinstance(wanted.of, Record) else f"an entry of {owner}"
         read_entry = self._readers[type(wanted.of)]
-        seen: dict[str, Place] = {}
+        seen: dict[str, Scalar] = {}
         kept = []
         for item in node.items:
             read = read_entry(item, wanted.of, entry)
+            if isinstance(read, Refused):
+                continue
             if isinstance(read, Scalar):
-                if read.kind == REFUSED:
-                    continue
                 if read.text in seen:
                     message = f"`{read.text}` is already listed on line {seen[read.text].line}"
                     self.findings.add(read.place, "repeated", message, severity="warning")
                     continue
-                seen[read.text] = read.place
+                seen[read.text] = read
             kept.append(read)
         return Listing(tuple(kept), node.place)
 
     def _named(self, node: Node, wanted: Named, owner: str) -> Node:
         if not isinstance(node, Mapping):
             return self._wrong(node, owner, wanted.shape)
-        below = [(self._text(key, wanted.key, owner), key, value) for key, value in node]
         inner = "" if isinstance(wanted.value, Record) else f"{owner}."
-        kept = [(key, self.read(value, wanted.value, inner and inner + key.text)) for fits, key, value in below if not _is_refused(fits)]
-        return Mapping(tuple((key, value) for key, value in kept if not _is_refused(value)), node.place)
+        kept = []
+        for key, value in node:
+            fits = self._text(key, wanted.key, owner)
+            read = self.read(value, wanted.value, inner and inner + key.text)
+            if not isinstance(fits, Refused) and not isinstance(read, Refused):
+                kept.append((key, read))
+        return Mapping(tuple(kept), node.place)
 
     def _record(self, node: Node, wanted: Record, owner: str) -> Node:
         if not isinstance(node, Mapping):
             return self._wrong(node, wanted.name, "a mapping with " + ", ".join(wanted.carried_out()))
         kept: dict[str, tuple[Scalar, Node]] = {}
-        for key, value in node:
+        for entry in node.entries:
+            key, value = entry
             name = key.text if key.text in wanted.by_name else self._unknown(key, node, wanted)
             if name is None:
                 continue
             known = wanted.by_name[name]
             read = self._readers[type(known.type)](value, known.type, f"{owner}.{name}" if owner else name)
             if known.carried_out:
-                kept[name] = (key if key.text == name else key._replace(text=name), read)
+                kept[name] = entry if read is value and name == key.text else (key._replace(text=name), read)
             else:
                 message = f"`{name}` is not supported by this version: nothing would enforce it"
                 self.findings.add(key.place, "not_supported", message, accepted="the policy without it")
@@ -184,24 +191,22 @@ class Reader:
         return close if close in accepted and not any(other.text == close for other, _ in node) else None
 
     def _unfit(self, node: Node, code: str, owner: str, accepted: str) -> Node:
-        if not _is_refused(node):
+        if not isinstance(node, Refused):
             what = f"`{node.text}`" if isinstance(node, Scalar) and node.text else kind_of(node)
             self.findings.add(node.place, code, f"{owner} cannot be {what}", accepted=accepted)
-        return _refused(node)
+        return Refused(node.place)
 
     def _wrong(self, node: Node, owner: str, accepted: str) -> Node:
-        if not _is_refused(node):
+        if not isinstance(node, Refused):
             what = f"`{node.text}` ({node.kind})" if isinstance(node, Scalar) and node.text else kind_of(node)
             self.findings.add(node.place, "wrong_type", f"{owner} cannot be {what}", accepted=accepted)
-        return _refused(node)
+        return Refused(node.place)
 
 
-def _refused(node: Node) -> Scalar:
-    return Scalar("", REFUSED, node.place)
-
-
-def _is_refused(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.kind == REFUSED
+def _all_fit(items: tuple[Node, ...], fits: re.Pattern[str]) -> bool:
+    """Whether nothing has to be said of a list of texts, which is so for almost every one."""
+    texts = {item.text for item in items if isinstance(item, Scalar) and item.kind == "text" and fits.fullmatch(item.text)}
+    return len(texts) == len(items)
 
 
 def _listed(entry: Type) -> str:
@@ -229,7 +234,7 @@ def _sort(node: Node, record: Record, prefix: str, document: Document) -> None:
                 document.override = {rule.text: _draft(rule.text, below, rule.place) for rule, below in value}
             else:
                 document.pairs[name] = {part.text: Part(below.text, below.place) for part, below in value if isinstance(below, Scalar)}
-        elif value.kind != REFUSED:
+        elif isinstance(value, Scalar):
             document.words[name] = Part(value.text, value.place)
 
 

@@ -20,13 +20,9 @@ class Form:
     message: str
     accepted: str
     refused: bool = False
-    expression: re.Pattern[str] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "expression", re.compile(self.pattern))
 
     def holds(self, text: str) -> bool:
-        return (self.expression.fullmatch(text) is None) is self.refused
+        return (re.fullmatch(self.pattern, text) is None) is self.refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +34,12 @@ class Text:
     means: str
     forms: tuple[Form, ...] = ()
     outline: str = ""
+    fits: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """fits: every form at once, to be held to a whole text. Most texts are fine, and most of a load would go into asking each form."""
+        shape = "".join(rf"(?{'!' if form.refused else '='}(?:{form.pattern})\Z)" for form in self.forms)
+        object.__setattr__(self, "fits", re.compile(rf"{shape}[\s\S]*"))
 
 
 @dataclass(frozen=True, slots=True)
