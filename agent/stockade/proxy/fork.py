@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import pickle
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from stockade.policy.rego import judge
 from stockade.proxy import codec
 from stockade.proxy.authority import Authority
 from stockade.proxy.channel import Channel
@@ -26,14 +29,16 @@ from stockade.types import Decision, Effect, Reason, Request
 WORKER_FRAME = 1024 * 1024  # the longest thing a worker may say
 CALLS = 4096  # of one worker at once
 
+_log = logging.getLogger("stockade.proxy")
+
 Decide = Callable[[Request, Any], Decision]
 
 
 class Worker:
     """One forked proxy worker. `fork` before threads and loop exist, then `connect` on the loop, then `serve` sandboxes."""
 
-    def __init__(self, pid: int, sock: socket.socket) -> None:
-        self.pid = pid
+    def __init__(self, pid: int, sock: socket.socket, uid: int) -> None:
+        self.pid, self._uid = pid, uid
         self.lost = asyncio.Event()  # the worker is gone or no longer believed
         self._sock = sock
         self._channel: Channel | None = None
@@ -43,6 +48,7 @@ class Worker:
         self._tokens: dict[int, int] = {}  # token of a begun request → its sandbox
         self._commands: dict[int, asyncio.Future[None]] = {}
         self._number = 0
+        self._judge: subprocess.Popen[bytes] | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -73,7 +79,7 @@ class Worker:
             finally:
                 os._exit(status)  # never back into the agent's stack: its finally blocks and atexit hooks are not ours
         theirs.close()
-        return cls(pid, ours)
+        return cls(pid, ours, uid)
 
     async def connect(self, spine: Spine) -> None:
         """Read the channel on the running loop until the worker says that it has dropped. Raises ConnectionError when it dies before."""
@@ -89,13 +95,56 @@ class Worker:
     async def serve(self, sandbox: int, listeners: Listeners, authority: Authority, policy: Any) -> None:
         """Hand a sandbox over. The listening sockets are closed here once the worker has them. Raises ConnectionError."""
         self._sandboxes.add(sandbox)
+        await self._judged(policy)
         await self._command(("serve", sandbox, authority, policy), [sock.fileno() for sock in listeners])
         for sock in listeners:
             sock.close()
 
     async def reload(self, sandbox: int, policy: Any) -> None:
         """Returns when the worker decides under the new policy and what it denies is cut and recorded. Raises ConnectionError."""
+        await self._judged(policy)
         await self._command(("reload", sandbox, policy), [])
+
+    async def _judged(self, policy: Any) -> None:
+        """See to it that a policy with Rego finds its judge in the worker: a process of its own, since the worker can start none.
+
+        Without one the worker denies whatever Rego would be asked about.
+        """
+        if getattr(policy, "rego", None) is None or (self._judge is not None and self._judge.poll() is None):
+            return
+        try:
+            channel, process = await asyncio.to_thread(judge.launch, user=self._uid)
+        except OSError as error:
+            _log.error("no process to evaluate Rego in: %s", error)
+            return
+        self._judge = process
+        with channel:
+            await self._command(("judge",), [channel.fileno()])
+        self._watch_judge(policy, process)
+
+    def _watch_judge(self, policy: Any, process: subprocess.Popen[bytes]) -> None:
+        """Give the worker another one when this one ends."""
+        loop, descriptor = asyncio.get_running_loop(), os.pidfd_open(process.pid)
+
+        def ended() -> None:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+            process.wait()
+            if not self.lost.is_set():
+                _log.warning("the process that evaluates Rego ended")
+                self._spawn(self._judged(policy))
+
+        loop.add_reader(descriptor, ended)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._calls.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s", error)
 
     async def close(self) -> None:
         """Cut everything, let the worker finish its records, and reap it."""

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from stockade.kernel.abi import Origin
+from stockade.policy import load_families
+from stockade.policy.rego import judge
 from stockade.proxy import confine as confinement
 from stockade.proxy.agent import Agent
 from stockade.proxy.authority import Authority
@@ -53,6 +55,8 @@ def main(
         from stockade.policy import decide as policy_decide
 
         decide = policy_decide
+    load_families()  # rules may ask who started a binary, by any name
+    judge.use(None)
     tls = Tls(Trust.load(settings.trust or system_bundle()), LeafKeys.generate())
     engine = Engine(tls, settings)
     engine.rehearse()
@@ -129,6 +133,8 @@ class Proxy:
     async def _obey(self, number: int, command: tuple[Any, ...]) -> None:
         try:
             match command:
+                case ("judge",):
+                    judge.use(judge.Judge(socket.socket(fileno=self._agent.take_descriptors(1)[0])))
                 case ("serve", sandbox, authority, policy):
                     self._serve(sandbox, authority, policy)
                 case ("reload", sandbox, policy):

@@ -23,6 +23,7 @@ from stockade.audit import Trail
 from stockade.kernel.abi import Event
 from stockade.kernel.load import Kernel, mounted_bpffs
 from stockade.policy import Policy, load, load_families
+from stockade.policy.rego import judge
 from stockade.proxy import Authority, Listeners, Worker
 from stockade.sandbox import libc, seccomp
 from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
@@ -68,6 +69,7 @@ def run(order: Order, settings: Settings) -> int:
     """Run the command governed. Returns its exit status; raises StockadeError when it could not be started."""
     if os.geteuid() != 0:
         raise StockadeError("stockade run needs root", hint="sudo stockade run …", code="not_root")
+    judge.use(None)  # the workers evaluate Rego, on requests that are known whole
     watch = Watch()
     with watch.reading() as named:
         policy = order.policy(1, named)
@@ -108,6 +110,7 @@ class _Run:
         self._order, self._settings, self._policy, self._watch, self._slot = order, settings, policy, watch, slot
         self._launcher, self._worker, self._stdio = launcher, worker, stdio
         self._name = order.name or f"box-{slot.number}"
+        self._policy = dataclasses.replace(policy, sandbox=self._name)
         self._refused_command: Event | None = None
         self._init: int | None = None  # PID of the sandbox's init, once it runs
         self._signals: list[int] = []  # that came before that
@@ -270,7 +273,7 @@ class _Run:
             found = self._order.policy(generation, named)
             for source in found.sources:
                 blueprint.refuse_inside(source, plan, "a policy source")
-            return found
+            return dataclasses.replace(found, sandbox=self._name)
 
         return load
 
