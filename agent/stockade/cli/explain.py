@@ -28,6 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_policies(parser)
     parser.add_argument("--binary", required=True, metavar="B", help="family, base name or path of the binary that asks")
     parser.add_argument("--method", metavar="M", help="HTTP method; GET when a URL is given")
+    parser.add_argument("--ancestor", action="append", metavar="PATH", help="who started it, nearest first, for rules with `ancestors`")
+    parser.add_argument("--sha256", default="", metavar="HEX", help="the hash of its file, for rules with `sha256`")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print the decision")
 
 
@@ -36,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     policy = chosen(args)
     target = _target(args.target)
     method = args.method or ("GET" if target.path is not None else None)
-    decision = ask(Request(named_binary(args.binary, policy), target.host, target.port, method, target.path), policy).decision
+    binary = named_binary(args.binary, policy, sha256=args.sha256.lower())
+    ancestors = tuple(args.ancestor) if args.ancestor else None
+    decision = ask(Request(binary, target.host, target.port, method, target.path, ancestors), policy).decision
     if args.output == "json":
         print(json.dumps(as_json(decision)))
     else:

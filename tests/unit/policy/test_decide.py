@@ -295,3 +295,50 @@ def test_unlisted_programs_may_run_without_a_network(policy: Read) -> None:
     may = policy("version: 1\nexec: {allow: [curl], deny: [nc], unlisted: no-network}\n").may_exec
     assert may(Binary.named("built")).allowed
     assert not may(Binary.named("nc")).allowed
+
+
+NARROWED = """\
+    - name: from-bash
+      binary: {allow: [curl]}
+      destination: {allow: [a.example.com], deny: [b.example.com]}
+      ancestors: [bash, /opt/agent/bin/*]
+      method: {allow: [GET]}
+      path: {allow: [/**]}
+    - name: pinned
+      binary: {allow: [git]}
+      destination: {allow: [a.example.com], deny: [b.example.com]}
+      sha256: [%s]
+      method: {allow: [GET]}
+      path: {allow: [/**]}
+    - name: anybody
+      binary: {allow: [curl, git]}
+      destination: {allow: [b.example.com]}
+      method: {allow: [GET]}
+      path: {allow: [/**]}
+""" % ("ab" * 32)
+
+
+@pytest.mark.parametrize(
+    ("ancestors", "host", "expected"),
+    [
+        (("/usr/bin/bash", "/usr/bin/node"), "a.example.com", "pass path from-bash rule_allow"),
+        (("/opt/agent/bin/agent",), "a.example.com", "pass path from-bash rule_allow"),
+        (("/tmp/bash",), "a.example.com", "refuse destination anybody no_rule"),
+        ((), "a.example.com", "refuse destination anybody no_rule"),
+        (None, "a.example.com", "pass path from-bash rule_allow"),  # not known yet: whoever knows decides again
+        (("/usr/bin/bash",), "b.example.com", "refuse destination from-bash rule_deny"),
+        (("/usr/bin/dash",), "b.example.com", "pass path anybody rule_allow"),
+        (None, "b.example.com", "pass path anybody rule_allow"),  # unknown must not veto
+    ],
+)
+def test_a_rule_may_ask_who_started_the_binary(ancestors: tuple[str, ...] | None, host: str, expected: str, policy: Read) -> None:
+    request = Request(Binary.named("curl", "/usr/bin/curl"), host, 443, "GET", "/x", ancestors)
+    assert brief(decide(request, policy(NARROWED))) == expected
+
+
+@pytest.mark.parametrize(
+    ("sha256", "expected"), [("ab" * 32, "pass path pinned rule_allow"), ("cd" * 32, "refuse destination anybody no_rule")]
+)
+def test_a_rule_may_ask_for_one_file_alone(sha256: str, expected: str, policy: Read) -> None:
+    binary = Binary("git", frozenset({"git"}), "/usr/bin/git", sha256=sha256)
+    assert brief(decide(Request(binary, "a.example.com", 443, "GET", "/x"), policy(NARROWED))) == expected
