@@ -8,16 +8,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from stockade.policy.decide import decide
-from stockade.policy.document import Findings, Listing, Mapping, Node, Place, Scalar, compose
+from stockade.policy.document import NOWHERE, Place
 from stockade.policy.model import Policy, Rule
 from stockade.policy.paths import PathList, allow_list, deny_list
 from stockade.types import Binary, Level, Reason, Request
-
-LISTED = (Level.BINARY, Level.DESTINATION, Level.METHOD, Level.PATH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,35 +114,13 @@ def _spelt(binary: Binary) -> frozenset[str]:
     return binary.names | {path, path.rpartition("/")[2]}
 
 
-def written(path: Path) -> dict[Entry, Place]:
-    """Where one policy file writes each of its entries: its own rules, what it overrides, and its `exec`; not what it extends."""
-    root = compose(path.read_bytes(), str(path), Findings())
+def written(policy: Policy) -> dict[Entry, Place]:
+    """Where each entry was written. What `exec` allows only because a rule names it was written nowhere, and is left out."""
     found: dict[Entry, Place] = {}
-    for name, rule in _rules(root):
-        for level in LISTED:
-            _note(found, name, level, _value(rule, level.value))
-    _note(found, "", Level.EXEC, _value(root, "exec"))
+    rules = {rule.place for rule in policy.rules}
+    for entry in entries(policy):
+        key = f"{entry.level.value}.{entry.list}"
+        place = policy.origins.in_rule(entry.rule, key).get(entry.text, NOWHERE) if entry.rule else policy.origins.entry(key, entry.text)
+        if place not in rules:
+            found[entry] = place
     return found
-
-
-def _note(found: dict[Entry, Place], rule: str, level: Level, lists: Node | None) -> None:
-    allow, deny = _value(lists, "allow"), _value(lists, "deny")
-    if isinstance(allow, Listing):
-        found.update((Entry(rule, level, "allow", item.text), item.place) for item in allow.items if isinstance(item, Scalar))
-    if isinstance(deny, Listing):
-        found.update((Entry(rule, level, "deny", item.text), item.place) for item in deny.items if isinstance(item, Scalar))
-
-
-def _rules(root: Node | None) -> Iterator[tuple[str, Node]]:
-    network = root if isinstance(root, Listing) else _value(root, "network")
-    for rule in network.items if isinstance(network, Listing) else ():
-        name = _value(rule, "name")
-        if isinstance(name, Scalar):
-            yield name.text, rule
-    overrides = _value(root, "override")
-    for key, rule in overrides if isinstance(overrides, Mapping) else ():
-        yield key.text, rule
-
-
-def _value(node: Node | None, key: str) -> Node | None:
-    return next((value for name, value in node if name.text == key), None) if isinstance(node, Mapping) else None

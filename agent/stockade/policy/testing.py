@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stockade.policy.coverage import Entry, entries, spoken, spoken_exec, written
+from stockade.policy.coverage import Entry, spoken, spoken_exec, written
 from stockade.policy.document import Place
 from stockade.policy.model import Policy
 from stockade.policy.nearest import nearest
@@ -82,12 +82,14 @@ def coverage(runs: Sequence[tuple[Suite, Sequence[Result]]]) -> Coverage:
     places: dict[tuple[Path, Entry], Place] = {}
     reached: set[tuple[Path, Entry]] = set()
     for suite, results in runs:
-        effective = set(entries(suite.policy))
         spoke = frozenset[Entry]().union(*(result.spoken for result in results))
-        for file in suite.files:
-            own = {(file.resolve(), entry): place for entry, place in written(file).items() if entry in effective}
-            places.update(own)
-            reached.update(key for key in own if key[1] in spoke)
+        files = {str(file): file.resolve() for file in suite.files}
+        for entry, place in written(suite.policy).items():
+            if place.path in files:
+                key = (files[place.path], entry)
+                places[key] = place
+                if entry in spoke:
+                    reached.add(key)
     rules: dict[tuple[Path, str], list[tuple[Path, Entry]]] = {}
     for key in places:
         rules.setdefault((key[0], key[1].rule), []).append(key)
