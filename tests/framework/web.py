@@ -73,7 +73,7 @@ class Sink:
 class Web:
     """HTTPS on 443 and HTTP on 80, HTTP/1.1, a thread per connection.
 
-    GET /bytes/N · /sse (5 events, 0.2 s apart) · /hold (bytes until the client goes) · /stall/SECONDS · /ws (echo); PUT, POST: see uploads.
+    GET /bytes/N · /sse (5 events, 0.2 s apart) · /ticks/N (0.1 s apart) · /hold (bytes until the client goes) · /stall/SECONDS · /ws (echo); PUT, POST: see uploads.
     """
 
     def __init__(self, namespace: Namespace, addresses: Addresses, leaf: Leaf, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
@@ -146,6 +146,8 @@ class Streams(Http):
                 self._bytes(int(size))
             case "sse", _:
                 self._stream((f"data: {number}\n\n".encode() for number in range(5)), "text/event-stream", 0.2)
+            case "ticks", [count]:
+                self._stream((b"tick\n" for _ in range(int(count))), "text/plain", 0.1)
             case "hold", _:
                 self._stream(iter(lambda: b"tick\n", b""), "text/plain", 0.1)
             case "stall", [seconds]:

@@ -109,7 +109,7 @@ class _Run:
     ) -> None:
         self._order, self._settings, self._policy, self._watch, self._slot = order, settings, policy, watch, slot
         self._launcher, self._worker, self._stdio = launcher, worker, stdio
-        self._name = order.name or f"box-{slot.number}"
+        self._name = f"box-{slot.number}" if order.name is None else order.name
         self._policy = dataclasses.replace(policy, sandbox=self._name)
         self._refused_command: Event | None = None
         self._init: int | None = None  # PID of the sandbox's init, once it runs

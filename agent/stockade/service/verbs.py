@@ -32,6 +32,8 @@ def of(governed: Governed, generations: Generations) -> Mapping[str, Verb]:
             "switched": outcome.switched,
             "why": outcome.why,
             "problems": [_problem(problem) for problem in outcome.problems],
+            "read_us": outcome.read_us,
+            "switch_us": outcome.switch_us,
         }
 
     return {"status": status, "reload": reload}
