@@ -46,7 +46,7 @@ def bot(machine: Machine, name: str, policy: str, *requirements: str) -> tuple[R
     try:
         site = install(*requirements)
     except RuntimeError as error:
-        pytest.skip(f"needs a package registry: {error}")
+        pytest.skip(str(error))
     files = {name: (INSIDE / name).read_text()}
     result = machine.run([interpreter, name, site], policy=policy, files=files, options=["--bind", f"{site}:ro"])
     assert result.status == 0 and result.stdout, result

@@ -33,7 +33,7 @@ both = pytest.mark.parametrize(
     ("binary", "command", "program"),
     [
         pytest.param("python3", "/usr/bin/python3", "ask.py", marks=pytest.mark.client("/usr/bin/python3")),
-        pytest.param("node", "/usr/bin/node", "ask.cjs", marks=pytest.mark.client("/usr/bin/node")),
+        pytest.param("node", "node", "ask.cjs", marks=pytest.mark.client("node")),
     ],
 )
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from framework.internet import OTHER, SLACK, Internet
 from framework.machine import Machine
 from stockade.resources import POLICIES
 
+INSIDE = Path(__file__).parent / "inside"
 API, FILES = SLACK
 # What is asked (method, URL), what the client sees, and at which level it fell.
 CASES = [
@@ -40,6 +44,17 @@ def test_the_seed_policy_decides_as_the_seed_says(machine: Machine, internet: In
         (API, "GET", "/api/conversations.history"),
         (FILES, "GET", "/api/conversations.list"),
     }
+
+
+@pytest.mark.client("node")
+def test_node_is_held_to_the_same(machine: Machine) -> None:
+    files = {"ask.cjs": (INSIDE / "ask.cjs").read_text(), "asked.json": json.dumps([[verb, url] for verb, url, *_ in CASES])}
+    result = machine.run(["node", "ask.cjs"], policy=POLICIES / "examples/slack.yaml", files=files)
+    assert [str(status) for status, _ in json.loads(result.stdout)] == [status for *_, status, _level, _reason in CASES], result
+    for verb, url, status, level, reason in CASES:
+        host, path = url.removeprefix("https://").split("/", 1)
+        request = {"method": verb, "host": host, "path": f"/{path}", "status": int(status), "binary": "node"}
+        assert result.select(action="http", level=level, reason=reason, rule="slack-agent-policy", **request), (verb, url, result)
 
 
 @pytest.mark.client("/usr/bin/python3")

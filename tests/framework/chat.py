@@ -185,7 +185,7 @@ def discord(seen: Seen) -> type[Http]:
                 case ["gateway", "bot"]:
                     limit = {"total": 1000, "remaining": 999, "reset_after": 0, "max_concurrency": 1}
                     return {"url": f"wss://{DISCORD_GATEWAY}", "shards": 1, "session_start_limit": limit}
-                case ["channels", _, "messages"]:
+                case ["channels", _, "messages"] if body:
                     said = json.loads(body)
                     self.seen.posted.append(said)
                     return message(user(BOT, bot=True), said["content"])

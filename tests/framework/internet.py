@@ -24,6 +24,8 @@ RSA = "rsa.web.test"
 LONG = "long.web.test"
 MTLS = "mtls.web.test"
 SLACK = ("api.slack.com", "files.slack.com")
+MESSAGING = ("cdn.discordapp.com", "api.telegram.org", "graph.microsoft.com", "login.microsoftonline.com")
+JIRA = ("example.atlassian.net", "api.atlassian.com")
 HOSPITAL = "ehr.internal.hospital.org"
 CLOUD = ("api.openai.com", "api.anthropic.com", "bedrock.us-east-1.amazonaws.com")
 INSPECTED = tuple(f"i{number}.web.test" for number in range(4))
@@ -75,7 +77,7 @@ class Internet:
                 self._site(LONG, leaf=deep.issue(self._certificates, LONG)),
                 self._site(MTLS, client_ca=client_ca),
                 *(self._site(name, root=root) for name, root in (own | dict(trees or {})).items()),
-                *(self._site(name) for name in (*SLACK, HOSPITAL, *INSPECTED)),
+                *(self._site(name) for name in (*SLACK, *MESSAGING, *JIRA, HOSPITAL, *INSPECTED)),
                 *(self._site(name, plain_ports=(RELAY_PORT,)) for name in RELAYED),
             ],
         )

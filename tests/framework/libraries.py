@@ -14,7 +14,7 @@ from pathlib import Path
 
 _CACHE = Path("/var/cache/stockade-tests")
 PYTHON = "/usr/bin/python3"
-NODE = "/usr/bin/node"
+NODE = "node"
 
 
 def python(*requirements: str) -> Path:
@@ -24,7 +24,9 @@ def python(*requirements: str) -> Path:
 
 def node(*requirements: str) -> Path:
     """A directory with node_modules/ in it."""
-    return _installed(NODE, requirements, ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", "."])
+    # engine-strict: a library that wants a newer Node.js than this is not there, rather than broken
+    quiet = ["--loglevel=error", "--no-audit", "--no-fund", "--no-update-notifier"]
+    return _installed(NODE, requirements, ["npm", "install", *quiet, "--engine-strict", "--ignore-scripts", "--prefix", "."])
 
 
 def _installed(interpreter: str, requirements: tuple[str, ...], command: list[str]) -> Path:
