@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 
-from stockade.cli.policy import check, show, test
+from stockade.cli.policy import check, import_, schema, show, test
 
 SUMMARY = "Check policy files, test them, compare them, show what they compose into, and make them from what was seen or from others'."
 
-ACTIONS = {"check": check, "test": test, "show": show}
+ACTIONS = {"check": check, "test": test, "show": show, "schema": schema, "import": import_}
 
 EXAMPLES = "".join(module.EXAMPLES for module in ACTIONS.values())
 
