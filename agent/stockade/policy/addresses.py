@@ -85,7 +85,7 @@ def refused_range(address: Address, host: str, policy: Policy, port: int | None,
         for entry in policy.index.denied_networks(dialled, names):
             if not entry.ports or port is None or port in entry.ports:
                 return f"denied {entry.pattern.text}"
-    return None
+    return "outside `addresses:`" if _outside(address, host, policy, port, names) else None
 
 
 def range_of(address: Address) -> Range | None:
@@ -102,6 +102,20 @@ def _opened(address: Address, host: str, policy: Policy, port: int | None, names
         for entry in policy.index.reaching(host)
         if names is None or not names.isdisjoint(entry.rule.binary.allow)
     )
+
+
+def _outside(address: Address, host: str, policy: Policy, port: int | None, names: frozenset[str] | None) -> bool:
+    """Whether every rule that reaches host says where it lies, and none says here: an internal name must not lead to the internet either."""
+    if policy.rego is not None and host in policy.rego.hosts():
+        return False
+    entries = [
+        entry
+        for entry in policy.index.reaching(host)
+        if entry.covers(port) and (names is None or not names.isdisjoint(entry.rule.binary.allow))
+    ]
+    stated = [network for entry in entries for network in entry.rule.destination.addresses]
+    bound = bool(entries) and all(entry.rule.destination.addresses for entry in entries)
+    return bound and not any(dialled in network for dialled in (address, *_embedded(address)) for network in stated)
 
 
 def _lets(entry: Entry, address: Address, host: str) -> bool:
