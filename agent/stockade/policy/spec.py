@@ -28,12 +28,13 @@ class Form:
 @dataclass(frozen=True, slots=True)
 class Text:
     """Text. outline: a pattern that every text fits which the parser of such values takes; it stands in the JSON Schema only, since that
-    parser has better words for what is wrong.
+    parser has better words for what is wrong. title: how the JSON Schema calls it, when it has forms or an outline.
     """
 
     means: str
     forms: tuple[Form, ...] = ()
     outline: str = ""
+    title: str = ""
     fits: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -146,6 +147,7 @@ ANY = Text("text")
 NAME = Text(
     "a name",
     (Form("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "bad_name", "`{text}` is no name", "letters, digits, `.`, `_`, `-`; at most 64"),),
+    title="name",
 )
 RULE_NAME = Text("the name of a rule")
 BINARY = Text(
@@ -166,18 +168,23 @@ BINARY = Text(
             "a family or base name such as curl, or an absolute path",
         ),
     ),
+    title="program",
 )
 VARIABLE = Text(
     "the name of a variable",
     (Form("[A-Za-z_][A-Za-z0-9_]*", "bad_variable", "`{text}` is no name of a variable", "letters, digits and `_`"),),
+    title="variable",
 )
-USER = Text("a user's name or number", (Form("[a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}", "bad_user", "`{text}` is no user", "agent, 1000"),))
+USER = Text(
+    "a user's name or number", (Form("[a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}", "bad_user", "`{text}` is no user", "agent, 1000"),), title="user"
+)
 DIRECTORY = Text(
     "an absolute path",
     (
         Form(_UPWARDS, "bad_file_path", "`{text}` leads upwards", "the path without `..`", refused=True),
         Form(r"/[^\x00]*", "bad_file_path", "`{text}` is no absolute path", "/srv/data, without `..`"),
     ),
+    title="directory",
 )
 METHOD = Text(
     "an HTTP method",
@@ -192,22 +199,30 @@ METHOD = Text(
         ),
         Form("[A-Z][A-Z0-9-]*", "bad_method", "`{text}` is no method", _METHODS),
     ),
+    title="verb",
 )
-HOST = Text("a host: exact, *.below.it, a CIDR, an address, localhost; each may have a :port", outline=r"[^\s/?#@]+(?:/[0-9]{1,3})?")
-PATH = Text("a path glob: `*` within a segment, `**` across", outline=r"/[^\s?#]*")
-NETWORK = Text("a CIDR or an address", outline=r"[0-9A-Fa-f:.]+(?:/[0-9.]+)?")
-SHA256 = Text("a SHA-256", (Form("[0-9a-f]{64}", "bad_sha256", "`{text}` is no SHA-256", "64 hex digits, in lower case"),))
-REGO = Text("a file", (Form(r"[\s\S]+\.rego", "bad_rego_file", "`{text}` is no Rego file", "./rules.rego, beside the policy"),))
+HOST = Text(
+    "a host: exact, *.below.it, a CIDR, an address, localhost; each may have a :port", outline=r"[^\s/?#@]+(?:/[0-9.]+)?", title="host"
+)
+PATH = Text("a path glob: `*` within a segment, `**` across", outline=r"/[^\s?#]*", title="glob")
+NETWORK = Text("a CIDR or an address", outline=r"[0-9A-Fa-f:.]+(?:/[0-9.]+)?", title="network")
+SHA256 = Text("a SHA-256", (Form("[0-9a-f]{64}", "bad_sha256", "`{text}` is no SHA-256", "64 hex digits, in lower case"),), title="hash")
+REGO = Text(
+    "a file", (Form(r"[\s\S]+\.rego", "bad_rego_file", "`{text}` is no Rego file", "./rules.rego, beside the policy"),), title="rego-file"
+)
 SOURCE = Text("presets/NAME, or a file beside this one")
 SYSCALL = Text(
-    "the name of a system call", (Form("[a-z_][a-z0-9_]*", "bad_syscall", "`{text}` is no system call", "ptrace, io_uring_setup"),)
+    "the name of a system call",
+    (Form("[a-z_][a-z0-9_]*", "bad_syscall", "`{text}` is no system call", "ptrace, io_uring_setup"),),
+    title="syscall",
 )
-SIZE = Text("a size", (Form("[1-9][0-9]*[KMGT]i?", "bad_size", "`{text}` is no size", "512M, 2G"),))
+SIZE = Text("a size", (Form("[1-9][0-9]*[KMGT]i?", "bad_size", "`{text}` is no size", "512M, 2G"),), title="size")
 CATEGORY = Text(
     "a category of data",
     (Form(r"[a-z]+\.(?:[a-z][a-z0-9_-]*|\*)", "bad_category", "`{text}` is no category", "phi.identifier, pii.person, credential.*"),),
+    title="category",
 )
-URL = Text("a URL", (Form(r"https?://[^\s/]+(?:/\S*)?", "bad_url", "`{text}` is no URL", "http://localhost:11434"),))
+URL = Text("a URL", (Form(r"https?://[^\s/]+(?:/\S*)?", "bad_url", "`{text}` is no URL", "http://localhost:11434"),), title="url")
 
 PORT = Number("a port", 1, 65535, "bad_port")
 _SHARE = Number("a share", 0, 1, "bad_number", whole=False)
