@@ -105,7 +105,10 @@ def _opened(address: Address, host: str, policy: Policy, port: int | None, names
 
 
 def _outside(address: Address, host: str, policy: Policy, port: int | None, names: frozenset[str] | None) -> bool:
-    """Whether every rule that reaches host says where it lies, and none says here: an internal name must not lead to the internet either."""
+    """Whether every rule that reaches host says where it lies, and none says here.
+
+    An internal name must not lead to the internet either.
+    """
     if policy.rego is not None and host in policy.rego.hosts():
         return False
     entries = [

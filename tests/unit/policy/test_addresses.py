@@ -157,7 +157,7 @@ def test_an_embedded_address_counts_as_itself(policy: Read, address: str, range_
         ("www.corp.example.com", "fd00:1::7", 443, None),
         ("pinned.example.com", "10.1.2.3", 443, None),
         ("pinned.example.com", "10.2.2.3", 443, "private 10.0.0.0/8"),
-        ("pinned.example.com", "203.0.113.7", 443, "outside `addresses:`"),
+        ("pinned.example.com", "198.51.100.7", 443, "outside `addresses:`"),
         ("www.corp.example.com", "2606:4700::1", 443, "outside `addresses:`"),
         ("www.corp.example.com", "::ffff:10.1.2.3", 443, None),
         ("10.9.1.1", "10.9.1.1", 443, None),
