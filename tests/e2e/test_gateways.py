@@ -95,6 +95,7 @@ def slack(machine: Machine, internet: Internet, name: str, interpreter: str, *re
 def test_discord_py(machine: Machine, internet: Internet) -> None:
     discord(machine, internet, "discord_bot.py", "python3", "discord.py==2.7.1")
     assert all("compress=zlib-stream" in link.target for link in internet.discord.links)
+    assert internet.discord.links[0].code == 4000  # what discord.py closes with when it means to resume
 
 
 @pytest.mark.client("node", "npm")
@@ -102,6 +103,7 @@ def test_discord_js(machine: Machine, internet: Internet) -> None:
     result, met = discord(machine, internet, "discord_bot.cjs", "node", "discord.js@14.28.1")
     assert met["refused"]["rule"] == "discord-api" and met["refused"]["level"] == "method", result
     assert all(link.deflated for link in internet.discord.links)
+    assert internet.discord.links[0].code == 4200  # the same of discord.js
 
 
 def discord(machine: Machine, internet: Internet, name: str, interpreter: str, *requirements: str) -> tuple[Result, dict[str, Any]]:
@@ -114,6 +116,7 @@ def discord(machine: Machine, internet: Internet, name: str, interpreter: str, *
     # what the bot met
     assert (met["heard"], met["answered"]) == (list(QUESTIONS), True), result
     assert met["refused"]["status"] == 403, result
+    wait_for(lambda: all(link.code for link in seen.links), "the end of both WebSockets at Discord")
     # what Discord saw: a session identified, kept alive by heartbeats, and resumed where it said; and of the new name nothing
     first, second = seen.links
     assert [link.host for link in seen.links] == [DISCORD_GATEWAY, DISCORD_RESUME]
