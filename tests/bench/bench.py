@@ -7,6 +7,7 @@ speak to the same ones. Nothing here passes or fails.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -21,6 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import decisions
+import reload
 
 from framework import probes
 from framework.internet import ECHO, RELAY_PORT, RELAYED, Internet
@@ -56,16 +60,16 @@ class Bench:
     """Runs the same command on the same machine, governed or not, and returns its stdout."""
 
     def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+        self.machine = machine
         self._files = {path.name: path.read_text() for path in INSIDE.glob("*.py")}
 
     def plain(self, command: Sequence[str]) -> str:
-        room = self._machine.room(self._files)
-        done = subprocess.run(self._machine.wrap(command), cwd=room / "work", capture_output=True, text=True, timeout=300)
+        room = self.machine.room(self._files)
+        done = subprocess.run(self.machine.wrap(command), cwd=room / "work", capture_output=True, text=True, timeout=300)
         return _checked(command, done.returncode, done.stdout, done.stderr)
 
     def governed(self, command: Sequence[str]) -> str:
-        result = self._machine.run(command, policy=POLICY, files=self._files, timeout=300)
+        result = self.machine.run(command, policy=POLICY, files=self._files, timeout=300)
         return _checked(command, result.status, result.stdout, result.stderr)
 
     def seconds(self, command: Sequence[str | Path], rounds: int) -> float:
@@ -73,12 +77,12 @@ class Bench:
         times = []
         for _ in range(rounds):
             start = time.perf_counter()
-            subprocess.run(self._machine.wrap(command), check=True, capture_output=True, timeout=120)
+            subprocess.run(self.machine.wrap(command), check=True, capture_output=True, timeout=120)
             times.append(time.perf_counter() - start)
         return statistics.median(times)
 
     def start_up(self) -> Iterator[Row]:
-        room = self._machine.room()
+        room = self.machine.room()
         (room / "policy.yaml").write_text(POLICY)
         run: list[str | Path] = [
             STOCKADE,
@@ -141,7 +145,7 @@ def _wrk(report: str) -> tuple[float, float, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What Stockade costs, beside the same work without it.")
     parser.add_argument("-o", "--output", type=Path, help="write the rows as JSON too")
-    parser.add_argument("only", nargs="*", help="start_up, processes, connects, requests (default: all)")
+    parser.add_argument("only", nargs="*", help="start_up, processes, connects, requests, policy (default: all)")
     args = parser.parse_args()
     if missing := probes.governing():
         print(f"bench: this machine cannot govern a sandbox: {missing}", file=sys.stderr)
@@ -159,15 +163,22 @@ def main() -> int:
                 "connects": bench.connects,
                 "requests": bench.requests,
             }
+            said: list[str] = []
             print(f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}")
             print(f"{'':38}{'without':>12}{'Stockade':>12}{'ratio':>9}")
-            for name in args.only or parts:
-                for row in parts[name]():
+            for name in args.only or [*parts, "policy"]:
+                for row in parts[name]() if name != "policy" else ():
                     rows.append(row)
                     print(f"{row.what + ' (' + row.unit + ')':38}{row.without:12.4g}{row.governed:12.4g}{row.ratio:9.3g}", flush=True)
+            if not args.only or "policy" in args.only:
+                print()
+                for line in itertools.chain(decisions.lines(), reload.lines(bench.machine)):
+                    said.append(line)
+                    print(line, flush=True)
     if args.output:
         facts = {"kernel": platform.release(), "cores": os.cpu_count(), "python": platform.python_version()}
-        args.output.write_text(json.dumps(facts | {"rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}, indent=1) + "\n")
+        table = [asdict(row) | {"ratio": row.ratio} for row in rows]
+        args.output.write_text(json.dumps(facts | {"rows": table, "policy": said}, indent=1) + "\n")
     return 0
 
 
