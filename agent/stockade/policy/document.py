@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from stockade.policy.problems import Problem, Severity
+from stockade.policy.codes import CODES, Severity
+from stockade.policy.problems import Problem
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32  # a policy needs 6
@@ -39,6 +40,7 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, place: Place, code: str, message: str, *, accepted: str = "", severity: Severity = "error") -> None:
+        assert code in CODES and severity in CODES[code].severities, f"{severity} {code} does not stand in codes.py"
         self.problems.append(Problem(place.path, place.line, place.column, code, message, accepted, severity, place.source))
 
     @property

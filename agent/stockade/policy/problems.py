@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
 
+from stockade.policy.codes import Severity
 from stockade.types import StockadeError
 
 _WIDTH = 160  # characters of a source line that are shown
-
-Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
