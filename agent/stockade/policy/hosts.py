@@ -15,6 +15,8 @@ from typing import Literal
 
 import idna
 
+from stockade.policy.compact import compact
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -88,6 +90,7 @@ def as_address(host: str) -> Address | None:
         return None
 
 
+@compact()
 @dataclass(frozen=True, slots=True)
 class HostPattern:
     """One entry of a destination list.

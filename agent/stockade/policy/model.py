@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from stockade.policy.compact import compact
 from stockade.policy.document import NOWHERE, Place
 from stockade.policy.hosts import LOCALHOST, HostPattern, Network, as_address
 from stockade.policy.index import Index, build
@@ -23,6 +24,7 @@ TLS_PORTS = (443,)
 MODEL_PORTS = (11434, 8000)  # Ollama; vLLM and NIM
 
 
+@compact()
 @dataclass(frozen=True, slots=True)
 class Names:
     """Binaries or methods of a rule, in the order written."""
@@ -31,6 +33,7 @@ class Names:
     deny: tuple[str, ...] = ()
 
 
+@compact()
 @dataclass(frozen=True, slots=True)
 class Destination:
     """addresses: where a private address may lie that a host of this rule resolves to."""
@@ -40,12 +43,14 @@ class Destination:
     addresses: tuple[Network, ...] = ()
 
 
+@compact()
 @dataclass(frozen=True, slots=True)
 class Paths:
     allow: PathList
     deny: PathList
 
 
+@compact(why="", place=NOWHERE)
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One network rule. With method and path it is inspected; without both it is relayed (`tls: passthrough` or `protocol: tcp`).
@@ -146,8 +151,7 @@ class Policy:
 
     def __getstate__(self) -> dict[str, Any]:
         """For the worker, at each reload: what decides, and nothing that only explains. The index is built anew from the rules."""
-        kept = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in _EXPLAINS}
-        return kept | {"rules": tuple(dataclasses.replace(rule, why="", place=NOWHERE) for rule in self.rules)}
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in _EXPLAINS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in (_EXPLAINS | state).items():

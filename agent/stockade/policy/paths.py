@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from stockade.policy.compact import compact
 from stockade.policy.trie import Trie
 
 _ALLOWED = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,;=:@*/-]|%[0-9A-F]{2})*")
@@ -20,6 +21,7 @@ class PathError(ValueError):
         self.accepted = accepted
 
 
+@compact()
 @dataclass(frozen=True, slots=True)
 class PathList:
     """The globs of one list, as written. veto: they deny, and cover more than they say."""
