@@ -95,7 +95,7 @@ def range_of(address: Address) -> Range | None:
 
 def _opened(address: Address, host: str, policy: Policy, port: int | None, names: frozenset[str] | None) -> bool:
     """Whether some rule of these binaries, or a host that Rego names exactly, lets host lead to a private address."""
-    if policy.rego is not None and host in policy.rego.hosts() and (names is None or policy.rego.may_allow(names, host, port)):
+    if policy.rego is not None and policy.rego.names_exactly(host, port, names):
         return True
     return any(
         entry.covers(port) and _lets(entry, address, host)

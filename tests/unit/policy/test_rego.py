@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stockade.policy import Policy, PolicyError, decide, load
+from stockade.policy import Policy, PolicyError, decide, load, refused_range
 from stockade.policy.rego import judge
 from stockade.policy.rego.module import Scope
 from stockade.types import Binary, Request
@@ -250,3 +251,23 @@ def test_a_scope_states_what_its_body_demands(write: Write) -> None:
         'allow { "git" == input.binary; input["host"] = "a.example.com"; not input.port == 443; startswith(input.path, "/x") }\n'
     )
     assert policy.rego is not None and policy.rego.scopes == (Scope(binary="git", host="a.example.com"),)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "names", "refused"),
+    [
+        ("ehr.internal", 443, {"curl"}, None),
+        ("ehr.internal", 443, None, None),
+        ("ehr.internal", 80, {"curl"}, "private 10.0.0.0/8"),  # the body states 443
+        ("ehr.internal", 443, {"git"}, "private 10.0.0.0/8"),
+        ("other.internal", 443, {"curl"}, "private 10.0.0.0/8"),  # allowed by a condition, but not named
+    ],
+)
+def test_a_private_address_is_reached_only_for_a_host_that_a_body_names(
+    host: str, port: int, names: set[str] | None, refused: str | None, write: Write
+) -> None:
+    policy = write(
+        'allow { input.binary == "curl"; input.host == "ehr.internal"; input.port == 443 }\nallow { endswith(input.host, ".internal") }\n'
+    )
+    binary = Binary("b", frozenset(names), "/b") if names else None
+    assert refused_range(ipaddress.ip_address("10.1.2.3"), host, policy, port, binary) == refused

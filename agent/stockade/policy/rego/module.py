@@ -72,6 +72,11 @@ class Rego:
         stated = {scope.port for scope in fitting if scope.port is not None}
         return frozenset(stated | ({*WEB_PORTS, *self.numbers} if any(scope.port is None for scope in fitting) else set()))
 
+    def names_exactly(self, host: str, port: int | None, names: frozenset[str] | None) -> bool:
+        """Whether some body states this very host, for one of the binaries; None is any binary."""
+        stating = [scope for scope in self.scopes if scope.host == host]
+        return any(scope.fits(names if names is not None else frozenset({scope.binary or ""}), host, port) for scope in stating)
+
     def hosts(self) -> frozenset[str]:
         """The hosts that bodies name exactly."""
         return frozenset(scope.host for scope in self.scopes if scope.host is not None)
