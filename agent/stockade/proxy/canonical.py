@@ -16,8 +16,9 @@
     any other octet (space " < > [ ] ^ ` { | })  %XX
 
 Encoded reserved characters keep their spelling because servers may tell `%2B` from `+`. Servers may also not: so `readings` gives every
-path that a server could take the canonical one for (reserved characters decoded, Unicode composed, matrix parameters dropped), and the
-ladder wants each of them allowed. Then `/api%2Fadmin` gains nothing where `/api/admin` is denied, nor does `/api/;x/admin`.
+path that a server could take the canonical one for (reserved characters decoded, Unicode composed, matrix parameters dropped, and what
+Windows takes off a name's end), and the ladder wants each of them allowed. Then `/api%2Fadmin` gains nothing where `/api/admin` is denied,
+nor do `/api/;x/admin` and `/api/admin.`.
 
 docs/canonical-path.md is the definition; a test reads its tables.
 """
@@ -35,7 +36,10 @@ _RESERVED = frozenset(b"!$&'()*+,;=:@")
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9\-_~!$&'()*+,=:@][A-Za-z0-9\-._~!$&'()*+,=:@]*)+/?|/")
 _ENCODED_RESERVED = re.compile("%(" + "|".join(f"{octet:02X}" for octet in sorted(_RESERVED | {0x2F})) + ")")
-_BEYOND_ASCII = re.compile("[^/;%]?(?:%[89A-F][0-9A-F])+")  # with the letter before it, which a combining mark would join
+_AMBIGUOUS = re.compile(r"[%;]|\.(?:/|\Z)")
+_BEYOND_ASCII = re.compile("(?:%[0-7][0-9A-F]|[^/;%])?(?:%[89A-F][0-9A-F])+")  # with the character that a combining mark would join
+# What Windows takes off a name. Sought from the beginning of a run only, or thousands of dots would be searched thousands of times.
+_TRAILING = re.compile(r"(?<!\.)(?<!%20)(?:\.|%20)++(?=/|\Z)")
 _SAFE = "".join(map(chr, sorted(_RESERVED)))
 _DOUBLY = re.compile(rb"%25[0-9A-Fa-f]{2}")
 _QUERY_REFUSED = re.compile(r"[\x00-\x20\x7f#\\]")
@@ -77,15 +81,21 @@ def canonical_path(raw: str) -> str:
 
 def readings(path: str) -> tuple[str, ...]:
     """Every path that some server may take a canonical path for, itself first: reserved characters decoded, Unicode composed, matrix
-    parameters dropped, and what this leaves empty merged.
+    parameters dropped, dots and spaces at the end of a name dropped, in whatever order, and what this leaves empty merged.
     """
+    if not _AMBIGUOUS.search(path):
+        return (path,)
     found = [path]
-    if "%" in path:
-        found.append(_merged(_ENCODED_RESERVED.sub(lambda match: chr(int(match[1], 16)), path)))
-    if _BEYOND_ASCII.search(path):
-        found += [_composed(each) for each in found]
-    found += [_merged(re.sub(r";[^/]*", "", each)) for each in found if ";" in each]
-    return tuple(dict.fromkeys(found))
+    for each in found:
+        for read in (_decoded, _composed, _without_parameters, _trimmed):
+            # What is left empty is merged: for Tomcat `/api/;x/admin` is `/api/admin`.
+            if (reading := re.sub(r"/{2,}", "/", read(each))) not in found:
+                found.append(reading)
+    return tuple(found)
+
+
+def _decoded(path: str) -> str:
+    return _ENCODED_RESERVED.sub(lambda match: chr(int(match[1], 16)), path)
 
 
 def _composed(path: str) -> str:
@@ -93,9 +103,12 @@ def _composed(path: str) -> str:
     return _BEYOND_ASCII.sub(lambda match: quote(unicodedata.normalize("NFC", unquote(match[0])), safe=_SAFE), path)
 
 
-def _merged(path: str) -> str:
-    """What decoding and dropping leave empty is merged too: for Tomcat `/api/;x/admin` is `/api/admin`."""
-    return re.sub(r"/{2,}", "/", path)
+def _without_parameters(path: str) -> str:
+    return re.sub(r";[^/]*", "", path)
+
+
+def _trimmed(path: str) -> str:
+    return _TRAILING.sub("", path)
 
 
 def demand_query(query: str) -> None:

@@ -5,7 +5,6 @@ The reference knows no index, no pattern objects and no regular expressions; it 
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from itertools import product
 
@@ -18,6 +17,7 @@ from stockade.policy.hosts import parse_pattern
 from stockade.policy.model import Destination, Names, Paths, Rule
 from stockade.policy.paths import allow_list, deny_list
 from stockade.types import Binary, Effect, Level, Outcome, Reason, Request
+from unit.policy.reference import closes, entry_port, fits, host_fits
 
 
 @dataclass(frozen=True)
@@ -92,57 +92,6 @@ def opened_ports(rule: Written, entry: str) -> tuple[int, ...]:
         return (own,)
     default = (11434, 8000) if entry == "localhost" else (443, 80) if rule.kind == "inspect" else (443,)
     return rule.ports or default
-
-
-def entry_port(entry: str) -> int | None:
-    head, _, port = entry.rpartition(":")
-    return int(port) if head and (":" not in head or head.endswith("]")) else None
-
-
-def host_fits(entry: str, host: str) -> bool:
-    own = entry_port(entry)
-    entry = entry if own is None else entry.rpartition(":")[0]
-    entry = entry.strip("[]")
-    if entry == "*" or entry == host:
-        return True
-    if entry.startswith("*."):
-        return host.endswith(entry[1:])
-    if "/" in entry and host[0] in "1f":
-        return ipaddress.ip_address(host) in ipaddress.ip_network(entry)
-    return False
-
-
-def fits(glob: list[str], path: list[str]) -> bool:
-    """An allow glob: `*` is a segment that is not empty, or any part of one; `**` is any number of segments, at the end at least one."""
-    if not glob:
-        return not path
-    head, *rest = glob
-    if head == "**":
-        return any(fits(rest, path[skip:]) for skip in range(len(path))) if rest else bool(path)
-    return bool(path) and segment_fits(head, path[0]) and fits(rest, path[1:])
-
-
-def segment_fits(glob: str, segment: str) -> bool:
-    return segment != "" if glob == "*" else within(glob, segment)
-
-
-def within(glob: str, text: str) -> bool:
-    if not glob:
-        return not text
-    if glob[0] == "*":
-        return any(within(glob[1:], text[skip:]) for skip in range(len(text) + 1))
-    return text[:1] == glob[0] and within(glob[1:], text[1:])
-
-
-def closes(glob: str, path: str) -> bool:
-    """A deny glob: case does not count, nor a closing slash; a trailing `*` covers deeper segments, and `/x/*` covers `/x`."""
-    pattern, segments = glob.lower().rstrip("/")[1:].split("/"), path.lower()[1:].split("/")
-    if pattern[-1] in ("*", "**"):
-        pattern = pattern[:-1]
-        return any(fits(pattern, segments[:length]) for length in range(len(segments) + 1))
-    if pattern[-1].endswith("*"):
-        return any(fits(pattern, segments[:length]) for length in range(1, len(segments) + 1))
-    return fits(pattern, segments) or (segments[-1] == "" and fits(pattern, segments[:-1]))
 
 
 # Small worlds, so that rules meet each other and requests meet rules.

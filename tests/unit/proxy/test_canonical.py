@@ -102,6 +102,13 @@ def test_refused(raw, reason):
         ("/api/%3Bx/admin", ("/api/%3Bx/admin", "/api/;x/admin", "/api/admin")),
         ("/;/admin", ("/;/admin", "/admin")),
         ("/caf%C3%A9", ("/caf%C3%A9",)),
+        ("/secret./x", ("/secret./x", "/secret/x")),
+        ("/secret.%20.", ("/secret.%20.", "/secret")),
+        ("/a/%20/b", ("/a/%20/b", "/a/b")),
+        ("/a.;x/b", ("/a.;x/b", "/a./b", "/a/b")),
+        ("/a.b/c", ("/a.b/c",)),
+        ("/%7C%CC%81", ("/%7C%CC%81",)),  # the C belongs to an encoded octet
+        ("/a%3Bx;y/b", ("/a%3Bx;y/b", "/a;x;y/b", "/a%3Bx/b", "/a;x/b", "/a/b")),
         ("/cafe%CC%81/x", ("/cafe%CC%81/x", "/caf%C3%A9/x")),
         ("/%E1%84%92%E1%85%A1%E1%86%AB", ("/%E1%84%92%E1%85%A1%E1%86%AB", "/%ED%95%9C")),
         ("/a%CD%BEx/b", ("/a%CD%BEx/b", "/a;x/b", "/a/b")),
@@ -109,7 +116,7 @@ def test_refused(raw, reason):
     ],
 )
 def test_readings(path, expected):
-    assert readings(path) == expected
+    assert readings(path)[0] == path and set(readings(path)) == set(expected)
 
 
 @pytest.mark.parametrize("query", ["a=b c", "a\n", "a#b", "a\\b", "a" * 70000, "\x7f"])

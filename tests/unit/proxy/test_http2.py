@@ -52,6 +52,24 @@ def test_a_body_without_length_goes_framed_to_an_http1_server(proxied):
     proxied(scenario, policy=FakePolicy(allow=(("POST", "/ok"),)))
 
 
+def test_each_grpc_call_is_a_post_of_its_path(proxied):
+    """One connection, many calls: none is let through by another."""
+    policy = FakePolicy(allow=(("POST", "/shop.Cart/Read"),))
+    message = bytes(5) + b"message"  # not compressed, length: the proxy does not read it
+
+    async def scenario(world: World) -> None:
+        number, seen = await world.echo("a.example")
+        client, here = await h2_client(world, number), f"a.example:{world.port_of(number)}"
+        for call, status in (("/shop.Cart/Read", 200), ("/shop.Cart/Delete", 403), ("/grpc.reflection.v1.ServerReflection/Info", 403)):
+            stream = client.open("POST", here, call, ("content-type", "application/grpc"), ("te", "trailers"), end=False)
+            client.send(stream, message, end=True)
+            assert (await client.answer(stream))[0] == status, call
+        assert [head.split(b" ")[1] for head in seen.heads] == [b"/shop.Cart/Read"] and seen.body == len(message)
+        assert (await client.ask("GET", here, "/shop.Cart/Read"))[0] == 403
+
+    proxied(scenario, policy=policy)
+
+
 def test_smuggling_through_header_values_and_lengths(proxied):
     async def scenario(world: World) -> None:
         number, seen = await world.echo("a.example")
