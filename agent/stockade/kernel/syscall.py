@@ -16,6 +16,7 @@ _NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x
 _libc = ctypes.CDLL(None, use_errno=True)
 
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD, OBJ_PIN, OBJ_GET = range(8)
+MAP_UPDATE_BATCH = 26
 PROG_TEST_RUN, OBJ_GET_INFO, RAW_TRACEPOINT_OPEN, BTF_LOAD, LINK_CREATE, LINK_UPDATE = 10, 15, 17, 18, 28, 29
 
 MAP_TYPE_SK_STORAGE, MAP_TYPE_RINGBUF = 24, 27
@@ -99,6 +100,13 @@ def map_update(fd: int, key: bytes, value: bytes) -> None:
     """Insert or replace. Raises OSError: E2BIG or ENOSPC when the map is full."""
     k, v = _buffer(key), _buffer(value)
     _call(MAP_UPDATE, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(k), ctypes.addressof(v), 0), "map update")
+
+
+def map_update_many(fd: int, keys: bytes, values: bytes, count: int) -> None:
+    """Insert or replace `count` entries, end to end, in one call (Linux 5.6). Raises OSError; those before the one that failed stay."""
+    k, v = _buffer(keys), _buffer(values)
+    attr = struct.pack("<QQQQIIQQ", 0, 0, ctypes.addressof(k), ctypes.addressof(v), count, fd, 0, 0)
+    _call(MAP_UPDATE_BATCH, attr, f"update of {count} map entries")
 
 
 def map_lookup(fd: int, key: bytes, value_size: int) -> bytes | None:

@@ -155,6 +155,14 @@ TESTS = {
     "bad_family": Code("policies/binaries.yaml: a family without lists", "git: {}", "executables, scripts, helpers, interpreter"),
 }
 
+RELOADING = {
+    "static_changed": Code(
+        "a reload would change what a running sandbox was started with: exec, filesystem, process, best_effort, or a binary of a rule",
+        "exec: {allow: [sh, wget]}, and it was started with [sh]",
+        "what it was started with; or start it again",
+    ),
+}
+
 SECTIONS = {
     "Reading a file": READING,
     "Keys and values": SHAPE,
@@ -163,6 +171,7 @@ SECTIONS = {
     "What it means": MEANING,
     "Rego": REGO,
     "Tests and families": TESTS,
+    "Hot reload": RELOADING,
 }
 
 CODES: dict[str, Code] = {name: code for section in SECTIONS.values() for name, code in section.items()}

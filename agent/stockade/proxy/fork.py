@@ -22,6 +22,7 @@ from stockade.policy.rego import judge
 from stockade.proxy import codec
 from stockade.proxy.authority import Authority
 from stockade.proxy.channel import Channel
+from stockade.proxy.parcel import pack
 from stockade.proxy.settings import Settings
 from stockade.proxy.spine import Listeners, Spine
 from stockade.types import Decision, Effect, Reason, Request
@@ -103,7 +104,7 @@ class Worker:
     async def reload(self, sandbox: int, policy: Any) -> None:
         """Returns when the worker decides under the new policy and what it denies is cut and recorded. Raises ConnectionError."""
         await self._judged(policy)
-        await self._command(("reload", sandbox, policy), [])
+        await self._command(("reload", sandbox, await asyncio.to_thread(pack, policy)), [])
 
     async def _judged(self, policy: Any) -> None:
         """See to it that a policy with Rego finds its judge in the worker: a process of its own, since the worker can start none.

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import pickle
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from stockade.kernel.abi import Origin
+from stockade.memory import unhurried
 from stockade.policy import load_families
 from stockade.policy.rego import judge
 from stockade.proxy import confine as confinement
@@ -59,7 +61,8 @@ def main(
     judge.use(None)
     tls = Tls(Trust.load(settings.trust or system_bundle()), LeafKeys.generate())
     engine = Engine(tls, settings)
-    engine.rehearse()
+    with unhurried():  # all of mitmproxy, which is there to stay
+        engine.rehearse()
     confinement.drop(uid, gid)
     if confine is not None:
         confine()
@@ -137,8 +140,9 @@ class Proxy:
                     judge.use(judge.Judge(socket.socket(fileno=self._agent.take_descriptors(1)[0])))
                 case ("serve", sandbox, authority, policy):
                     self._serve(sandbox, authority, policy)
-                case ("reload", sandbox, policy):
-                    await self._reload(sandbox, policy)
+                case ("reload", sandbox, packed):
+                    with unhurried():
+                        await self._reload(sandbox, pickle.loads(packed))  # noqa: S301 - from the agent
                 case ("stop",):
                     await self._stop()
             self._agent.done(number)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from stockade.memory import unhurried
 from stockade.policy import Policy, PolicyError, Problem, Rule
 from stockade.service.approvals import with_rules
 from stockade.service.governed import Governed
@@ -104,7 +105,8 @@ class Generations:
         check is called with it before, in a thread. What that raises, and OSError, leaves everything as it was.
         """
         async with self._turn:
-            await self._switch(self._on_disk, check)
+            with unhurried():
+                await self._switch(self._on_disk, check)
             return self._governed.policy.generation
 
     async def watch(self) -> None:
@@ -122,9 +124,10 @@ class Generations:
             governed = self._governed
             begun = read = time.perf_counter_ns()
             try:
-                found = await asyncio.to_thread(self._read)
-                read = time.perf_counter_ns()
-                switched = await self._switch(found)
+                with unhurried():
+                    found = await asyncio.to_thread(self._read)
+                    read = time.perf_counter_ns()
+                    switched = await self._switch(found)
             except Exception as error:  # whatever it is, the old policy is in force, and the next reload must find somebody to ask
                 if not isinstance(error, StockadeError | OSError):
                     log.exception("reload failed")
@@ -133,10 +136,10 @@ class Generations:
                 self._record(Outcome.DENY, Reason.RELOAD_REFUSED, {"why": _without_source(problems) or why, "cause": causes})
                 log.error("policy not reloaded: %s", why)
                 return Reloaded(governed.policy.generation, why, problems)
-            took = {"read_us": (read - begun) // 1000, "switch_us": (switched - read) // 1000}
-            sources = [str(path) for path in found.sources]
-            self._record(Outcome.ALLOW, Reason.RELOADED, {"sources": sources, "cause": causes, **took})
-            return Reloaded(governed.policy.generation, **took)
+            read_us, switch_us = (read - begun) // 1000, (switched - read) // 1000
+            detail: Detail = {"sources": [str(path) for path in found.sources], "cause": causes, "read_us": read_us, "switch_us": switch_us}
+            self._record(Outcome.ALLOW, Reason.RELOADED, detail)
+            return Reloaded(governed.policy.generation, read_us=read_us, switch_us=switch_us)
 
     def _read(self) -> Policy:
         """In a thread."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 
 from stockade.dns import SyntheticTable
 from stockade.kernel import abi
@@ -87,18 +88,28 @@ class Governed:
 
     def publish(self, index: int, name: str) -> None:
         """Put this name's verdicts in force. Raises OSError when the map is full."""
-        self._publish(self.policy, index, name)
+        self._publish(self.policy, [(index, name)])
 
-    def _publish(self, policy: Policy, index: int, name: str) -> None:
+    def _publish(self, policy: Policy, names: Iterable[tuple[int, str]]) -> None:
         published = self._published.setdefault(policy.generation, set())
-        if index in published:
+        fresh = [(index, name) for index, name in names if index not in published]
+        if not fresh:
             return
-        for port in policy.ports_for(name):
-            for enrolment in self._networked(policy):
+        networked = self._networked(policy)
+        verdicts = [verdict for index, name in fresh for verdict in self._verdicts(policy, networked, index, name, policy.ports_for(name))]
+        self._maps.set_verdicts(self.number, policy.generation, verdicts)
+        published.update(index for index, _ in fresh)
+
+    @staticmethod
+    def _verdicts(
+        policy: Policy, enrolments: Iterable[Enrolment], index: int, name: str, ports: Iterable[int]
+    ) -> Iterator[tuple[int, int, int, abi.Verdict]]:
+        """(identity, index, port, verdict) of what is not denied: silence denies."""
+        for port in ports:
+            for enrolment in enrolments:
                 verdict = _verdict(decide(Request(enrolment.binary, name, port), policy))
                 if verdict is not abi.Verdict.DENY:
-                    self._maps.set_verdict(self.number, policy.generation, enrolment.number, index, port, verdict)
-        published.add(index)
+                    yield enrolment.number, index, port, verdict
 
     def _networked(self, policy: Policy) -> list[Enrolment]:
         names = policy.network_names()
@@ -109,29 +120,24 @@ class Governed:
 
         May run in a thread of its own, while the loop publishes names under the generation in force.
         """
-        self._publish_all(policy)
-        for port in policy.host_services():
+        self._publish(policy, self.table)
+        networked, services = self._networked(policy), policy.host_services()
+        for port in services:
             self._maps.lend_port(self.number, policy.generation, port)
-            for enrolment in self._networked(policy):
-                verdict = _verdict(decide(Request(enrolment.binary, LOCALHOST, port), policy))
-                if verdict is not abi.Verdict.DENY:
-                    self._maps.set_verdict(self.number, policy.generation, enrolment.number, abi.NAME_LOCALHOST, port, verdict)
+        verdicts = list(self._verdicts(policy, networked, abi.NAME_LOCALHOST, LOCALHOST, services))
+        self._maps.set_verdicts(self.number, policy.generation, verdicts)
         for network, ports in policy.literals():
             for port in ports:
-                for enrolment in self._networked(policy):
+                for enrolment in networked:
                     verdict = _verdict(decide(Request(enrolment.binary, str(network.network_address), port), policy))
                     self._maps.set_literal(self.number, policy.generation, enrolment.number, network, port, verdict)
-
-    def _publish_all(self, policy: Policy) -> None:
-        for index, name in self.table:
-            self._publish(policy, index, name)
 
     def switch(self, policy: Policy) -> None:
         """Put a compiled generation in force, in one map update, names included that were asked for while it was compiled.
 
         Raises OSError when those do not fit; the old one then stays.
         """
-        self._publish_all(policy)
+        self._publish(policy, self.table)
         self._maps.switch(self.number, self.cgroup.id, policy.generation, _flags(policy))
         self.policy = self._policies[policy.generation] = policy
         self.sandbox = dataclasses.replace(self.sandbox, policy=policy.name, generation=policy.generation, labels=policy.labels)

@@ -57,9 +57,10 @@ class FakeMaps:
         if self._room < 0:
             raise OSError(7, "map full")
 
-    def set_verdict(self, sandbox: int, generation: int, identity: int, name: int, port: int, verdict: Verdict) -> None:
-        self._take(sandbox)
-        self.verdicts[generation, identity, name, port] = verdict
+    def set_verdicts(self, sandbox: int, generation: int, verdicts: list[tuple[int, int, int, Verdict]]) -> None:
+        for identity, name, port, verdict in verdicts:
+            self._take(sandbox)
+            self.verdicts[generation, identity, name, port] = verdict
 
     def set_literal(
         self,
