@@ -19,7 +19,7 @@ BUDGET = 60_000  # states of one walk; a policy written by hand needs some hundr
 Accept = Callable[[tuple[bool, ...]], bool]
 
 _OTHERS = "xzyqwvutsrponmlkjihgXZYQWVUTSRPONMLKJIHG-_~"  # no hex digit: it must not complete an encoding
-_SPELLING = Spelling()
+_SPELLING, _PLAIN = Spelling(), Spelling(plain=True)
 
 
 class TooComplexError(Exception):
@@ -172,14 +172,13 @@ def example(allow: Iterable[str], deny: Iterable[str] = (), *, within: str | Non
 def find(automata: Sequence[Automaton], accept: Accept, *, required: Sequence[int] = ()) -> str | None:
     """A shortest canonical path for which `accept` likes which of the automata cover it; None when there is none at all.
 
-    Paths without `;` and `%` come first: no server reads them in two ways. required: automata that every liked path is covered by, which
+    Paths that every server reads alike come first. required: automata that every liked path is covered by, which
     ends the walk early elsewhere. Raises TooComplexError.
     """
     named = frozenset[str]().union(*(automaton.characters for automaton in automata)) - {"/"}
-    special = named & {"%", ";"}
-    found = _walk(automata, accept, required, _alphabet(named - special))
-    if found is None and special:
-        found = _walk(automata, accept, required, _alphabet(named | HEX if "%" in named else named))
+    found = _walk(_PLAIN, automata, accept, required, _alphabet(named - {"%", ";"}))
+    if found is None and named & {"%", ";", "."}:
+        found = _walk(_SPELLING, automata, accept, required, _alphabet(named | HEX if "%" in named else named))
     return found
 
 
@@ -190,8 +189,8 @@ def _alphabet(named: Iterable[str]) -> str:
     return other + "".join(sorted(known, key=str.swapcase)) + "/"
 
 
-def _walk(automata: Sequence[Automaton], accept: Accept, required: Sequence[int], alphabet: str) -> str | None:
-    walked: tuple[Automaton | Spelling, ...] = (_SPELLING, *automata)
+def _walk(spelling: Spelling, automata: Sequence[Automaton], accept: Accept, required: Sequence[int], alphabet: str) -> str | None:
+    walked: tuple[Automaton | Spelling, ...] = (spelling, *automata)
     alive = [0, *(1 + index for index in required)]
     start = tuple(automaton.start for automaton in walked)
     came: dict[tuple[int, ...], tuple[tuple[int, ...], str]] = {}

@@ -1,5 +1,5 @@
 """Proving: whether any request at all can do what a claim says none can. Exhaustive over the model; a counter-example is one that `decide`
-itself allows. What cannot be enumerated (Rego that allows) is answered with "could not tell", never with a guess.
+itself allows. What cannot be enumerated (what Rego allows) is answered with "could not tell", never with a guess.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stockade.policy.model import Policy
 from stockade.policy.paths import PathError, check_glob
 from stockade.policy.question import ask
 from stockade.policy.space import Cell, Space, Where, Who, network_of
-from stockade.types import Decision, Request, StockadeError
+from stockade.types import Decision, Reason, Request, StockadeError
 
 GRAMMAR = "no request [from BINARY] can reach HOST[:PORT] [with METHOD[ or METHOD…]] [on PATHGLOB]"
 
@@ -89,8 +89,7 @@ def prove(claim: Claim, policy: Policy) -> Proof:
     """Whether the claim holds for every request."""
     space = Space((policy,), (claim.host,), (claim.binary,) if claim.binary else ())
     counted: dict[str, int] = {"binaries": 0, "places": 0}
-    # Rego may allow what no rule does; a counter-example of the rules alone still counts, as `decide` asks Rego too.
-    reason = "it has Rego, which may allow what no rule does and cannot be enumerated" if getattr(policy, "rego", None) else ""
+    reason = _open_ended(claim, policy, space)
 
     def answer(said: Literal["proved", "false", "could not tell"], found: Counterexample | None = None, why: str = "") -> Proof:
         return Proof(said, len(policy.rules), counted["binaries"], counted["places"], found, why, _notes(claim, policy, found))
@@ -103,7 +102,7 @@ def prove(claim: Claim, policy: Policy) -> Proof:
             if confirmed.passes:
                 url = cell.url(request.path or "/")
                 return answer("false", Counterexample(cell.who, shown, url, request, confirmed))
-            reason = reason or _read_twice(request, cell)
+            reason = reason or _unconfirmed(request, cell, confirmed)
     except TooComplexError as error:
         return answer("could not tell", why=str(error))
     return answer("could not tell", why=reason) if reason else answer("proved")
@@ -131,9 +130,28 @@ def _allowed(claim: Claim, space: Space, policy: Policy, counted: dict[str, int]
                     yield cell.request(method, path), method, cell
 
 
-def _read_twice(request: Request, cell: Cell) -> str:
-    """A path with `%` or `;` that the rules allow, while what a server may read in it is refused: others like it may pass, or none."""
-    return f"the rules allow {cell.who} {request.method} {cell.url(request.path or '/')}, though not as every server may read it"
+def _open_ended(claim: Claim, policy: Policy, space: Space) -> str:
+    """Why the rules alone do not settle a claim: a body of Rego's `allow` that demands nothing against it. Empty when they do."""
+    rego = policy.rego
+    if rego is None:
+        return ""
+    names = {name for who in space.askers() if claim.binary is None or _is(who, claim.binary) for name in who.binary.names}
+    for scope in rego.scopes:
+        asked = scope.binary is None or scope.binary in names
+        there = (scope.host is None or claim.host.matches(scope.host)) and (
+            None in (scope.port, claim.host.port) or scope.port == claim.host.port
+        )
+        if asked and there and (scope.method is None or not claim.methods or scope.method in claim.methods):
+            return "its Rego may allow such a request, and what Rego allows cannot be enumerated"
+    return ""
+
+
+def _unconfirmed(request: Request, cell: Cell, said: Decision) -> str:
+    """The rules allow a request, and something else refuses it: others like it may pass, or none."""
+    asked = f"{cell.who} {request.method} {cell.url(request.path or '/')}"
+    if said.reason in (Reason.REGO_DENY, Reason.REGO_ERROR):
+        return f"the rules allow {asked}, and Rego denies it; what else it denies cannot be enumerated"
+    return f"the rules allow {asked}, though not as every server may read it"
 
 
 def _is(who: Who, name: str) -> bool:

@@ -12,6 +12,7 @@ import ipaddress
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from stockade.policy.families import load_families, started_by
 from stockade.policy.hosts import HostPattern, Network, as_address, normalise_host
@@ -21,6 +22,7 @@ from stockade.policy.ruling import Ruling, rule_on, spellings
 from stockade.types import Binary, Effect, Request
 
 WEB = {443: "https", 80: "http"}
+_WILD = "*?["
 _ANCESTORS = 4  # names of ancestors whose every combination is looked at
 
 
@@ -148,34 +150,53 @@ class Space:
 
     def askers(self) -> Iterator[Who]:
         """One of every kind of binary that some rule allows, with every hash and ancestry that its rules ask for."""
-        named = dict.fromkeys((*self._asked, *(name for policy in self.policies for name in sorted(policy.network_names()))))
-        seen: set[tuple[frozenset[str], str, tuple[str, ...]]] = set()
+        allowed = frozenset[str]().union(*(policy.network_names() for policy in self.policies))
+        named = dict.fromkeys((*self._asked, *sorted(allowed)))
+        seen = set()
         for name in named:
-            for binary in self._binaries(name):
+            for binary in self.binaries(name):
                 for who in self._narrowed(binary):
-                    kind = (spellings(who.binary) & self._mentioned, who.binary.sha256, who.ancestors)
+                    kind = (who.binary.names & self._mentioned, spellings(who.binary) & self._mentioned, who.binary.sha256, who.ancestors)
                     if kind not in seen:
                         seen.add(kind)
                         yield who
 
-    def _binaries(self, name: str) -> Iterator[Binary]:
-        """Files that a name can stand for: by its spelling; for a family, each member, and one whose spelling its globs leave open."""
+    def binaries(self, name: str) -> Iterator[Binary]:
+        """Files that a name can stand for, by what their paths say: for a family each member, and one whose path only its globs match.
+
+        A base name stands for files wherever the sandbox's PATH leads; so in the directory of a glob there may be each of the others.
+        """
         families = load_families()
-        globs = {other for other in self._mentioned if "*" in other or "?" in other or "[" in other}
-
-        def spelt(text: str) -> Binary:
-            own = {text, text.rpartition("/")[2]} & self._mentioned
-            return Binary(name, families.of(text, globs | own) | {name, text}, text)
-
         if name not in families.by_name:
-            yield spelt(name)
+            yield from self._files(name, name)
+            if "/" in name and set(_WILD) & set(name):
+                directory = name.rpartition("/")[0]
+                inside = {f"{directory}/{base}" for base in self._bases if fnmatchcase(f"{directory}/{base}", name)}
+                yield from (binary for path in sorted(inside) for binary in self._files(name, path))
             return
         family = families.expand(name)
         members = (*family.executables, *family.scripts)
-        plain = [member for member in members if not set("*?[") & set(member)]
-        yield from (spelt(member) for member in sorted(plain, key=lambda member: member != name))
+        plain = [member for member in members if not set(_WILD) & set(member)]
+        yield from (binary for path in sorted(plain, key=lambda member: member != name) for binary in self._files(name, path))
         if len(plain) < len(members):
             yield Binary.named(name)
+
+    def _files(self, name: str, path: str) -> Iterator[Binary]:
+        """The file at a path: with the names that the whole path has, and where PATH may lead there, those of its base name too."""
+        families, base = load_families(), path.rpartition("/")[2]
+        globs = {other for other in self._mentioned if set(_WILD) & set(other)}
+        known = globs | ({path, base} & self._mentioned)
+        names = families.of(path, known) | {name, path}
+        yield Binary(name, names, path)
+        if base != path and (found := families.of(base, known)) - names:
+            yield Binary(name, names | found, path)
+
+    @functools.cached_property
+    def _bases(self) -> frozenset[str]:
+        """Base names that the policies' binaries have."""
+        families = (load_families().expand(name) for name in self._mentioned)
+        entries = {entry for family in families for entry in (*family.executables, *family.scripts)}
+        return frozenset(entry for entry in entries if not set("/" + _WILD) & set(entry))
 
     def _narrowed(self, binary: Binary) -> Iterator[Who]:
         rules = (
@@ -184,7 +205,7 @@ class Space:
             else []
         )
         hashes = ["", *dict.fromkeys(value for rule in rules for value in rule.sha256)]
-        ancestries = self._ancestries(tuple(dict.fromkeys(name for rule in rules for name in rule.ancestors)))
+        ancestries = self._ancestries(sorted({name for rule in rules for name in rule.ancestors}))
         for sha256, ancestors in itertools.product(hashes, ancestries):
             yield Who(Binary(binary.name, binary.names, binary.path, binary.script, sha256), ancestors)
 
@@ -192,7 +213,7 @@ class Space:
     def _narrow(self) -> bool:
         return any(rule.sha256 or rule.ancestors for policy in self.policies for rule in policy.rules)
 
-    def _ancestries(self, names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    def _ancestries(self, names: list[str]) -> list[tuple[str, ...]]:
         """Every combination of ancestors that rules tell apart. Raises TooComplexError beyond a few names."""
         kinds: dict[frozenset[str], str] = {}
         for name in names:

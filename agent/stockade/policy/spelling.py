@@ -20,18 +20,24 @@ class _Reading(NamedTuple):
     part: what a server that drops `;…` or decodes %2F may see of this segment so far: "start" (nothing, right after a slash), "none"
     (nothing, after a %2F), ".", "..", or "text". encoding: `%` and its first digit, while one is being read. doubled: hex digits since a
     %25, -1 when that does not matter. wanted: the continuation octets of UTF-8 that must follow, each as its lowest and highest value.
+    dot: the last character is one.
     """
 
     part: str = "before"
     encoding: str = ""
     doubled: int = -1
     wanted: tuple[tuple[int, int], ...] = ()
+    dot: bool = False
 
 
 class Spelling:
-    """The canonical paths as an automaton whose states are numbered as they are met; 0 is for what no canonical path begins with."""
+    """The canonical paths as an automaton whose states are numbered as they are met; 0 is for what no canonical path begins with.
 
-    def __init__(self) -> None:
+    plain: only those that every server reads alike (`readings` of proxy/canonical.py): without `%` and `;`, and no dot ends a name.
+    """
+
+    def __init__(self, *, plain: bool = False) -> None:
+        self._plain = plain
         self._readings: list[_Reading | None] = [None, _Reading()]
         self._numbers: dict[_Reading | None, int] = {None: 0, _Reading(): 1}
         self._table: dict[tuple[int, str], int] = {}
@@ -41,7 +47,7 @@ class Spelling:
         reached = self._table.get((state, character))
         if reached is None:
             reading = self._readings[state]
-            after = None if reading is None else _read(reading, character)
+            after = None if reading is None or (self._plain and not _is_plain(reading, character)) else _read(reading, character)
             number = self._numbers.setdefault(after, len(self._readings))
             if number == len(self._readings):
                 self._readings.append(after)
@@ -50,7 +56,13 @@ class Spelling:
 
     def accepts(self, state: int) -> bool:
         reading = self._readings[state]
-        return reading is not None and reading.part not in ("before", ".", "..") and not reading.encoding and not reading.wanted
+        if reading is None or reading.encoding or reading.wanted or (self._plain and reading.dot):
+            return False
+        return reading.part not in ("before", ".", "..")
+
+
+def _is_plain(reading: _Reading, character: str) -> bool:
+    return character not in "%;" and not (character == "/" and reading.dot)
 
 
 def _read(reading: _Reading, character: str) -> _Reading | None:
@@ -73,7 +85,7 @@ def _read(reading: _Reading, character: str) -> _Reading | None:
     if character == ";":
         return _closed(reading.part, "text", doubled)
     if character == ".":
-        return _Reading({"start": ".", "none": ".", ".": ".."}.get(reading.part, "text"), "", doubled)
+        return _Reading({"start": ".", "none": ".", ".": ".."}.get(reading.part, "text"), "", doubled, (), True)
     return _Reading("text", "", doubled) if character in UNRESERVED or character in RESERVED else None
 
 

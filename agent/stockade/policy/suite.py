@@ -11,15 +11,15 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from stockade.policy.document import Findings, Listing, Mapping, Node, Place, compose
 from stockade.policy.load import load
 from stockade.policy.model import Policy
 from stockade.policy.presets import preset_names, preset_path
-from stockade.policy.problems import PolicyError
+from stockade.policy.problems import PolicyError, meant
 from stockade.policy.question import Target, parse_target
+from stockade.policy.rego.module import RULE as REGO_RULE
 from stockade.policy.schema import Reader
 from stockade.types import Decision, Level, Outcome, Reason
 
@@ -118,7 +118,6 @@ class _SuiteReader:
     def __init__(self, path: Path, findings: Findings) -> None:
         self.path, self.findings, self.reader = path, findings, Reader(findings)
         self.rules: frozenset[str] = frozenset()
-        self.open_names = False
 
     def head(self, root: Node) -> tuple[tuple[Path, ...], tuple[Node, ...]]:
         """The files of the policy, and the nodes of the cases."""
@@ -155,8 +154,7 @@ class _SuiteReader:
         return [file]
 
     def cases(self, nodes: tuple[Node, ...], policy: Policy) -> Iterator[Case]:
-        self.rules = frozenset(rule.name for rule in policy.rules)
-        self.open_names = bool(getattr(policy, "rego", None))
+        self.rules = frozenset(rule.name for rule in policy.rules) | ({REGO_RULE} if policy.rego is not None else set())
         for node in nodes:
             yield from self._case(node)
 
@@ -202,11 +200,12 @@ class _SuiteReader:
                 self._add(place, "missing_key", f"a case has no `{key}`: it states the decision and the rule that made it", accepted)
         outcome = self.reader.choice(keys["expect"], "expect", tuple(Outcome)) if "expect" in keys else None
         rule = self.reader.text(keys["rule"], "rule") if "rule" in keys else None
-        if rule is not None and rule != NO_RULE and rule not in self.rules and not self.open_names:
-            close = get_close_matches(rule, self.rules, n=1)
-            meant = f"; did you mean `{close[0]}`?" if close else ""
+        if rule is not None and rule != NO_RULE and rule not in self.rules:
             self._add(
-                keys["rule"].place, "unknown_rule", f"the policy has no rule `{rule}`{meant}", ", ".join([*sorted(self.rules), NO_RULE])
+                keys["rule"].place,
+                "unknown_rule",
+                f"the policy has no rule `{rule}`{meant(rule, self.rules)}",
+                ", ".join([*sorted(self.rules), NO_RULE]),
             )
             return None
         level = self.reader.choice(keys["level"], "level", _CASE_LEVELS) if "level" in keys else None
