@@ -14,7 +14,7 @@ from typing import Literal
 
 from stockade.policy.document import Findings, Place, compose
 from stockade.policy.families import load_families
-from stockade.policy.lint import warn
+from stockade.policy.lint import Whole, examine
 from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule
 from stockade.policy.origins import Origins
 from stockade.policy.presets import preset_names, preset_path
@@ -179,12 +179,23 @@ class _Composition:
 
     def examine(self, rules: tuple[Rule, ...]) -> None:
         """What can only be said of the whole."""
-        files = [(Path(place.path).parent / text, place) for text, place in self._union("rego").items()]
-        if files:
-            self.named += [path for path, _ in files]
-            self.sources |= {path.resolve(): path.stem for path, _ in files}
-            self.rego = read(files, self.findings)
-        warn(rules, self.exec(rules), load_families(), self.findings)
+        if files := self._rego_files():
+            self.named += files
+            self.sources |= {path.resolve(): path.stem for path in files}
+            self.rego = read(list(files.items()), self.findings)
+        whole = Whole(rules, self.exec(rules), self.filesystem(), tuple(self.sources), self.origins(rules))
+        examine(whole, load_families(), self.findings)
+
+    def _rego_files(self) -> dict[Path, Place]:
+        """Each beside the file that names it."""
+        files: dict[Path, Place] = {}
+        for document in self.documents:
+            for part in document.lists.get("rego", ()):
+                files.setdefault(Path(part.place.path).parent / part.value, part.place)
+        return files
+
+    def filesystem(self) -> Filesystem:
+        return Filesystem(*(self._texts(f"filesystem.{key}") for key in ("read", "write", "hide")))
 
     def policy(self, rules: tuple[Rule, ...], generation: int) -> Policy:
         name, user = self._word("name"), self._word("process.user")
@@ -194,7 +205,7 @@ class _Composition:
             mode="observe" if self._says("mode", "observe") else "enforce",
             best_effort=frozenset(self._texts("best_effort")),
             exec=self.exec(rules),
-            filesystem=Filesystem(*(self._texts(f"filesystem.{key}") for key in ("read", "write", "hide"))),
+            filesystem=self.filesystem(),
             process=Process(user.value if user else None, tuple(self._environment())),
             on_audit_failure="continue" if self._says("on_audit_failure", "continue") else "deny",
             rules=rules,

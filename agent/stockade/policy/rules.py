@@ -162,7 +162,9 @@ class _RuleReader:
 
     def _every_entry_has_port(self, destination: Destination) -> None:
         if any(pattern.port is None and pattern.value != LOCALHOST for pattern in destination.allow):
-            self._add(self.draft.place, "missing_port", f"rule `{self.draft.name}` relays tcp and names no port", "port: 5432, or host:5432")
+            self._add(
+                self.draft.place, "missing_port", f"rule `{self.draft.name}` relays tcp and names no port", "port: 5432, or host:5432"
+            )
 
     def _add(self, place: Place, code: str, message: str, accepted: str) -> None:
         self.findings.add(place, code, message, accepted=accepted)

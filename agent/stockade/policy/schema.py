@@ -120,7 +120,7 @@ class Reader:
             kinds = ("number",) if wanted.whole else ("number", "other")
             if node.kind in kinds and re.fullmatch(digits, node.text) and wanted.least <= float(node.text) <= wanted.most:
                 return node
-        return self._unfit(node, wanted.code, owner, f"{wanted.means}: {wanted.least} to {wanted.most}")
+        return self._unfit(node, wanted.code, owner, f"{wanted.least} to {wanted.most}")
 
     def _many(self, node: Node, wanted: Many, owner: str) -> Node:
         if not isinstance(node, Listing):

@@ -202,7 +202,7 @@ METHOD = Text(
     title="verb",
 )
 HOST = Text(
-    "a host: exact, *.below.it, a CIDR, an address, localhost; each may have a :port", outline=r"[^\s/?#@]+(?:/[0-9.]+)?", title="host"
+    "a host, `*.below.it`, a CIDR, an address or `localhost`; each may have a `:port`", outline=r"[^\s/?#@]+(?:/[0-9.]+)?", title="host"
 )
 PATH = Text("a path glob: `*` within a segment, `**` across", outline=r"/[^\s?#]*", title="glob")
 NETWORK = Text("a CIDR or an address", outline=r"[0-9A-Fa-f:.]+(?:/[0-9.]+)?", title="network")

@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 from stockade.cli.choice import policy_file
-from stockade.policy import Policy, PolicyError, Problem, load
+from stockade.policy import Policy, PolicyError, Problem, load, load_families
+from stockade.policy.absent import absent
 
 SUMMARY = (
     "Print every problem of each file. With --prove, say whether a claim holds for every request there can be. "
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
             problems += error.problems
         else:
             loaded.append((file, policy))
-            problems += policy.warnings
+            missing = () if args.prove else absent(policy, str(policy_file(file)), load_families())
+            problems += sorted((*policy.warnings, *missing), key=lambda problem: (problem.path, problem.line, problem.column))
     if args.prove:
         return _prove(args, loaded, problems)
     if args.output == "json":
