@@ -37,16 +37,24 @@ static __always_inline void drop_tag(__u32 tgid, __u32 sandbox)
 /* The last steps of every exec: tag, record, and let it run or not. */
 static __always_inline int finish_exec(struct sandbox *box, struct exec_scratch *s)
 {
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32, identity = s->tag.identity;
 	struct usage *usage;
 
-	/* 4) a file nobody listed may run without any identity, when the policy says so: not one that has no name on disk */
-	if (s->why == WHY_UNLISTED && (box->flags & SANDBOX_UNLISTED_RUNS)) {
+	/*
+	 * 4) foreign code may run in a binary without network rules, and a reload may give it some: this process will have none of them.
+	 * A file nobody listed may run without any identity too, when the policy says so: not one that has no name on disk.
+	 */
+	if ((s->why == WHY_LOADER_VARIABLE || s->why == WHY_ENV_UNREADABLE) && !(s->flags & BINARY_NETWORK)) {
 		s->runs = 1;
+		s->tag.identity = 0;
+	} else if (s->why == WHY_UNLISTED && (box->flags & SANDBOX_UNLISTED_RUNS)) {
+		s->runs = 1;
+		identity = 0;
 		s->tag.identity = 0;
 		s->tag.flags = 0;
 	} else if (s->why != WHY_POLICY) {
 		s->runs = 0;
+		identity = 0;
 		s->tag.identity = 0;
 		s->tag.flags = 0;
 		refuse_exec(box);
@@ -63,6 +71,7 @@ static __always_inline int finish_exec(struct sandbox *box, struct exec_scratch 
 	}
 	/* 6) record it: an exec that cannot be recorded does not happen */
 	stamp(&s->event.head, EVENT_EXEC, box, &s->tag);
+	s->event.head.identity = identity;	/* what it is, also when it is nobody to the network */
 	s->event.head.verdict = s->runs ? VERDICT_LOCAL : VERDICT_DENY;
 	s->event.head.why = s->why;
 	s->event.head.pid = tgid;
@@ -125,7 +134,7 @@ int on_exec_environment(struct bpf_raw_tracepoint_args *ctx)
 	} else if ((s->flags & BINARY_ISOLATED) && s->isolated != 1) {	/* getenv() takes the first of two: any other value spoils it */
 		s->why = WHY_LOADER_VARIABLE;	/* the missing one: nothing is named */
 	}
-	if (s->why == WHY_ENV_UNREADABLE)
+	if (s->why == WHY_ENV_UNREADABLE && (s->flags & BINARY_NETWORK))
 		count_failure(FAIL_ENV);
 	return finish_exec(box, s);
 }
@@ -236,8 +245,8 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	s->known = old != 0;
 	s->isolated = 0;
 
-	/* 3) is the next program, when this binary may reach anything */
-	if (why == WHY_POLICY && (flags & BINARY_NETWORK)) {
+	/* 3) is the next program, also for a binary that may reach nothing: a reload may change that while this process runs */
+	if (why == WHY_POLICY) {
 		s->env_at = KREAD(mm, mm_struct, env_start);
 		s->env_end = KREAD(mm, mm_struct, env_end);
 		exec_steps.call(ctx, 0);

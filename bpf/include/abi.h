@@ -28,7 +28,7 @@ enum sandbox_flag { SANDBOX_OBSERVE = 1, SANDBOX_UNLISTED_RUNS = 2 };
 
 enum binary_flag {
 	BINARY_RUNS = 1,	/* may be executed on its own, not only as the interpreter of an enrolled script */
-	BINARY_NETWORK = 2,	/* has network rules: loader variables in its environment are refused */
+	BINARY_NETWORK = 2,	/* has network rules: loader variables in its environment are refused, not merely remembered */
 	BINARY_CARRIES = 4,	/* env(1) started by a shebang: passes its script on to the interpreter it execs */
 	BINARY_LOADER = 8,	/* ld.so: never a program, whatever exec.unlisted says */
 	BINARY_WEAK = 16,

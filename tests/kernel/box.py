@@ -194,11 +194,11 @@ class Box:
         )
         return Ended(done.returncode, done.stdout, self.heard())
 
-    def actor(self, executable: str | Path = PYTHON, *, cgroup: Path | None = None) -> Actor:
+    def actor(self, executable: str | Path = PYTHON, *, cgroup: Path | None = None, env: Mapping[str, str] | None = None) -> Actor:
         """A Python in the box; its interpreter must be enrolled."""
         process = subprocess.Popen(
             [str(executable), "-I", "-S", str(INSIDE)],
-            env={},
+            env=dict(env or {}),
             preexec_fn=self._enter(cgroup),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kernel.box import Actor, Box
+from kernel.box import PYTHON, RUNS, Actor, Box
 from kernel.dial import AGENT4, AGENT6, DIAL, NAME, SPELLINGS, V4, V6, Verdicts, told
 from kernel.wire import NETWORK, Wire
 from stockade.kernel import abi, syscall
-from stockade.kernel.abi import NAME_LOCALHOST, EventType, Origin, SandboxFlag, Verdict, Why
+from stockade.kernel.abi import NAME_LOCALHOST, BinaryFlag, EventType, Origin, SandboxFlag, Verdict, Why
 
 # verdicts
 
@@ -308,6 +309,35 @@ def test_a_generation_is_switched_at_the_next_connect(governed: Box, wire: Wire,
         (Verdict.DENY, 3),
     ]
     assert sorted((a.listener, a.origin.generation) for a in wire.arrivals()) == [("inspect4", 1), ("relay4", 2)]
+
+
+def test_a_process_with_loader_variables_gets_nothing_of_what_its_binary_is_given_later(
+    governed: Box, wire: Wire, python: int, verdict: Verdicts
+) -> None:
+    """It was started when its binary had no network rules, so it was let run. Its children by fork are like it; its next exec is judged."""
+    governed.maps.refuse_variable(governed.number, "LD_PRELOAD")
+    clean, foreign = governed.actor(), governed.actor(env={"LD_PRELOAD": ""})
+    for actor in (clean, foreign):
+        actor(DIAL)
+    governed.heard()
+    verdict(Verdict.INSPECT, generation=2)
+    governed.enrol(PYTHON, RUNS | BinaryFlag.NETWORK, identity=python)
+    governed.switch(2)
+    assert clean(f"peer(dial({V4!r}, 443))") == (V4, 443)
+    assert foreign(f"refused(dial, {V4!r}, 443)") == errno.EPERM
+    assert (
+        foreign(f"""
+        if os.fork() == 0:
+            os._exit(refused(dial, {V4!r}, 443) or 0)
+        os.waitstatus_to_exitcode(os.wait()[1])
+    """)
+        == errno.EPERM
+    )
+    events = governed.heard(EventType.CONNECT)
+    assert [(event.identity, event.verdict) for event in events] == [(python, Verdict.INSPECT), (0, Verdict.DENY), (0, Verdict.DENY)]
+    again = f"os.spawnve(os.P_WAIT, {PYTHON!r}, [{PYTHON!r}, '-ISc', ''], {{}})"
+    assert foreign(again.replace("{}", "dict(LD_PRELOAD='')")) == -signal.SIGKILL, "from now on it is refused"
+    assert foreign(again) == 0
 
 
 def test_forgetting_deletes_the_other_generations_of_one_sandbox(

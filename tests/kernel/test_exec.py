@@ -420,9 +420,18 @@ def test_names_that_are_only_alike_pass(guarded: Box, touch: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["LD_PRELOAD", "NODE_OPTIONS", "GIT_CONFIG_COUNT"])
-def test_a_binary_without_network_rules_may_have_any(guarded: Box, touch: Path, name: str) -> None:
+def test_a_binary_without_network_rules_may_have_any_and_that_is_remembered(guarded: Box, touch: Path, name: str) -> None:
+    number = guarded.enrol(touch)
+    ended = guarded.run(touch, "--version", env={name: ""})
+    assert (ended.status, ended.said) == (0, [(RAN, Why.LOADER_VARIABLE)])
+    assert (ended.exec.identity, ended.exec.variable) == (number, name)
+
+
+def test_what_is_remembered_counts_as_no_failure(guarded: Box, touch: Path) -> None:
     guarded.enrol(touch)
-    assert guarded.run(touch, "--version", env={name: ""}).said == [(RAN, Why.POLICY)]
+    before = guarded.maps.failures()
+    assert guarded.run(touch, "--version", env=variables(5_000)).said == [(RAN, Why.ENV_UNREADABLE)]
+    assert guarded.maps.failures() == before
 
 
 def test_a_script_with_network_rules_is_held_to_them_too(guarded: Box, bench: Path) -> None:

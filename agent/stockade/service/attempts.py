@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _REASONS = {
 }
 _PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}
 _UDP = 17
+_FOREIGN = frozenset({Why.LOADER_VARIABLE, Why.ENV_UNREADABLE})
 _IDENTITY = frozenset({Why.UNTAGGED, Why.EXE_MISMATCH})
 
 
@@ -39,10 +41,13 @@ def record_of(event: Event, governed: Governed) -> Record:
 
 
 def executed_binary(event: Event, governed: Governed) -> Binary:
-    """What an exec became: the enrolled binary, or the bare path that was asked for."""
+    """What an exec became: the enrolled binary, or the bare path that was asked for.
+
+    One that brought loader variables along has no name that a rule could match, in this life.
+    """
     known = governed.roster.binary(event.identity)
     if known is not None:
-        return known
+        return dataclasses.replace(known, names=frozenset()) if event.why in _FOREIGN else known
     path = os.fsdecode(event.tail) or "?"
     return Binary(Path(path).name or path, frozenset(), path)
 
@@ -52,7 +57,7 @@ def _exec(event: Event, governed: Governed) -> Record:
     enforced = governed.policy_of(event.generation).enforced
     if event.why is Why.POLICY:
         outcome, effect, reason, enforced = Outcome.ALLOW, Effect.PASS, Reason.EXEC_ALLOWED, True
-    elif event.verdict is not Verdict.DENY:  # exec.unlisted: no-network
+    elif event.verdict is not Verdict.DENY:  # it may run, and reach nothing: unlisted, or with loader variables
         outcome, effect, reason, enforced = Outcome.ALLOW, Effect.PASS, _REASONS[event.why], True
     else:
         outcome, reason = Outcome.DENY, _REASONS[event.why]

@@ -42,6 +42,7 @@ class Governed:
         self.table = SyntheticTable(network.v4, network.v6)
         self._policies = {policy.generation: policy}
         self._execs: OrderedDict[int, Exec] = OrderedDict()
+        self._facts: dict[int, abi.FileFacts] = {}
         self._published: dict[int, set[int]] = {}  # generation → names whose verdicts are in the kernel
 
     # told to the kernel
@@ -57,26 +58,33 @@ class Governed:
                 self._maps.refuse_variable(self.number, pattern)
         self._maps.require_variable(self.number, "PYTHONNOUSERSITE=1")
         for enrolment in self.roster:
-            flags = self._flags_of(enrolment)
             if not enrolment.scripts:
-                self._maps.enrol(self.number, self._maps.facts(enrolment.file.descriptor), enrolment.number, flags)
-                continue
-            for path in enrolment.scripts:
-                self._maps.enrol_script(
-                    self.number,
-                    enrolment.interpreter,
-                    path,
-                    enrolment.number,
-                    flags,
-                    enrolment.script_number,
-                    carried=enrolment.carried,
-                )
+                self._facts[enrolment.number] = self._maps.facts(enrolment.file.descriptor)
+            self._enrol(enrolment, self._flags_of(enrolment, self.policy))
         for loader in self.roster.loaders:  # last: no policy can make ld.so a program
             self._maps.enrol(self.number, self._maps.facts(loader.descriptor), 0, abi.BinaryFlag.LOADER)
 
-    def _flags_of(self, enrolment: Enrolment) -> abi.BinaryFlag:
+    def _enrol(self, enrolment: Enrolment, flags: abi.BinaryFlag) -> None:
+        """As the file was when the sandbox started: one that has changed since is not looked at again."""
+        if not enrolment.scripts:
+            self._maps.enrol(self.number, self._facts[enrolment.number], enrolment.number, flags)
+        for path in enrolment.scripts:
+            number, carried = enrolment.script_number, enrolment.carried
+            self._maps.enrol_script(self.number, enrolment.interpreter, path, enrolment.number, flags, number, carried=carried)
+
+    def _guard(self, policy: Policy) -> None:
+        """Refuse loader variables to the binaries that have network rules under this policy, and only to these.
+
+        A process that was started with some before its binary had rules has no identity (bpf/exec.c): it is not among those they are for.
+        """
+        for enrolment in self.roster:
+            flags = self._flags_of(enrolment, policy)
+            if flags != self._flags_of(enrolment, self.policy):
+                self._enrol(enrolment, flags)
+
+    def _flags_of(self, enrolment: Enrolment, policy: Policy) -> abi.BinaryFlag:
         flags = abi.BinaryFlag.RUNS if enrolment.runs else abi.BinaryFlag.NONE
-        if not enrolment.binary.names.isdisjoint(self.policy.network_names()):
+        if not enrolment.binary.names.isdisjoint(policy.network_names()):
             flags |= abi.BinaryFlag.NETWORK
         if enrolment.isolated:
             flags |= abi.BinaryFlag.ISOLATED
@@ -138,6 +146,7 @@ class Governed:
         Raises OSError when those do not fit; the old one then stays.
         """
         self._publish(policy, self.table)
+        self._guard(policy)
         self._maps.switch(self.number, self.cgroup.id, policy.generation, _flags(policy))
         self.policy = self._policies[policy.generation] = policy
         self.sandbox = dataclasses.replace(self.sandbox, policy=policy.name, generation=policy.generation, labels=policy.labels)

@@ -49,6 +49,8 @@ class FakeMaps:
         self.literals: dict[tuple[int, int, int, ipaddress.IPv4Network | ipaddress.IPv6Network], Verdict] = {}
         self.services: set[tuple[int, int]] = set()
         self.switched: list[tuple[int, abi.SandboxFlag]] = []
+        self.enrolled: dict[int, abi.BinaryFlag] = {}
+        self.order: list[str] = []
         self._room = room
 
     def _take(self, sandbox: int) -> None:
@@ -78,9 +80,23 @@ class FakeMaps:
         self._take(sandbox)
         self.services.add((generation, port))
 
+    def facts(self, _descriptor: int) -> abi.FileFacts:
+        return abi.FileFacts(1, 2, 3, 4, 5, 6, 1)
+
+    def refuse_variable(self, sandbox: int, _pattern: str) -> None:
+        assert sandbox == NUMBER
+
+    require_variable = refuse_variable
+
+    def enrol(self, sandbox: int, _facts: abi.FileFacts, identity: int, flags: abi.BinaryFlag) -> None:
+        assert sandbox == NUMBER
+        self.enrolled[identity] = flags
+        self.order.append(f"enrol {identity}")
+
     def switch(self, sandbox: int, cgroup_id: int, generation: int, flags: abi.SandboxFlag) -> None:
         assert sandbox == NUMBER and cgroup_id
         self.switched.append((generation, flags))
+        self.order.append("switch")
 
     def forget_generations(self, sandbox: int, *, but: int) -> None:
         assert sandbox == NUMBER

@@ -12,7 +12,7 @@ from stockade.kernel.abi import NAME_LOCALHOST, EventType, Verdict, Why
 from stockade.service import attempts
 from stockade.service.governed import Governed
 from stockade.types import Action, Binary, Effect, Level, Outcome, Reason
-from unit.service.samples import CURL, POLICY, event, governed
+from unit.service.samples import CURL, NUMBERS, POLICY, event, governed
 
 ALLOW, DENY = Outcome.ALLOW, Outcome.DENY
 
@@ -104,6 +104,16 @@ def test_an_unknown_file_is_named_by_its_path_and_matches_no_rule(box: Governed,
     record = attempts.record_of(event(EventType.EXEC, why=Why.UNLISTED, identity=0, tail=path), box)
     assert record.binary is not None and (record.binary.name, record.binary.names) == (name, frozenset())
     assert record.reason is reason
+
+
+def test_a_binary_that_brought_loader_variables_along_runs_and_has_no_name_for_the_network(box: Governed) -> None:
+    """The kernel let it run: it had no network rules. What it is stays on record."""
+    came = event(EventType.EXEC, Verdict.LOCAL, Why.LOADER_VARIABLE, variable="LD_PRELOAD", identity=NUMBERS[CURL])
+    record = attempts.record_of(came, box)
+    assert (record.outcome, record.effect, record.reason) == (Outcome.ALLOW, Effect.PASS, Reason.LOADER_VARIABLE)
+    assert record.binary is not None and record.binary.path == CURL.path and record.detail == {"variable": "LD_PRELOAD"}
+    box.executed(came.exec_id, attempts.executed_binary(came, box), 0)
+    assert box.binary(0, came.exec_id).names == frozenset()
 
 
 def test_a_loader_variable_is_named(box: Governed) -> None:

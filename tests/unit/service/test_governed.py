@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from stockade.kernel.abi import NAME_LOCALHOST, SandboxFlag, Verdict
+from stockade.kernel.abi import NAME_LOCALHOST, BinaryFlag, SandboxFlag, Verdict
 from stockade.policy import decide
 from stockade.service.governed import Governed
 from stockade.types import Effect, Outcome, Request
-from unit.service.samples import GIT, NUMBERS, POLICY, FakeMaps, governed
+from unit.service.samples import CURL, GIT, LS, NUMBERS, POLICY, FakeMaps, governed, policy
 
 HOSTS = ["api.example.com", "bad.example.com", "git.example.com", "example.com", "x.y.example.com", "example.org"]
 PORTS = [22, 80, 443, 8000, 9418, 11434]
@@ -101,6 +101,20 @@ def test_flags(tmp_path: Path, line: str, flags: SandboxFlag) -> None:
     )
     box, _ = governed(tmp_path, text)
     assert box.flags == flags
+
+
+def test_loader_variables_are_refused_to_those_that_have_network_rules_now(tmp_path: Path) -> None:
+    """Before the verdicts of the new generation count; and no longer to those that had some."""
+    box, maps = governed(tmp_path)
+    box.enrol()
+    assert {number for number, flags in maps.enrolled.items() if flags & BinaryFlag.NETWORK} == {NUMBERS[CURL], NUMBERS[GIT]}
+    maps.order.clear()
+    text = POLICY.replace("binary: {allow: [git]}", "binary: {allow: [ls]}")
+    box.compile(loaded := policy(tmp_path, text, 2))
+    box.switch(loaded)
+    assert {number for number, flags in maps.enrolled.items() if flags & BinaryFlag.NETWORK} == {NUMBERS[CURL], NUMBERS[LS]}
+    assert all(flags & BinaryFlag.RUNS for flags in maps.enrolled.values())
+    assert sorted(maps.order[:-1]) == ["enrol 2", "enrol 3"] and maps.order[-1] == "switch"
 
 
 # who
