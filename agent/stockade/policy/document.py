@@ -210,7 +210,7 @@ class _Composition:
                     self._refuse(event, file.place(line, column))
                 text, written = event.value, "text"
                 if event.implicit[0] and (written := kinds.get(text, "")) == "":
-                    written = kinds[text] = _kind(text)
+                    written = kinds[text] = plain_kind(text)
                 held.append(make(Scalar, (text, written, line, column, file)))
                 continue
             place = file.place(line, column)
@@ -254,7 +254,7 @@ class _Composition:
 _UNSEEN = frozenset({yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentEndEvent})
 
 
-def _kind(text: str) -> str:
+def plain_kind(text: str) -> str:
     """What YAML 1.1 takes a plain scalar for."""
     for tag, pattern in yaml.SafeLoader.yaml_implicit_resolvers.get(text[:1], ()):
         if pattern.match(text):

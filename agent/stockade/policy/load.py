@@ -250,9 +250,9 @@ class _Composition:
     def _allowed(self, rules: tuple[Rule, ...]) -> dict[str, Place]:
         found = self._union("exec.allow")
         for rule in rules:
-            if not self.drafts[rule.name].states_exec:
-                for name in rule.binary.allow:
-                    found.setdefault(name, rule.place)
+            if not self.drafts[rule.name].states_exec and any(name not in found for name in rule.binary.allow):
+                named = Origins(rules=self.drafts).in_rule(rule.name, "binary.allow")
+                found |= {name: place for name, place in named.items() if name not in found}
         return found
 
     def _pairs(self, key: str) -> dict[str, Part[str]]:

@@ -77,14 +77,6 @@ def test_policy_check_as_json(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert found[0].keys() == {"path", "line", "column", "severity", "code", "message", "accepted"}
 
 
-def test_policy_show_says_where_each_rule_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["policy", "show", "-o", "json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert [rule["from"].rpartition("/")[2].partition(":")[0] for rule in shown["network"]] == ["pypi.yaml", "pypi.yaml", "npm.yaml"]
-    assert main(["policy", "show", "--policy", SLACK]) == 0
-    assert "- rule slack-agent-policy, from" in capsys.readouterr().out
-
-
 def test_a_policy_that_does_not_load_is_no_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(GOLDEN)
     assert main(["explain", "--policy", "syntax.yaml", "--binary", "curl", "a.example.com"]) == 2
