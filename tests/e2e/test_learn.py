@@ -31,7 +31,7 @@ def curl(method: str, path: str) -> str:
 def test_what_was_observed_passes_and_nothing_else(machine: Machine, tmp_path: Path) -> None:
     observed = machine.run(["sh", "-c", SCRIPT], policy=whole(allow=["sh"], mode="observe"))
     learnt = tmp_path / "learnt.yaml"
-    line = [STOCKADE, "policy", "learn", observed.audit, "--name", "learnt", "--out", learnt]
+    line: list[str | Path] = [STOCKADE, "policy", "learn", observed.audit, "--name", "learnt", "--out", learnt]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done, observed)
 

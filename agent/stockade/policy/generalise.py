@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from stockade.policy.masked import hides_segments
 from stockade.policy.paths import allow_list
 
 SIBLINGS = 6  # alike in all but their name: as many are a pattern
@@ -24,7 +25,6 @@ _HEX = re.compile(r"(?=[0-9a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{7,}")
 _CODE = re.compile(r"(?=[A-Z]*\d)[A-Z0-9]{8,}")  # as chat services name their channels and users
 _PAIR = re.compile(r"[0-9a-f]{2}")  # hashes are often stored below their first octets
 _TOKEN = re.compile(r"[A-Za-z0-9]+")
-_MANY_MASKED = re.compile(r"/(?:services|workflows|triggers|webhookb2|IncomingWebhook)/.*\*\*\*")  # audit/mask.py closes over slashes there
 _OPEN = frozenset({"", "*", "**"})
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,8}")
 
@@ -46,7 +46,7 @@ def _segments(path: str) -> tuple[str, ...]:
     for position in range(len(raw) - 2, -1, -1):
         if _PAIR.fullmatch(raw[position]) and (found[position + 1] == "*"):
             found[position] = "*"
-    if _MANY_MASKED.fullmatch(path):
+    if hides_segments(path):
         found[-1] = "**"
     return tuple(found)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 
-from stockade.cli.policy import check, diff, import_, learn, schema, show, test
+from stockade.cli.policy import check, diff, import_, learn, schema, show, test, unused
 
 SUMMARY = "Check policy files, test them, compare them, show what they compose into, and make them from what was seen or from others'."
 
-ACTIONS = {"check": check, "test": test, "show": show, "diff": diff, "schema": schema, "learn": learn, "import": import_}
+ACTIONS = {"check": check, "test": test, "show": show, "diff": diff, "schema": schema, "unused": unused, "learn": learn, "import": import_}
 
 EXAMPLES = "".join(module.EXAMPLES for module in ACTIONS.values())
 
