@@ -116,11 +116,12 @@ def _spelt(binary: Binary) -> frozenset[str]:
 
 def written(policy: Policy) -> dict[Entry, Place]:
     """Where each entry was written. What `exec` allows only because a rule names it was written nowhere, and is left out."""
+    implied = {place for rule in policy.rules for place in policy.origins.in_rule(rule.name, "binary.allow").values()}
     found: dict[Entry, Place] = {}
-    rules = {rule.place for rule in policy.rules}
     for entry in entries(policy):
         key = f"{entry.level.value}.{entry.list}"
-        place = policy.origins.in_rule(entry.rule, key).get(entry.text, NOWHERE) if entry.rule else policy.origins.entry(key, entry.text)
-        if place not in rules:
+        if entry.rule:
+            found[entry] = policy.origins.in_rule(entry.rule, key).get(entry.text, NOWHERE)
+        elif (place := policy.origins.entry(key, entry.text)) not in implied:
             found[entry] = place
     return found

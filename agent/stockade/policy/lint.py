@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from stockade.policy.codes import Severity
+from stockade.policy.conflicts import conflicts
 from stockade.policy.document import Findings, Place
 from stockade.policy.families import Families
 from stockade.policy.hosts import LOCALHOST
@@ -54,6 +55,7 @@ def examine(whole: Whole, families: Families, findings: Findings) -> None:
             accepted="destinations or ports that differ",
             severity="warning",
         )
+    conflicts(whole.rules, whole.origins, findings)
     _writable_programs(whole, findings)
     _writable_sources(whole, findings)
 

@@ -148,10 +148,10 @@ class Space:
     def _mentioned(self) -> frozenset[str]:
         return frozenset(self._asked).union(*(policy.binary_names() for policy in self.policies))
 
-    def askers(self) -> Iterator[Who]:
-        """One of every kind of binary that some rule allows, with every hash and ancestry that its rules ask for."""
+    def askers(self, names: Iterable[str] | None = None) -> Iterator[Who]:
+        """One of every kind of binary that some rule allows, with every hash and ancestry that its rules ask for; names: of these alone."""
         allowed = frozenset[str]().union(*(policy.network_names() for policy in self.policies))
-        named = dict.fromkeys((*self._asked, *sorted(allowed)))
+        named = dict.fromkeys((*self._asked, *sorted(allowed)) if names is None else names)
         seen = set()
         for name in named:
             for binary in self.binaries(name):
