@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from stockade.policy.codes import Severity
-from stockade.policy.conflicts import conflicts
 from stockade.policy.document import Findings, Place
 from stockade.policy.families import Families
 from stockade.policy.hosts import LOCALHOST
@@ -55,7 +54,6 @@ def examine(whole: Whole, families: Families, findings: Findings) -> None:
             accepted="destinations or ports that differ",
             severity="warning",
         )
-    conflicts(whole.rules, whole.origins, findings)
     _writable_programs(whole, findings)
     _writable_sources(whole, findings)
 

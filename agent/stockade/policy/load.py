@@ -27,14 +27,22 @@ from stockade.policy.schema import Document, Part, Reader, RuleDraft
 _STRICT = {"mode": "enforce", "exec.unlisted": "refuse", "exec.writable": "false", "on_audit_failure": "deny"}
 
 
-def load(paths: Sequence[Path | str], *, presets: Sequence[str] = (), generation: int = 1, named: list[Path] | None = None) -> Policy:
+def load(
+    paths: Sequence[Path | str],
+    *,
+    presets: Sequence[str] = (),
+    generation: int = 1,
+    named: list[Path] | None = None,
+    thorough: bool = True,
+) -> Policy:
     """Composes files, then presets, into one policy: rules and lists are joined, the stricter of two stated scalars holds.
 
     A file's `extends` comes before its own rules; a file that is reached twice counts once. Raises PolicyError with every problem found.
     named: takes up every path that was looked for, as it was written, also those of a load that fails: what a watcher must watch.
+    thorough: warns of rules at odds with each other too, which is for who writes a policy, and takes as long again.
     """
     with _collector_paused():
-        return _load(_Composition(Findings(), named if named is not None else []), paths, presets, generation)
+        return _load(_Composition(Findings(), named if named is not None else [], thorough), paths, presets, generation)
 
 
 def _load(composition: _Composition, paths: Sequence[Path | str], presets: Sequence[str], generation: int) -> Policy:
@@ -80,6 +88,7 @@ class _Composition:
 
     findings: Findings
     named: list[Path]
+    thorough: bool
     documents: list[Document] = field(default_factory=list)
     sources: dict[Path, str] = field(default_factory=dict)
     drafts: dict[str, RuleDraft] = field(default_factory=dict)
@@ -185,6 +194,10 @@ class _Composition:
             self.rego = read(list(files.items()), self.findings)
         whole = Whole(rules, self.exec(rules), self.filesystem(), tuple(self.sources), self.origins(rules))
         examine(whole, load_families(), self.findings)
+        if self.thorough and not self.findings.failed:
+            from stockade.policy.conflicts import conflicts  # here: a running agent never asks
+
+            conflicts(rules, whole.origins, self.findings)
 
     def _rego_files(self) -> dict[Path, Place]:
         """Each beside the file that names it."""

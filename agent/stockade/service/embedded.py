@@ -60,7 +60,7 @@ class Order:
 
     def policy(self, generation: int, named: list[Path]) -> Policy:
         """Read it from disk. named takes up every path that was looked for. Raises PolicyError."""
-        found = load(self.policies, presets=self.presets, generation=generation, named=named)
+        found = load(self.policies, presets=self.presets, generation=generation, named=named, thorough=False)
         labels = found.labels | dict(self.labels)
         return dataclasses.replace(found, labels=labels, mode="observe" if self.observe else found.mode)
 
