@@ -80,6 +80,12 @@ RULES = {
         "localhost, for the host's loopback",
     ),
     "idn_host": Code("a name with characters that look like others", "allow: [аpi.example.com]", "the name in its ASCII form", _WARNING),
+    "shared_domain": Code(
+        "a wildcard of one owner that covers a public suffix below",
+        'allow: ["*.amazonaws.com"]',
+        "the hosts that are meant, by name",
+        _WARNING,
+    ),
     "bad_network": Code("no network", "addresses: [10.0.0.0/99]", "10.1.2.0/24"),
     "bad_port": Code("no port", "port: 99999", "1 to 65535"),
     "missing_port": Code("a rule that relays tcp names no port", "protocol: tcp", "port: 5432, or host:5432"),

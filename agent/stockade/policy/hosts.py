@@ -228,14 +228,19 @@ def too_broad(pattern: HostPattern) -> str | None:
 
 def strangers_below(pattern: HostPattern) -> str | None:
     """A public suffix below a wildcard, such as s3.amazonaws.com below `*.amazonaws.com`: some of what it covers is anybody's."""
-    if pattern.kind != "below":
-        return None
-    below = "." + pattern.value
-    return min(
-        (suffix for suffix in _suffixes() if suffix.endswith(below) and suffix[0] not in "*!"),
-        key=lambda name: (len(name), name),
-        default=None,
-    )
+    return _suffix_below().get(pattern.value) if pattern.kind == "below" else None
+
+
+@functools.cache
+def _suffix_below() -> dict[str, str]:
+    """Domains that are no public suffixes themselves, each with one that lies below it."""
+    found: dict[str, str] = {}
+    for suffix in sorted(_suffixes(), key=lambda name: (len(name), name)):
+        inner = suffix.removeprefix("*.")
+        while "." in (inner := inner.partition(".")[2]):
+            if not suffix.startswith("!"):
+                found.setdefault(inner, suffix.removeprefix("*."))
+    return found
 
 
 @functools.cache

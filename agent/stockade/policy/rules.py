@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from stockade.policy.addresses import range_of
 from stockade.policy.document import Findings, Listing, Mapping, Node, Place, Scalar
-from stockade.policy.hosts import LOCALHOST, HostError, HostPattern, Network, as_address, parse_pattern, too_broad
+from stockade.policy.hosts import LOCALHOST, HostError, HostPattern, Network, as_address, parse_pattern, strangers_below, too_broad
 from stockade.policy.model import Destination, Names, Paths, Rule
 from stockade.policy.paths import PathError, allow_list, check_glob, deny_list
 from stockade.policy.schema import RuleDraft
@@ -139,6 +139,9 @@ class _RuleReader:
                 continue
             if key == "allow" and self._refused(pattern, place):
                 continue
+            if key == "allow" and (suffix := strangers_below(pattern)) is not None:
+                message = f"`{text}` covers what anybody can register below {suffix}"
+                self.findings.add(place, "shared_domain", message, accepted="the hosts that are meant, by name", severity="warning")
             if not text.isascii():
                 star = "*." if pattern.kind == "below" else ""
                 message = f"`{text}` is {star}{pattern.value}, which may not be the name that it looks like"
