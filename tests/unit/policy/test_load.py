@@ -133,6 +133,26 @@ def test_a_preset_is_a_name_and_no_path() -> None:
             load([], presets=[name])
 
 
+def test_rego_of_the_same_name_in_two_directories_is_read_twice(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    for directory, host in ((tmp_path / "base", "a.example.com"), (tmp_path, "b.example.com")):
+        (directory / "more.rego").write_text(f'allow {{ input.binary == "curl"; input.host == "{host}" }}\n')
+        extends = "" if directory.name == "base" else "extends: [./base/policy.yaml]\n"
+        (directory / "policy.yaml").write_text(f"version: 1\n{extends}rego: [more.rego]\n")
+    loaded = load([tmp_path / "policy.yaml"])
+    assert loaded.rego is not None and loaded.rego.hosts() == {"a.example.com", "b.example.com"}
+    assert len(loaded.sources) == 4
+
+
+def test_an_engine_that_does_not_start_is_an_error(files: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = files(a="version: 1\nrego: [more.rego]\n")
+    path.with_name("more.rego").write_text("allow { true }\n")
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(PolicyError) as error:
+        load([path])
+    assert [(problem.code, problem.line) for problem in error.value.problems] == [("rego_engine", 2)]
+
+
 def test_two_rules_of_one_name_are_an_error(files: Callable[..., list[Path]]) -> None:
     with pytest.raises(PolicyError) as error:
         load(files(a=rule("same"), b=rule("same")))

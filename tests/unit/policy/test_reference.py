@@ -41,7 +41,7 @@ def test_the_tables_hold_every_key_and_every_code() -> None:
 def test_every_code_is_in_a_golden_file_or_named_by_a_test() -> None:
     golden = "".join(path.read_text(encoding="utf-8") for path in GOLDEN.glob("*.txt"))
     named = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "unit").rglob("test_*.py") if path != Path(__file__))
-    missing = [code for code in CODES if f"[{code}]" not in golden and not re.search(rf"[\"' ]{code}[\"' ,]", named)]
+    missing = [code for code in CODES if f"[{code}]" not in golden and not re.search(rf"[\"' \[]{code}[\"' ,\]]", named)]
     assert not missing
 
 
