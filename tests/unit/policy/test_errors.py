@@ -1,4 +1,4 @@
-"""Every bad policy under tests/golden/policy says what is in the .txt beside it.
+"""Every bad policy, or file of policy tests, under tests/golden/policy says what is in the .txt beside it.
 
 `STOCKADE_GOLDEN=write pytest tests/unit/policy/test_errors.py` writes these anew, to be read before they are committed.
 """
@@ -12,13 +12,14 @@ import pytest
 
 from stockade.policy import PolicyError, load
 from stockade.policy.problems import Problem
+from stockade.policy.suite import is_test_file, read_suite
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "policy"
 
 
 def problems(name: str) -> tuple[Problem, ...]:
     try:
-        return load([name]).warnings
+        return read_suite(Path(name)).policy.warnings if is_test_file(Path(name)) else load([name]).warnings
     except PolicyError as error:
         assert str(error) == "\n".join(map(str, error.problems))
         return error.problems

@@ -10,6 +10,7 @@ from typing import Any
 from stockade.cli.choice import policy_file
 from stockade.policy import Policy, PolicyError, Problem, load, load_families
 from stockade.policy.absent import absent
+from stockade.policy.suite import is_test_file, read_suite
 
 SUMMARY = (
     "Print every problem of each file. With --prove, say whether a claim holds for every request there can be. "
@@ -24,7 +25,9 @@ EXAMPLES = """\
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="each is a policy of its own here; presets/NAME for one that ships")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="each is a policy of its own here, or the tests of one; presets/NAME for one that ships"
+    )
     claim = "no request [from BINARY] can reach HOST[:PORT] [with METHOD[ or METHOD…]] [on PATHGLOB]"
     parser.add_argument("--prove", action="append", default=[], metavar="CLAIM", help=f"{claim}; several times for several claims")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
@@ -34,13 +37,15 @@ def run(args: argparse.Namespace) -> int:
     problems: list[Problem] = []
     loaded: list[tuple[str, Policy]] = []
     for file in args.files:
+        path = policy_file(file)
+        tests = is_test_file(path) and path.is_file()
         try:
-            policy = load([policy_file(file)])
+            policy = read_suite(path).policy if tests else load([path])
         except PolicyError as error:
             problems += error.problems
         else:
             loaded.append((file, policy))
-            missing = () if args.prove else absent(policy, str(policy_file(file)), load_families())
+            missing = () if args.prove or tests else absent(policy, str(path), load_families())
             problems += sorted((*policy.warnings, *missing), key=lambda problem: (problem.path, problem.line, problem.column))
     if args.prove:
         return _prove(args, loaded, problems)
