@@ -80,11 +80,13 @@ def _takes(wanted: Type) -> str:
 
 def _section(title: str, table: dict[str, Code]) -> str:
     rows = "".join(
-        f"| `{name}` | {' or '.join(code.severities)} | {code.meaning} | {_cell(code.example)} | {code.accepted} |\n"
+        f"| `{name}` | {' or '.join(code.severities)} | {_cell(code.meaning)} | {_cell(code.example)} | {_cell(code.accepted)} |\n"
         for name, code in table.items()
     )
     return f"## {title}\n\n| code | severity | meaning | for example | what would be accepted |\n|---|---|---|---|---|\n{rows}"
 
 
-def _cell(example: str) -> str:
-    return example.replace("|", r"\|")
+def _cell(text: str) -> str:
+    """As it is written: stars and bars mean something to Markdown, but not between backticks."""
+    parts = text.split("`")
+    return "`".join(re.sub(r"([*|])", r"\\\1", part) if number % 2 == 0 else part for number, part in enumerate(parts))

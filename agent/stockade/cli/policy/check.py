@@ -26,7 +26,7 @@ EXAMPLES = """\
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="each is a policy of its own here, or the tests of one; presets/NAME for one that ships"
+        "files", nargs="+", metavar="FILE", help="a policy of its own each, or the tests of one; presets/NAME for one that ships"
     )
     claim = "no request [from BINARY] can reach HOST[:PORT] [with METHOD[ or METHOD…]] [on PATHGLOB]"
     parser.add_argument("--prove", action="append", default=[], metavar="CLAIM", help=f"{claim}; several times for several claims")
