@@ -202,6 +202,8 @@ def test_an_entry_that_cannot_be_read(entry: str, code: str) -> None:
         ("com", True),
         ("0.0.0.0/0", True),
         ("::/0", True),
+        ("::ffff:0:0/96", True),  # all of IPv4
+        ("::ffff:10.0.0.0/104", False),
         ("*.example.com", False),
         ("*.atlassian.net", False),
         ("*.amazonaws.com", False),  # an inner node: see strangers_below
