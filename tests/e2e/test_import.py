@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from framework.internet import ECHO, OTHER, Internet
+from framework.internet import ECHO, GIT, OTHER, Internet
 from framework.machine import STOCKADE, Machine
+from framework.packages import PACKAGE
 
 READ_ONLY = f"""\
 version: 1
@@ -68,3 +69,37 @@ def test_what_theirs_would_only_log_is_refused(machine: Machine, tmp_path: Path)
     text = READ_ONLY.replace("enforcement: enforce", "enforcement: audit")
     result = machine.run(f"curl -sS -o /dev/null -w %{{http_code}} -X POST https://{ECHO}/", policy=imported(tmp_path, text, status=1))
     assert result.stdout == "403", result
+
+
+FETCH_ONLY = f"""\
+version: 1
+network_policies:
+  code:
+    endpoints:
+      - host: {GIT}
+        port: 443
+        protocol: rest
+        enforcement: enforce
+        rules:
+          - allow: {{method: GET, path: "/**/info/refs"}}
+          - allow: {{method: POST, path: "/**/git-upload-pack"}}
+    binaries:
+      - {{path: /usr/bin/git}}
+"""
+
+
+HELPER = "/usr/lib/git-core/git-remote-https"
+
+
+@pytest.mark.client("/usr/bin/git")
+def test_git_fetches_through_its_helper_which_nobody_else_may_start(machine: Machine, tmp_path: Path) -> None:
+    url = f"https://{GIT}/{PACKAGE}.git"
+    script = f"git clone -q {url} tiny && cat tiny/README; git -C tiny push -q {url} main; echo list | {HELPER} x {url}"
+    policy = imported(tmp_path, FETCH_ONLY) + "\nexec: {allow: [sh, coreutils, git]}\n"
+    result = machine.run(["sh", "-c", script], policy=policy)
+    assert "hello from stockade-tiny" in result.stdout, result
+    assert result.select(action="http", decision="allow", method="POST", path=f"/{PACKAGE}.git/git-upload-pack"), result
+    assert not result.select(action="http", decision="allow", path=f"/{PACKAGE}.git/git-receive-pack"), result
+    refused = result.select(action="dns", decision="deny", binary="git", host=GIT)
+    assert refused, result
+    assert all("/usr/bin/git" not in record["ancestry"] for record in refused), result

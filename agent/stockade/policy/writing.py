@@ -39,6 +39,7 @@ class RuleText:
     paths_denied: tuple[Line, ...] = ()
     addresses: tuple[str, ...] = ()
     relayed: Literal["", "passthrough", "tcp"] = ""
+    ancestors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -93,6 +94,8 @@ def _rule_json(rule: RuleText) -> dict[str, Any]:
     written: dict[str, Any] = {"name": rule.name, "binary": {"allow": list(rule.binaries)}, "destination": {"allow": list(rule.hosts)}}
     if rule.addresses:
         written["destination"]["addresses"] = list(rule.addresses)
+    if rule.ancestors:
+        written["ancestors"] = list(rule.ancestors)
     if rule.ports:
         written["port"] = list(rule.ports)
     if rule.relayed:
@@ -131,7 +134,9 @@ def _policy(policy: PolicyText) -> Iterator[str]:
 def _rule(rule: RuleText) -> Iterator[str]:
     yield from (f"  {_comment(note)}" for note in rule.notes)
     yield f"  - name: {_scalar(rule.name)}"
-    yield f"    binary: {{allow: {_flow(rule.binaries)}}}"
+    yield from _list("    binary:", "allow", rule.binaries)
+    if rule.ancestors:
+        yield f"    ancestors: {_flow(rule.ancestors)}"
     yield from _list("    destination:", "allow", rule.hosts)
     if rule.addresses:
         yield f"      addresses: {_flow(rule.addresses)}"

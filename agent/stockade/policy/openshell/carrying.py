@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from stockade.policy.document import Findings, Place
+from stockade.policy.families import load_families
 from stockade.policy.hosts import HostError, parse_pattern
 from stockade.policy.load import load
 from stockade.policy.openshell.globs import ANY, crosses_inside, narrow, wide
@@ -34,7 +35,8 @@ _GIVEN = re.compile(r"(?:[A-Za-z0-9_]|/[^/*])[A-Za-z0-9._+/-]*")
 
 NOTES = (
     "Nothing here allows what the original does not. In every rule it is also narrower where the languages differ:",
-    "- a binary is one executable, where theirs also means whatever it started; what else may run has to be listed under exec.allow;",
+    "- a binary is one executable, where theirs also means whatever it started: of that only the helpers of its family are here;",
+    "- what else may run has to be listed under exec.allow;",
     "- `*` in a path stays within its segment, and `/**/` is one segment or more;",
     "- the name in the TLS handshake must be the host's, also where nobody looks inside.",
 )
@@ -150,6 +152,11 @@ class _Carrier:
                 host = rule.hosts[0].removeprefix("*.")
                 taken.append(unique(entry.key if len(made) == 1 else f"{entry.key[:32]}-{host}", taken))
                 yield replace(rule, name=taken[-1])
+                for path in rule.binaries:
+                    if started := _started_by(path):
+                        notes = (f"what {path} starts to do its work",)
+                        taken.append(unique(f"{taken[-1][:40]}-{path.rpartition('/')[2]}-helpers", taken))
+                        yield replace(rule, name=taken[-1], binaries=started, ancestors=(path,), notes=notes)
 
     def _lose(self, kind: Kind, place: Place, code: str, message: str) -> None:
         self.losses.append(Loss(kind, place, code, message))
@@ -322,6 +329,13 @@ class _Carrier:
         draft.paths = {glob: line for glob, line in draft.paths.items() if not _shut(glob, draft.denied, closed.matches(glob))}
         if not endpoint.encoded_slash and any("*" in glob for glob in draft.paths):
             draft.denied[ENCODED_SLASH] = Line(ENCODED_SLASH, "refused there too, unless allow_encoded_slash")
+
+
+def _started_by(path: str) -> tuple[str, ...]:
+    """Families of a program that starts others of them to reach the network for it, as git does: theirs allows whatever it started."""
+    families = load_families()
+    found = (families.expand(name) for name in sorted(families.of(path)))
+    return tuple(family.name for family in found if any(other.startswith("/") and other != path for other in family.executables))
 
 
 def _denials(endpoint: Endpoint) -> Iterator[_Denial]:

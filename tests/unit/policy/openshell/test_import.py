@@ -244,6 +244,18 @@ def test_a_binary_that_stands_for_many_is_left_out(carry: Carry, path: str) -> N
     assert found.codes == ["left_out binary"]
 
 
+def test_git_is_carried_over_with_what_it_starts(carry: Carry) -> None:
+    """Its own https helper, and only when git started it."""
+    endpoint = "{host: git.example.com, port: 443, protocol: rest, enforcement: enforce, access: read-only}"
+    found = carry(f"version: 1\nnetwork_policies: {{code: {{endpoints: [{endpoint}], binaries: [{{path: /usr/bin/git}}]}}}}\n")
+    helper = Binary("git", frozenset({"git"}), "/usr/lib/git-core/git-remote-https")
+    for ancestors, allowed in ((("/usr/bin/git", "/usr/bin/bash"), True), (("/usr/bin/bash",), False), ((), False)):
+        asked = Request(helper, "git.example.com", 443, "GET", "/x.git/info/refs", ancestors)
+        assert decide(asked, found.policy).allowed is allowed
+    assert [rule.name for rule in found.policy.rules] == ["code", "code-git-helpers"]
+    assert found.codes == []
+
+
 PRESET = """\
     preset: {name: tickets, description: read and write tickets}
     network_policies:
