@@ -20,6 +20,7 @@ VERBS = {
     "explain": "say how the policy decides one request, and why",
     "policy": "check policy files",
     "reload": "let running sandboxes read their policies again",
+    "approvals": "let pass what running sandboxes were refused, or not",
     "presets": "list the policies that ship with Stockade",
     "audit": "verify and read the audit trail",
     "doctor": "say what this kernel and machine can enforce",

@@ -12,7 +12,8 @@ EXAMPLES = """\
   stockade run --preset pypi -- pip install --target deps six
   stockade run --policy agent.yaml --workdir ~/project -v -- bash
   stockade run --policy agent.yaml --observe -- claude       # decide and record, refuse nothing
-  kill -HUP PID                                              # read the policy again
+  stockade run --policy agent.yaml --approvals approved.yaml --name box -- claude
+  stockade approvals list                                    # what it was refused and a person may let pass
 """
 
 
@@ -24,6 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="the writable directory (default: the current one)")
     parser.add_argument("--bind", action="append", default=[], metavar="SRC[:DST][:ro]", help="show a host path in the sandbox")
     parser.add_argument("--audit", type=Path, metavar="FILE", help="the audit trail (default: /var/log/stockade/NAME.jsonl)")
+    parser.add_argument("--approvals", type=Path, metavar="FILE", help="keeps what is approved for always; made if it is missing")
     parser.add_argument("--observe", action="store_true", help="decide and record, but refuse nothing")
     parser.add_argument("-v", "--verbose", action="store_true", help="say every decision on stderr")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         workdir=args.workdir,
         binds=tuple(_bind(bind) for bind in args.bind),
         audit=args.audit,
+        approvals=args.approvals,
         observe=args.observe,
         verbose=args.verbose,
     )

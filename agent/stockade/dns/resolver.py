@@ -9,6 +9,7 @@ search list.
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import logging
 from collections.abc import Callable
@@ -89,7 +90,10 @@ class Resolver:
             return failure(query, malformed.rcode if self._recorded(who, record) else dns.rcode.SERVFAIL)
         found = self._find(question, asker)
         record = _record(who, found, {"type": dns.rdatatype.to_text(question.type)}, found.host or question.text)
-        return spell(question, found.answer if self._recorded(who, record) else _BROKEN, tcp=tcp)
+        answer = found.answer if self._recorded(who, record) else _BROKEN
+        if answer.blocked and "approval" in record.detail:  # whoever writes it down knows under which id a person may let it pass
+            answer = dataclasses.replace(answer, blocked=f"{answer.blocked} approval={record.detail['approval']}")
+        return spell(question, answer, tcp=tcp)
 
     def _recorded(self, asker: Asker, record: Record) -> bool:
         try:

@@ -6,6 +6,7 @@ Pure; the kernel compiler, the resolver, the proxy, `explain` and the tests all 
 from __future__ import annotations
 
 from stockade.policy.model import Policy
+from stockade.policy.own import HOST, decide_own
 from stockade.policy.rego.weigh import weigh
 from stockade.policy.ruling import Ruling, rule_on
 from stockade.types import Decision, Effect, Level, Reason, Request
@@ -19,11 +20,14 @@ def decide(request: Request, policy: Policy) -> Decision:
     PASS means that HTTP must be inspected, RELAY that only L4 rules cover it; where both do, inspection wins. A denial names the deepest
     level that a rule reached and that rule, or the deny list that vetoed.
     """
-    decision = _by_rules(request, policy)
+    if request.host == HOST:
+        return decide_own(request, policy.generation)
+    decision = by_rules(request, policy)
     return decision if policy.rego is None else weigh(decision, request, policy, policy.rego)
 
 
-def _by_rules(request: Request, policy: Policy) -> Decision:
+def by_rules(request: Request, policy: Policy) -> Decision:
+    """What the rules say, whatever Rego does."""
     # 1) who, and where to: what the rules say to this binary at this host and port is worked out once and kept
     ruling = _ruling(request, policy)
     method, path = request.method, request.path

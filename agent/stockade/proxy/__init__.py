@@ -9,6 +9,6 @@ from __future__ import annotations
 from stockade.proxy.authority import Authority
 from stockade.proxy.fork import Worker
 from stockade.proxy.settings import Settings
-from stockade.proxy.spine import Caller, Listeners, Resolved, Spine
+from stockade.proxy.spine import Begun, Caller, Listeners, Resolved, Spine
 
-__all__ = ["Authority", "Caller", "Listeners", "Resolved", "Settings", "Spine", "Worker"]
+__all__ = ["Authority", "Begun", "Caller", "Listeners", "Resolved", "Settings", "Spine", "Worker"]

@@ -11,7 +11,7 @@ from typing import Any
 from stockade.kernel.abi import Origin
 from stockade.proxy import codec
 from stockade.proxy.channel import Channel
-from stockade.proxy.spine import Caller, Resolved
+from stockade.proxy.spine import Begun, Caller, Resolved
 from stockade.types import Effect, Http, Reason, Record
 
 
@@ -79,12 +79,16 @@ class Agent:
         answer: Resolved = await self._ask("resolve", host=host, port=port, sandbox=sandbox)
         return answer
 
-    async def record(self, sandbox: int, record: Record) -> int:
-        answer: int = await self._ask("record", sandbox=sandbox, record=codec.encode_record(record))
+    async def record(self, sandbox: int, record: Record) -> str | None:
+        answer: str | None = await self._ask("record", sandbox=sandbox, record=codec.encode_record(record))
         return answer
 
-    async def begin(self, sandbox: int, record: Record) -> int:
-        answer: int = await self._ask("begin", sandbox=sandbox, record=codec.encode_record(record))
+    async def begin(self, sandbox: int, record: Record) -> Begun | None:
+        answer: Begun | None = await self._ask("begin", sandbox=sandbox, record=codec.encode_record(record))
+        return answer
+
+    async def approval(self, sandbox: int, identifier: str) -> dict[str, Any] | None:
+        answer: dict[str, Any] | None = await self._ask("approval", sandbox=sandbox, identifier=identifier)
         return answer
 
     def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:

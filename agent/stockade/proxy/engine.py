@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+from http import HTTPStatus
 from typing import Any
 
 from mitmproxy import flow as mflow
@@ -21,11 +23,12 @@ from mitmproxy.proxy.layers import tls as tls_layers
 from mitmproxy.proxy.layers import websocket as websocket_layers
 from mitmproxy.proxy.layers.http import _hooks as http_hooks
 
+from stockade.policy import own
 from stockade.proxy import clienthello, refusal
 from stockade.proxy.connection import Connection, reach
 from stockade.proxy.exchange import Exchange
 from stockade.proxy.ladder import Head, Refusal, same_host
-from stockade.proxy.layers import ANSWER, BY_CLIENT, HANG_UP, GovernedHttp, HeadUnreadableHook
+from stockade.proxy.layers import ANSWER, BY_CLIENT, HANG_UP, Answer, GovernedHttp, HeadUnreadableHook
 from stockade.proxy.relay import is_literal, reset_on_close
 from stockade.proxy.settings import Settings
 from stockade.proxy.tls import Tls
@@ -120,7 +123,9 @@ class Handler(server.LiveConnectionHandler):
     async def redecide(self) -> None:
         decision = self.connection.decide()
         denials = [(exchange, denial) for exchange in self.exchanges.values() if (denial := exchange.denial()) is not None]
-        if decision.passes and not denials:
+        spared = any(exchange.once and not exchange.finished for exchange in self.exchanges.values())
+        passes = decision.passes or (spared and decision.reason is Reason.NO_RULE)
+        if passes and not denials:
             return
         self.cut()
         for exchange, _ in denials:
@@ -310,13 +315,16 @@ class Handler(server.LiveConnectionHandler):
         )
         outcome = await Exchange.open(self.connection, head)
         if isinstance(outcome, Refusal):
-            flow.metadata[ANSWER] = refusal.body(outcome, self.caller, head.method)
+            flow.metadata[ANSWER] = Answer(refusal.body(outcome, self.caller, head.method))
             if malformed is not None:
                 flow.metadata[HANG_UP] = True
             else:
                 flow.error = mflow.Error(mflow.Error.KILLED_MESSAGE)
             self._refused = True
             self._idle()
+            return
+        if self.host == own.HOST:
+            await self._answer_own(flow, outcome)
             return
         flow.metadata[EXCHANGE] = outcome
         self.exchanges[flow.id] = outcome
@@ -327,6 +335,19 @@ class Handler(server.LiveConnectionHandler):
             for name in ("upgrade", "http2-settings", "connection"):
                 request.headers.pop(name, None)
         request.stream = outcome.count_request
+
+    async def _answer_own(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """A page of stockade.internal: nobody is dialled."""
+        identifier = own.approval_of(exchange.admitted.path)
+        assert identifier is not None, "the ladder admits nothing else"
+        page = await self.connection.agent.approval(self.connection.served.sandbox, identifier)
+        status = HTTPStatus.NOT_FOUND if page is None else HTTPStatus.OK
+        answer = Answer(json.dumps(page or {"error": f"no approval {identifier} in this sandbox"}).encode() + b"\n", status)
+        exchange.status, exchange.response_bytes = status, len(answer.body)
+        exchange.finish()
+        flow.metadata[ANSWER] = answer
+        flow.error = mflow.Error(mflow.Error.KILLED_MESSAGE)
+        self._idle()
 
     def _response_head(self, flow: http.HTTPFlow) -> None:
         exchange = self._exchange(flow)
@@ -346,7 +367,7 @@ class Handler(server.LiveConnectionHandler):
         reason = self._failure.reason if self._failure is not None and str(self._failure) == message else Reason.UPSTREAM_ERROR
         if exchange.status is None:
             refused = Refusal(Level.DESTINATION, reason, message[:1024], exchange.admitted.path)
-            flow.metadata[ANSWER] = refusal.body(refused, self.caller, exchange.method)
+            flow.metadata[ANSWER] = Answer(refusal.body(refused, self.caller, exchange.method))
             self._over(flow, Effect.REFUSE, reason)
         else:
             self._over(flow, Effect.PASS, reason)

@@ -10,18 +10,19 @@ import dataclasses
 from stockade.proxy.canonical import readings
 from stockade.proxy.connection import Connection
 from stockade.proxy.ladder import Admitted, Head, Refusal, judge
+from stockade.proxy.spine import Begun
 from stockade.types import Decision, Effect, Http, Level, Reason, Request
 
 
 class Exchange:
     """An admitted request. The byte counts are of the bodies as they pass."""
 
-    def __init__(self, connection: Connection, method: str, admitted: Admitted, token: int) -> None:
-        self.connection, self.method, self.admitted = connection, method, admitted
+    def __init__(self, connection: Connection, method: str, admitted: Admitted, begun: Begun) -> None:
+        self.connection, self.method, self.admitted, self.once = connection, method, admitted, begun.once
         self.status: int | None = None
         self.request_bytes = self.response_bytes = 0
         self.finished = False
-        self._token = token
+        self._token = begun.token
 
     @classmethod
     async def open(cls, connection: Connection, head: Head) -> Exchange | Refusal:
@@ -33,18 +34,21 @@ class Exchange:
             outcome = judge(head, caller, policy, connection.decider)
             try:
                 if isinstance(outcome, Refusal):
-                    await record_refusal(connection, head.method, outcome)
-                    return outcome
+                    return dataclasses.replace(outcome, approval=await record_refusal(connection, head.method, outcome))
                 http = Http(head.method, outcome.path)
                 decision = outcome.decision
                 record = connection.record(
                     decision.level, decision.reason, action=outcome.action, effect=Effect.PASS, decision=decision, http=http
                 )
-                token = await connection.agent.begin(served.sandbox, record)
+                begun = await connection.agent.begin(served.sandbox, record)
+                if begun is None:
+                    if served.policy is policy:  # no newer one came: nothing would be different the next time
+                        return unrecorded(outcome.path)
+                    continue
             except ConnectionError:
                 return unrecorded(outcome.path)
-            exchange = cls(connection, head.method, outcome, token)
-            if served.policy is policy:
+            exchange = cls(connection, head.method, outcome, begun)
+            if served.policy is policy or (exchange.once and exchange.denial() is None):
                 return exchange
             exchange.finish(Effect.REFUSE, Reason.POLICY_CHANGED)  # reloaded while the record was on its way: once more, under the newest
 
@@ -67,19 +71,19 @@ class Exchange:
             self.connection.agent.finish(self._token, self.http, effect, reason or self.admitted.decision.reason)
 
     def denial(self) -> Decision | None:
-        """What the newest policy has against this request, if anything."""
+        """What the newest policy has against this request, if anything. That its one approval is used up is nothing: it used it."""
         connection, caller = self.connection, self.connection.caller
         assert caller is not None and caller.host is not None
         for path in readings(self.admitted.path):
             request = Request(caller.binary, caller.host, caller.port, self.method, path, caller.ancestry)
             decision = connection.decider(request, connection.served.policy)
-            if not decision.passes:
+            if not decision.passes and not (self.once and decision.reason is Reason.NO_RULE):
                 return decision
         return None
 
 
-async def record_refusal(connection: Connection, method: str, refusal: Refusal) -> None:
-    """The one record of a refused request. Raises ConnectionError when it cannot be written; the request is refused all the same."""
+async def record_refusal(connection: Connection, method: str, refusal: Refusal) -> str | None:
+    """The one record of a refused request, and the id of its approval. Raises ConnectionError when it cannot be written."""
     record = connection.record(
         refusal.level,
         refusal.reason,
@@ -90,7 +94,7 @@ async def record_refusal(connection: Connection, method: str, refusal: Refusal) 
     )
     if refusal.decision is None:
         record = dataclasses.replace(record, generation=getattr(connection.served.policy, "generation", None))
-    await connection.agent.record(connection.served.sandbox, record)
+    return await connection.agent.record(connection.served.sandbox, record)
 
 
 def unrecorded(path: str) -> Refusal:

@@ -24,7 +24,7 @@ from stockade.proxy.authority import Authority
 from stockade.proxy.channel import Channel
 from stockade.proxy.parcel import pack
 from stockade.proxy.settings import Settings
-from stockade.proxy.spine import Listeners, Spine
+from stockade.proxy.spine import Begun, Listeners, Spine
 from stockade.types import Decision, Effect, Reason, Request
 
 WORKER_FRAME = 1024 * 1024  # the longest thing a worker may say
@@ -221,6 +221,9 @@ class Worker:
             case "begin":
                 record, sandbox = codec.decode_record(codec.mapping(message, "record")), self._sandbox(message)
                 self._answer(message, lambda spine: self._begin(spine, sandbox, record))
+            case "approval":
+                identifier, sandbox = codec.text(message, "identifier"), self._sandbox(message)
+                self._answer(message, lambda spine: spine.approval(sandbox, identifier))
             case "finish":
                 token = codec.number(message, "token")
                 if self._tokens.pop(token, None) is None:
@@ -250,10 +253,11 @@ class Worker:
         else:
             done.set_exception(ConnectionError(f"proxy worker {self.pid}: {problem}"))
 
-    async def _begin(self, spine: Spine, sandbox: int, record: Any) -> int:
-        token = await spine.begin(sandbox, record)
-        self._tokens[token] = sandbox
-        return token
+    async def _begin(self, spine: Spine, sandbox: int, record: Any) -> Begun | None:
+        begun = await spine.begin(sandbox, record)
+        if begun is not None:
+            self._tokens[begun.token] = sandbox
+        return begun
 
     def _answer(self, message: codec.Json, ask: Callable[[Spine], Coroutine[Any, Any, Any]]) -> None:
         if len(self._calls) >= CALLS:

@@ -76,7 +76,10 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """It may not, and why. decision is set when the policy said so; hint is what the agent's model can do about it."""
+    """It may not, and why. decision is set when the policy said so; hint is what the agent's model can do about it.
+
+    approval: the id under which a person may let it pass.
+    """
 
     level: Level
     reason: Reason
@@ -85,6 +88,7 @@ class Refusal:
     hint: str = ""
     decision: Decision | None = None
     action: Action = Action.HTTP
+    approval: str | None = None
 
     @property
     def rule(self) -> str | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import h2.errors
@@ -42,7 +43,7 @@ from stockade.proxy.settings import Settings
 
 Commands = layer.CommandGenerator[Any]
 
-ANSWER = "stockade.answer"  # in flow.metadata: the JSON of a refusal
+ANSWER = "stockade.answer"  # in flow.metadata: the Answer that we give ourselves
 HANG_UP = "stockade.hang_up"  # the head cannot be trusted to say where it ends: close after the answer
 BY_CLIENT = "stockade.by_client"  # the error that ended the flow came from the client's side
 
@@ -94,11 +95,18 @@ def head_length(data: bytes, limit: int) -> int | None:
     return None if end < 0 else end + 4
 
 
-def _refusal(answer: bytes, *, close: bool) -> http.Response:
-    fields = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(answer)), (b"Cache-Control", b"no-store")]
-    if close:
-        fields.append((b"Connection", b"close"))
-    return http.Response(b"HTTP/1.1", 403, b"Forbidden", http.Headers(fields), None, None, 0, 0)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A JSON answer of ours: a refusal, or a page of stockade.internal."""
+
+    body: bytes
+    status: HTTPStatus = HTTPStatus.FORBIDDEN
+
+    def head(self, *, close: bool) -> http.Response:
+        fields = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(self.body)), (b"Cache-Control", b"no-store")]
+        if close:
+            fields.append((b"Connection", b"close"))
+        return http.Response(b"HTTP/1.1", self.status, self.status.phrase.encode(), http.Headers(fields), None, None, 0, 0)
 
 
 class GovernedHttp(HttpLayer):
@@ -135,8 +143,8 @@ class GovernedHttp(HttpLayer):
         sides = [side for each in sockets if hasattr(each, "server_ws") for side in (each.client_ws, each.server_ws)]
         return max((sum(map(len, side.frame_buf)) for side in sides), default=0)
 
-    def answer(self, stream_id: int) -> bytes | None:
-        """The refusal that is due on a stream."""
+    def answer(self, stream_id: int) -> Answer | None:
+        """What we answer ourselves on a stream."""
         stream = self.streams.get(stream_id)
         flow = getattr(stream, "flow", None)
         return flow.metadata.get(ANSWER) if flow is not None else None
@@ -209,9 +217,9 @@ class ClientHttp1(Http1Server):
         except ValueError as problem:
             hook = HeadUnreadableHook(self.context.client, str(problem)[:512])
             yield hook
-            response = _refusal(hook.answer, close=True)
-            head = http1.assemble_response_head(response)  # type: ignore[no-untyped-call]
-            yield commands.SendData(self.conn, head + hook.answer)
+            answer = Answer(hook.answer)
+            head = http1.assemble_response_head(answer.head(close=True))  # type: ignore[no-untyped-call]
+            yield commands.SendData(self.conn, head + answer.body)
             yield commands.CloseConnection(self.conn)
             self.state = self.done
             return
@@ -228,10 +236,10 @@ class ClientHttp1(Http1Server):
         assert self.request is not None
         hang_up = self._parent.hang_up(event.stream_id)
         yield DropStream(event.stream_id)
-        response = _refusal(answer, close=hang_up or not self.request_done)
+        response = answer.head(close=hang_up or not self.request_done)
         yield from super().send(ResponseHeaders(event.stream_id, response))
         if self.request.method != "HEAD":
-            yield from super().send(ResponseData(event.stream_id, answer))
+            yield from super().send(ResponseData(event.stream_id, answer.body))
         if hang_up:
             yield commands.CloseConnection(self.conn)
             self.state = self.done
@@ -256,9 +264,9 @@ class ClientHttp2(Http2Server):
         stream_id = event.stream_id
         head_only = self._parent.streams[stream_id].flow.request.method == "HEAD"
         yield DropStream(stream_id)
-        yield from super()._handle_event(ResponseHeaders(stream_id, _refusal(answer, close=False), end_stream=head_only))
+        yield from super()._handle_event(ResponseHeaders(stream_id, answer.head(close=False), end_stream=head_only))
         if not head_only:
-            yield from super()._handle_event(ResponseData(stream_id, answer))
+            yield from super()._handle_event(ResponseData(stream_id, answer.body))
             yield from super()._handle_event(ResponseEndOfMessage(stream_id))
 
     def _answered(self, stream_id: int) -> bool:

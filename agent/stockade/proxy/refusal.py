@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from stockade.audit.mask import mask_path
+from stockade.policy.own import APPROVALS
 from stockade.proxy.ladder import Refusal
 from stockade.proxy.spine import Caller
 from stockade.types import Level, Reason
@@ -14,6 +15,12 @@ _HINTS = {
     Level.DESTINATION: "no rule names this host and port for this binary",
     Level.METHOD: "a rule allows this host with other methods",
     Level.PATH: "a rule allows this host and method on other paths",
+}
+
+_VETOED = "a deny list of the rule names it, and no approval lifts that"
+_VETOES = {
+    Reason.REGO_DENY: "the policy's Rego denies it, and no approval lifts that",
+    Reason.REGO_ERROR: "the policy's Rego could not be evaluated, and then it denies: ask its author",
 }
 
 _REASONS = {
@@ -30,7 +37,9 @@ def body(refusal: Refusal, caller: Caller, method: str) -> bytes:
     """The JSON of one refusal, one line and a newline."""
     hint = refusal.hint or _REASONS.get(refusal.reason, "")
     if not hint and refusal.decision is not None:
-        hint = _HINTS.get(refusal.level, "") if refusal.reason is Reason.NO_RULE else "a deny list of the rule names it"
+        hint = _HINTS.get(refusal.level, "") if refusal.reason is Reason.NO_RULE else _VETOES.get(refusal.reason, _VETOED)
+    if refusal.approval is not None:
+        hint = f"{hint}; a person may approve this one: poll {APPROVALS}{refusal.approval}".removeprefix("; ")
     fields = {
         "error": refusal.error,
         "level": refusal.level.value,
@@ -42,4 +51,6 @@ def body(refusal: Refusal, caller: Caller, method: str) -> bytes:
         "binary": caller.binary.name,
         "hint": hint,
     }
+    if refusal.approval is not None:
+        fields["approval"] = refusal.approval
     return json.dumps(fields).encode() + b"\n"

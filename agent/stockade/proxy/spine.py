@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from stockade.kernel.abi import Origin
 from stockade.types import Binary, Effect, Http, Reason, Record
@@ -40,6 +40,14 @@ class Resolved:
     refused: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An allowed request that is written ahead. once: it was approved for this one time, so a policy that no longer says so spares it."""
+
+    token: int
+    once: bool = False
+
+
 class Spine(Protocol):
     """The agent as a worker sees it: each method is one round trip on the channel."""
 
@@ -49,11 +57,17 @@ class Spine(Protocol):
     async def resolve(self, host: str, port: int, sandbox: int) -> Resolved:
         """Addresses to dial for host; `localhost` is the loopback of the host itself."""
 
-    async def record(self, sandbox: int, record: Record) -> int:
-        """Write one decision. Returns its number when it is safely in the trail; raises when it cannot be, and then the worker denies."""
+    async def record(self, sandbox: int, record: Record) -> str | None:
+        """Write one decision; raises when it cannot be written, and then the worker denies.
 
-    async def begin(self, sandbox: int, record: Record) -> int:
-        """Write ahead an allowed request. Returns a token; the request goes out only after that."""
+        Returns the id under which a person may approve what was refused, None when nobody can.
+        """
+
+    async def begin(self, sandbox: int, record: Record) -> Begun | None:
+        """Write ahead an allowed request, which goes out only after that. None: its approval was used up; judge it again."""
+
+    async def approval(self, sandbox: int, identifier: str) -> dict[str, Any] | None:
+        """What a sandbox may read of one of its approvals; None when it has no such."""
 
     async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:
         """Complete the one record of a begun request with its status and byte counts."""

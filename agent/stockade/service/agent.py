@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from stockade.audit import AuditError, Trail
 from stockade.dns import Asker
@@ -17,8 +18,9 @@ from stockade.kernel.abi import Event, EventType, Origin
 from stockade.kernel.events import Ring, explain_packet
 from stockade.kernel.load import Kernel
 from stockade.policy import decide
-from stockade.proxy import Caller, Resolved
+from stockade.proxy import Begun, Caller, Resolved
 from stockade.service import attempts, upstream
+from stockade.service.desk import Desk
 from stockade.service.governed import Governed
 from stockade.types import (
     Action,
@@ -43,6 +45,7 @@ class Agent:
     def __init__(self, kernel: Kernel, trail: Trail, failures_every: float) -> None:
         self.kernel, self.trail = kernel, trail
         self.governed: dict[int, Governed] = {}
+        self.desks: dict[int, Desk] = {}
         self.exec_refused: Callable[[Event], None] = lambda _event: None
         self._ring = Ring(kernel.maps.events, self.handle)
         self._counted = kernel.maps.failures()
@@ -93,10 +96,16 @@ class Agent:
 
     def write(self, governed: Governed, record: Record) -> None:
         """Into the trail, or remember that the trail is broken: from then on nothing is allowed."""
+        self._note(governed, record)
         try:
             self.trail.append(governed.sandbox, record)
         except AuditError as error:
             self._fail_audit(error)
+
+    def _note(self, governed: Governed, record: Record) -> str | None:
+        """A refusal that a person may lift waits for one; the id of it."""
+        desk = self.desks.get(governed.number)
+        return desk.note(record) if desk is not None else None
 
     def _fail_audit(self, error: Exception) -> None:
         if self._audit_failure is None:
@@ -149,6 +158,7 @@ class Agent:
     def record_query(self, governed: Governed) -> Callable[[Asker, Record], None]:
         def record(_asker: Asker, found: Record) -> None:
             self._require_audit(governed)
+            self._note(governed, found)
             self.trail.append(governed.sandbox, found)
 
         return record
@@ -185,26 +195,39 @@ class Agent:
         return Caller(binary, governed.ancestry(origin.exec_id), governed.host(origin.name, origin.address), origin.port)
 
     async def resolve(self, host: str, port: int, sandbox: int) -> Resolved:
-        return await upstream.resolve(host, port, self.governed[sandbox].policy)
+        return await upstream.resolve(host, port, self.desks[sandbox].policy_for(host, port))
 
-    async def record(self, sandbox: int, record: Record) -> int:
+    async def record(self, sandbox: int, record: Record) -> str | None:
         governed = self.governed[sandbox]
+        approval = self._note(governed, record)
         try:
-            return self.trail.append(governed.sandbox, record)
+            self.trail.append(governed.sandbox, record)
         except AuditError as error:
             self._fail_audit(error)
             raise
+        return approval
 
-    async def begin(self, sandbox: int, record: Record) -> int:
-        governed = self.governed[sandbox]
+    async def begin(self, sandbox: int, record: Record) -> Begun | None:
+        governed, desk = self.governed[sandbox], self.desks[sandbox]
         self._require_audit(governed)
+        rules = desk.take(record)
+        if rules is None:
+            await desk.withdrawn()
+            return None
         try:
-            return self.trail.begin(governed.sandbox, record)
+            token = self.trail.begin(governed.sandbox, record)
         except AuditError as error:
             self._fail_audit(error)
             raise
+        desk.began(token, record, rules)
+        return Begun(token, once=bool(rules))
+
+    async def approval(self, sandbox: int, identifier: str) -> dict[str, Any] | None:
+        return self.desks[sandbox].page(identifier)
 
     async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:
+        for desk in self.desks.values():
+            desk.over(token)
         try:
             self.trail.finish(token, http=http, effect=effect, reason=reason)
         except AuditError as error:

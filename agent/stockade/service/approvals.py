@@ -19,8 +19,10 @@ from enum import StrEnum
 from typing import Any
 
 from stockade.audit.mask import mask_path
-from stockade.policy import Policy, PolicyError, Rule, decide
+from stockade.policy import Policy, PolicyError, Rule
+from stockade.policy.decide import by_rules
 from stockade.policy.document import Findings, compose
+from stockade.policy.own import HOST
 from stockade.policy.rules import parse_rule
 from stockade.policy.schema import Reader
 from stockade.proxy.canonical import readings
@@ -82,7 +84,7 @@ class Approval:
     term: Term | None = None
     until: float | None = None
     by: str = ""
-    rule: Rule | None = None
+    rule: Rule | None = None  # in force, or about to be
     text: str = ""  # the rule as it stands in a policy file
 
     @property
@@ -103,7 +105,9 @@ def wanted_of(record: Record, policy: Policy) -> Wanted | None:
     if record.action not in _ASKABLE or record.outcome is not Outcome.DENY or record.reason is not Reason.NO_RULE or not record.enforced:
         return None
     binary, destination, http = record.binary, record.destination, record.http
-    if binary is None or binary.name not in binary.names or destination is None or not _HOST.fullmatch(destination.host):
+    if binary is None or binary.name not in binary.names or destination is None:
+        return None
+    if destination.host == HOST or not _HOST.fullmatch(destination.host):
         return None
     method, path = (http.method, http.path) if http is not None else (None, None)
     asked = Request(binary, destination.host, destination.port, method, path, record.ancestry)
@@ -114,10 +118,10 @@ def wanted_of(record: Record, policy: Policy) -> Wanted | None:
 
 
 def decisions(request: Request, policy: Policy) -> list[Decision]:
-    """What the policy says to every reading of the path, as the proxy asks it."""
+    """What the rules say to every reading of the path, as the proxy asks it. Not what Rego says: that is evaluated in the worker."""
     if request.path is None:
-        return [decide(request, policy)]
-    return [decide(dataclasses.replace(request, path=reading), policy) for reading in readings(request.path)]
+        return [by_rules(request, policy)]
+    return [by_rules(dataclasses.replace(request, path=reading), policy) for reading in readings(request.path)]
 
 
 class Approvals:
@@ -128,6 +132,7 @@ class Approvals:
         self._by_id: OrderedDict[str, Approval] = OrderedDict()  # oldest first
         self._by_wanted: dict[Wanted, Approval] = {}
         self.dropped = 0  # questions that had to make room
+        self.answered = False  # whether anything was ever approved
 
     def __iter__(self) -> Iterator[Approval]:
         return iter(list(self._by_id.values()))
@@ -173,12 +178,21 @@ class Approvals:
         paths: Sequence[str] = (),
         port: int | None = None,
     ) -> Approval:
-        """Give it its rule. methods, paths, port: instead of those that were refused. Raises StockadeError, and nothing has changed."""
+        """Give it its rule; `confirm` it when that is in force, or `reopen` it. Raises StockadeError, and nothing has changed.
+
+        methods, paths, port: instead of those that were refused.
+        """
         approval = self._answerable(identifier, (State.PENDING, State.DENIED))
         text = _rule_text(approval, by, methods, paths, port)
         approval.rule, approval.text = _parse(text, approval.rule_name), text
-        approval.state, approval.term, approval.until, approval.by = State.APPROVED, term, until, by
+        approval.term, approval.until, approval.by = term, until, by
+        self.answered = True
         return approval
+
+    def confirm(self, approval: Approval) -> None:
+        """Its rule is in force: whoever waits for it may be told. It may have been consumed already."""
+        if approval.rule is not None:
+            approval.state = State.APPROVED
 
     def deny(self, identifier: str, by: str) -> Approval:
         """Also takes back what was approved. Raises StockadeError."""
@@ -198,7 +212,7 @@ class Approvals:
         approval = self._by_id.get(identifier)
         if approval is None:
             raise StockadeError(f"no approval {identifier}", hint="stockade approvals list", code="no_approval")
-        if approval.state not in states:
+        if approval.state not in states or (approval.state is not State.APPROVED and approval.rule is not None):
             raise StockadeError(f"{identifier} is {approval.state}", hint="stockade approvals list", code="approval_over")
         return approval
 
@@ -212,12 +226,12 @@ class Approvals:
         """The approval whose rule this is."""
         return self._by_id.get(name.removeprefix(PREFIX)) if name is not None and name.startswith(PREFIX) else None
 
-    def consume(self, approval: Approval) -> bool:
-        """Whether this request is the one that was approved once. False: another came first."""
-        if approval.state is not State.APPROVED:
-            return False
-        approval.state, approval.rule = State.CONSUMED, None
-        return True
+    def consume(self, approval: Approval) -> Rule | None:
+        """The rule, for the one request that was approved once. None: another came first."""
+        rule = approval.rule
+        if rule is not None:
+            approval.state, approval.rule = State.CONSUMED, None
+        return rule
 
     def expire(self, now: float) -> list[Approval]:
         """Those whose time is over by now, on the clock of `until`; their rules are gone."""
@@ -244,7 +258,7 @@ def demand_effect(approval: Approval, policy: Policy) -> None:
     method = wanted.method if wanted.method in approval.rule.method.allow else approval.rule.method.allow[0]
     path = wanted.path if wanted.path and approval.rule.path and approval.rule.path.allow.matches(wanted.path) else None
     port = wanted.port or approval.rule.ports[0]
-    decision = decide(Request(approval.asker, wanted.host, port, method, path), policy)
+    decision = by_rules(Request(approval.asker, wanted.host, port, method, path), policy)
     if not decision.allowed:
         message = f"rule `{decision.rule}` denies it ({decision.level}), and no approval can lift a deny"
         raise StockadeError(message, hint="change that rule", code="approval_vetoed")

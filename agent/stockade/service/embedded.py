@@ -31,7 +31,10 @@ from stockade.sandbox.plan import Plan
 from stockade.sandbox.roster import Resolver
 from stockade.service import blueprint, verbs
 from stockade.service.agent import Agent
+from stockade.service.approvals import Approvals
+from stockade.service.approved import Approved
 from stockade.service.control import Control
+from stockade.service.desk import Desk
 from stockade.service.generations import Generations, Load
 from stockade.service.governed import Governed
 from stockade.service.settings import Settings
@@ -45,7 +48,10 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, sig
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the user asked for. policies and presets compose; binds: (source, target, writable); audit None: below Settings.log."""
+    """What the user asked for. policies and presets compose; binds: (source, target, writable); audit None: below Settings.log.
+
+    approvals: the file that keeps what is approved for always.
+    """
 
     command: tuple[str, ...]
     policies: tuple[Path, ...]
@@ -55,12 +61,19 @@ class Order:
     workdir: Path | None = None
     binds: tuple[tuple[str, str, bool], ...] = ()
     audit: Path | None = None
+    approvals: Path | None = None
     observe: bool = False
     verbose: bool = False
+
+    @property
+    def approved(self) -> Approved | None:
+        return Approved(self.approvals.absolute()) if self.approvals is not None else None
 
     def policy(self, generation: int, named: list[Path]) -> Policy:
         """Read it from disk. named takes up every path that was looked for. Raises PolicyError."""
         found = load(self.policies, presets=self.presets, generation=generation, named=named, thorough=False)
+        if self.approved is not None:
+            found = self.approved.beside(found, named)
         labels = found.labels | dict(self.labels)
         return dataclasses.replace(found, labels=labels, mode="observe" if self.observe else found.mode)
 
@@ -70,6 +83,8 @@ def run(order: Order, settings: Settings) -> int:
     if os.geteuid() != 0:
         raise StockadeError("stockade run needs root", hint="sudo stockade run …", code="not_root")
     judge.use(None)  # the workers evaluate Rego, on requests that are known whole
+    if order.approved is not None:
+        order.approved.create()
     watch = Watch()
     with watch.reading() as named:
         policy = order.policy(1, named)
@@ -200,8 +215,10 @@ class _Run:
                 agent.asker_of_connection(governed),
             )
             stack.callback(server.close)
+            table = Approvals()
+            generations = Generations(governed, self._watch, self._load_for(plan), lambda: self._worker, agent.write, table.rules)
+            desk = agent.desks[governed.number] = Desk(governed, table, generations, self._order.approved, agent.write)
             await self._serve(agent, governed, sockets, authority)
-            generations = Generations(governed, self._watch, self._load_for(plan), lambda: self._worker, agent.write)
             started: dict[str, str | int | list[str]] = {
                 "command": list(order.command),
                 "exec_backend": "tracepoint",
@@ -212,9 +229,9 @@ class _Run:
             self._stdio.start()
             self._launching = True  # from here on the command may run: a signal waits until there is somebody to forward it to
             self._init = await asyncio.to_thread(self._launcher.start, plan)
-            control.serve(verbs.of(governed, generations))
-            watching = asyncio.create_task(generations.watch())
-            stack.callback(watching.cancel)
+            control.serve(verbs.of(governed, generations, desk))
+            for watching in (generations.watch(), desk.watch()):
+                stack.callback(asyncio.create_task(watching).cancel)
             self._reload = lambda: generations.ask("signal")
             status = await self._wait(self._init)
             slot.sandbox.kill()

@@ -14,6 +14,7 @@ from stockade.dns import SyntheticTable
 from stockade.kernel import abi
 from stockade.kernel.maps import Maps
 from stockade.policy import Policy, decide, loader_variables
+from stockade.policy.own import HOST, PORT
 from stockade.sandbox.cgroup import Cgroup
 from stockade.sandbox.roster import Enrolment, Roster
 from stockade.types import UNKNOWN_BINARY, Binary, Decision, Effect, Request, Sandbox
@@ -104,7 +105,10 @@ class Governed:
         if not fresh:
             return
         networked = self._networked(policy)
-        verdicts = [verdict for index, name in fresh for verdict in self._verdicts(policy, networked, index, name, policy.ports_for(name))]
+        verdicts: list[tuple[int, int, int, abi.Verdict]] = []
+        for index, name in fresh:
+            own = name == HOST  # everybody's
+            verdicts += self._verdicts(policy, self.roster if own else networked, index, name, (PORT,) if own else policy.ports_for(name))
         self._maps.set_verdicts(self.number, policy.generation, verdicts)
         published.update(index for index, _ in fresh)
 

@@ -7,6 +7,7 @@ import ipaddress
 import socket
 
 from stockade.policy import Policy, refused_range
+from stockade.policy.own import HOST
 from stockade.proxy import Resolved
 
 LOCALHOST = "localhost"
@@ -14,6 +15,8 @@ LOCALHOST = "localhost"
 
 async def resolve(host: str, port: int, policy: Policy) -> Resolved:
     """Addresses that may be dialled, in the resolver's order. One refused address among several does not spoil the others."""
+    if host == HOST:
+        return Resolved((), f"{HOST} is nowhere but here")
     if host == LOCALHOST:
         found = ["127.0.0.1", "::1"]
     else:

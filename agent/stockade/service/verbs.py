@@ -6,12 +6,17 @@ import os
 from collections.abc import Mapping
 
 from stockade.policy import Problem
+from stockade.service.approvals import Approval, State, Term, for_people
 from stockade.service.control import Json, Peer, Verb
+from stockade.service.desk import Desk, Terms
 from stockade.service.generations import Generations
 from stockade.service.governed import Governed
+from stockade.types import StockadeError
+
+LONGEST = 366 * 24 * 3600.0  # seconds of an approval that expires
 
 
-def of(governed: Governed, generations: Generations) -> Mapping[str, Verb]:
+def of(governed: Governed, generations: Generations, desk: Desk) -> Mapping[str, Verb]:
     """The verbs by name."""
 
     async def status(_arguments: Json, _peer: Peer) -> Json:
@@ -23,6 +28,7 @@ def of(governed: Governed, generations: Generations) -> Mapping[str, Verb]:
             "generation": governed.policy.generation,
             "mode": governed.policy.mode,
             "sources": [str(path) for path in governed.policy.sources],
+            "approvals_pending": sum(approval.state is State.PENDING for approval in desk.table),
         }
 
     async def reload(_arguments: Json, peer: Peer) -> Json:
@@ -36,7 +42,50 @@ def of(governed: Governed, generations: Generations) -> Mapping[str, Verb]:
             "switch_us": outcome.switch_us,
         }
 
-    return {"status": status, "reload": reload}
+    async def approvals(arguments: Json, _peer: Peer) -> Json:
+        """All, or the one whose id is given."""
+        wanted = _text(arguments, "id") if "id" in arguments else None
+        found = [for_people(approval) for approval in desk.table if wanted in (None, approval.id)]
+        return {"approvals": found, "dropped": desk.table.dropped}
+
+    async def approve(arguments: Json, peer: Peer) -> Json:
+        return answered(await desk.approve(_text(arguments, "id"), _terms(arguments), str(peer)))
+
+    async def deny(arguments: Json, peer: Peer) -> Json:
+        return answered(await desk.deny(_text(arguments, "id"), str(peer)))
+
+    def answered(approval: Approval) -> Json:
+        return {"approval": for_people(approval), "generation": governed.policy.generation}
+
+    return {"status": status, "reload": reload, "approvals": approvals, "approve": approve, "deny": deny}
+
+
+def _terms(arguments: Json) -> Terms:
+    try:
+        term = Term(_text(arguments, "term"))
+    except ValueError:
+        raise StockadeError("term is once, for or always", code="bad_argument") from None
+    seconds = arguments.get("seconds", 0)
+    if term is Term.FOR and not (isinstance(seconds, int | float) and 0 < seconds <= LONGEST):
+        raise StockadeError("seconds is a number above 0, of a year at most", code="bad_argument")
+    port = arguments.get("port")
+    if port is not None and not (type(port) is int and 0 < port <= 65535):
+        raise StockadeError("port is 1 to 65535", code="bad_argument")
+    return Terms(term, float(seconds), _texts(arguments, "methods"), _texts(arguments, "paths"), port)
+
+
+def _text(arguments: Json, name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str):
+        raise StockadeError(f"{name} is a text", code="bad_argument")
+    return value
+
+
+def _texts(arguments: Json, name: str) -> tuple[str, ...]:
+    value = arguments.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise StockadeError(f"{name} is a list of texts", code="bad_argument")
+    return tuple(value)
 
 
 def _problem(problem: Problem) -> Json:

@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 
 import stockade.proxy.worker  # noqa: F401 - imported before the forks, so that each one is warm
 from stockade.kernel.abi import Origin, Verdict
-from stockade.proxy import Authority, Caller, Listeners, Resolved, Settings, Worker
+from stockade.proxy import Authority, Begun, Caller, Listeners, Resolved, Settings, Worker
 from stockade.sandbox import seccomp
 from stockade.types import Action, Binary, Decision, Effect, Http, Level, Outcome, Reason, Record, Request, StockadeError
 
@@ -90,6 +90,9 @@ class Spine:
     resolved: list[str] = field(default_factory=list)
     identified: int = 0
     hold_resolve: asyncio.Event | None = None
+    approvals: dict[str, str] = field(default_factory=dict)  # path of a refused request → id
+    once: bool = False  # whether every request was approved for one time
+    before_begin: Callable[[], Awaitable[bool]] | None = None  # False: its approval is used up
 
     async def identify(self, origin: Origin) -> Caller:
         self.identified += 1
@@ -103,16 +106,23 @@ class Spine:
             await self.hold_resolve.wait()
         return self.addresses.get(host, Resolved(("127.0.0.1",)))
 
-    async def record(self, sandbox: int, record: Record) -> int:
+    async def record(self, sandbox: int, record: Record) -> str | None:
         if self.broken:
             raise OSError("disk full")
         self.records.append(record)
-        return len(self.records)
+        return self.approvals.get(record.http.path) if record.http is not None and record.outcome is Outcome.DENY else None
 
-    async def begin(self, sandbox: int, record: Record) -> int:
-        token = await self.record(sandbox, record) - 1
+    async def begin(self, sandbox: int, record: Record) -> Begun | None:
+        if self.before_begin is not None and not await self.before_begin():
+            return None
+        await self.record(sandbox, record)
+        token = len(self.records) - 1
         self.finished[token] = asyncio.Event()
-        return token
+        return Begun(token, once=self.once)
+
+    async def approval(self, sandbox: int, identifier: str) -> dict[str, Any] | None:
+        assert sandbox == SANDBOX
+        return {"id": identifier, "state": "pending"} if identifier in self.approvals.values() else None
 
     async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:
         self.records[token] = replace(self.records[token], http=http, effect=effect, reason=reason)
