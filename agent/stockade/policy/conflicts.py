@@ -6,6 +6,7 @@ nearly all of them; only what looks dead is gone through whole.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
@@ -54,11 +55,11 @@ class _Glance:
 def _glance(rule: Rule, policy: Policy) -> _Glance:
     """A few requests that the rule is there for, until one passes: first by the rule itself, at least at every destination."""
     found = _Glance()
-    asker, tried = _asker(rule), 0
+    ancestors, tried = _ancestors(rule), 0
     for pattern in rule.destination.allow:
         alive = False
         host = _host(pattern)
-        for request in _requests(rule, pattern, host, asker):
+        for request in _requests(rule, pattern, host, ancestors):
             decision = decide(request, policy)
             alive |= decision.allowed
             found.own |= decision.allowed and decision.rule == rule.name
@@ -70,24 +71,32 @@ def _glance(rule: Rule, policy: Policy) -> _Glance:
     return found
 
 
-def _requests(rule: Rule, pattern: HostPattern, host: str, asker: Who) -> Iterator[Request]:
-    binaries = [asker.binary, *(Binary(name, frozenset({name}), name, sha256=asker.binary.sha256) for name in rule.binary.allow[1:])]
+def _requests(rule: Rule, pattern: HostPattern, host: str, ancestors: tuple[str, ...]) -> Iterator[Request]:
+    binaries = [_binary(name, rule) for name in rule.binary.allow]
     ports = rule.ports_for(pattern)
     if rule.method is None or rule.path is None:
-        yield from (Request(binary, host, port, ancestors=asker.ancestors) for binary, port in product(binaries, ports))
+        yield from (Request(binary, host, port, ancestors=ancestors) for binary, port in product(binaries, ports))
         return
     paths = [glob.replace("**", "x").replace("*", "x") for glob in rule.path.allow.globs]
     for path, method, binary, port in product(paths, rule.method.allow, binaries, ports):
-        yield Request(binary, host, port, method, path, asker.ancestors)
+        yield Request(binary, host, port, method, path, ancestors)
 
 
-def _asker(rule: Rule) -> Who:
-    name = rule.binary.allow[0]
-    ancestors: tuple[str, ...] = ()
-    if rule.ancestors:
-        family = load_families().expand(rule.ancestors[0])
-        ancestors = ((*family.executables, *family.scripts)[0],)
-    return Who(Binary(name, frozenset({name}), name, sha256=rule.sha256[0] if rule.sha256 else ""), ancestors)
+def _binary(name: str, rule: Rule) -> Binary:
+    """A file of that name; what stands at a path has its families' names too, and their rules' vetoes."""
+    return Binary(name, _names(name), name, sha256=rule.sha256[0] if rule.sha256 else "")
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(name: str) -> frozenset[str]:
+    return (load_families().of(name) if "/" in name else frozenset[str]()) | {name}
+
+
+def _ancestors(rule: Rule) -> tuple[str, ...]:
+    if not rule.ancestors:
+        return ()
+    family = load_families().expand(rule.ancestors[0])
+    return ((*family.executables, *family.scripts)[0],)
 
 
 def _host(pattern: HostPattern) -> str:

@@ -30,7 +30,7 @@ def covers(change: Change, request: Request) -> bool:
 
 
 @given(policies(), policies(), st.lists(requests(), min_size=20, max_size=40))
-@settings(max_examples=120, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=70, deadline=None, suppress_health_check=SLOW)
 def test_what_is_not_reported_does_not_exist(a: Policy, b: Policy, tried: list[Request]) -> None:
     changes = diff(a, b)
     for change in changes:
@@ -64,13 +64,13 @@ def reworded(policy: Policy) -> Policy:
 
 
 @given(policies())
-@settings(max_examples=120, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=70, deadline=None, suppress_health_check=SLOW)
 def test_another_wording_is_no_difference(policy: Policy) -> None:
     assert diff(policy, reworded(policy)) == ()
 
 
 @given(policies())
-@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
 def test_both_directions_say_the_same(policy: Policy) -> None:
     other = dataclasses.replace(policy, rules=policy.rules[1:])
     assume(other.rules)
@@ -118,7 +118,7 @@ BASE = """
         ("[GET]", "[GET, POST]", [f"+ curl: POST to {HERE}, {PATHS}"]),
         ("/v2/**]", "/v2/**, /v3]", ["+ curl: GET to a.example.com, *.b.example.com, port 443, on /v3"]),
         (", deny: [/v1/secret*]", "", ["+ curl: GET to a.example.com, *.b.example.com, port 443, on /v1/secret*"]),
-        ("deny: [/v1/secret*]", "deny: [/V1/*]", ["- curl: GET to a.example.com, *.b.example.com, port 443, on /v1/*"]),
+        ("deny: [/v1/secret*]", "deny: [/V1/*]", ["- curl: GET to a.example.com, *.b.example.com, port 443, on /V1/*"]),
         (
             'b.example.com"]}',
             'b.example.com"], deny: [c.b.example.com]}',
