@@ -30,6 +30,7 @@ Json = dict[str, Any]
 Key = tuple[str, str, int]  # binary as a policy names it, host, port
 
 _METHOD = re.compile(r"[A-Z][A-Z0-9-]*")
+_PRIVATE = "refused by its address when it was only observed: named here, it may lie in a private network"
 _NOT_LEARNT = frozenset({"exec_anonymous", "exec_changed", "loader_variable", "env_unreadable", "identity_unknown"})
 
 
@@ -80,10 +81,11 @@ class _Seen:
     plain: set[Key] = field(default_factory=set)  # relayed, and no TLS
     connects: Counter[Key] = field(default_factory=Counter)
     names: Counter[tuple[str, str]] = field(default_factory=Counter)
-    execs: Counter[str] = field(default_factory=Counter)
+    execs: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by rule name, then by the narrower name
     private: set[tuple[str, str]] = field(default_factory=set)
     paths: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # files that a binary's name was seen as
     lost: Counter[tuple[str, str]] = field(default_factory=Counter)  # (code, message)
+    refused: Counter[tuple[Key, str, str, str]] = field(default_factory=Counter)  # requests: (key, method, path, reason)
 
     def take(self, record: Json) -> None:
         action, binary = record["action"], record.get("binary")
@@ -103,7 +105,7 @@ class _Seen:
         self.paths[who].add(binary["script"] or binary["path"])
         if action == "exec":
             if record["reason"] not in _NOT_LEARNT:
-                self.execs[who] += 1
+                self.execs[who][_started_as(who, binary)] += 1
             return
         self._network(record, who)
 
@@ -145,18 +147,26 @@ class _Seen:
         if record["action"] == "exec":
             self.lost["refused", f"exec of {who}: {record['reason']}"] += 1
             return
-        what = f"{who} to {host}" + (f":{port}" if port else "")
         if http := record.get("http"):
-            what += f" {http['method']} {http['path']}"
-        self.lost["refused", f"{what}: {record['reason']}"] += 1
+            self.refused[(who, str(host), int(port or 0)), http["method"], http["path"], record["reason"]] += 1
+        else:
+            self.lost["refused", f"{who} to {host}{f':{port}' if port else ''}: {record['reason']}"] += 1
 
     def runs(self) -> dict[str, int]:
         """What has to run: what was started, and what used the network and was started before the period."""
-        return {who: 0 for who, _, _ in (*self.requests, *self.relays)} | self.execs
+        found = {who: 0 for who, _, _ in (*self.requests, *self.relays)}
+        for who, starts in self.execs.items():
+            for name, count in starts.items():
+                key = who if who in found else name
+                found[key] = found.get(key, 0) + count
+        return found
 
     def remarks(self) -> Iterator[Remark]:
         """What was seen and is not learnt, sorted by what it is about."""
-        found = [Remark(code, message, count) for (code, message), count in self.lost.items() if not self._learnt(code, message)]
+        found = [Remark(code, message, count) for (code, message), count in self.lost.items()]
+        for ((who, host, port), method, path, reason), count in self.refused.items():
+            if path not in self.requests.get((who, host, port), {}).get(method, {}):  # else it was allowed another time
+                found.append(Remark("refused", f"{who} to {host}:{port} {method} {path}: {reason}", count))
         reached = {(who, host) for who, host, _ in (*self.requests, *self.relays)}
         for (who, host, port), count in self.connects.items():
             if (who, host, port) not in self.requests and (who, host, port) not in self.relays:
@@ -166,19 +176,10 @@ class _Seen:
         for (who, host), count in self.names.items():
             if (who, host) not in reached:
                 found.append(Remark("name_only", f"{who} asked for the name {host} and did not connect", count))
+        for who, host in self.private:
+            message = f"{who} to {host}: refused by its address, so what would have followed was not seen: observe again under this policy"
+            found.append(Remark("private", message, 1))
         yield from sorted(found, key=lambda remark: (remark.code, remark.message))
-
-    def _learnt(self, code: str, message: str) -> bool:
-        """Whether what was refused once was allowed another time."""
-        if code != "refused":
-            return False
-        return any(
-            message.startswith(f"{who} to {host}:{port} {method} {path}: ")
-            for (who, host, port), methods in self.requests.items()
-            if message.startswith(f"{who} to {host}:{port} ")
-            for method, paths in methods.items()
-            for path in paths
-        )
 
 
 def _rules(seen: _Seen) -> Iterator[RuleText]:
@@ -197,14 +198,10 @@ def _rules(seen: _Seen) -> Iterator[RuleText]:
         groups: dict[tuple[str, ...], list[str]] = {}
         for glob, counts in sorted(globs.items()):
             groups.setdefault(tuple(counts), []).append(glob)
-        notes = (
-            ("every address of this host was refused: named here, it may lie in a private network",) if (who, host) in seen.private else ()
-        )
+        notes = (_PRIVATE,) if (who, host) in seen.private else ()
         for together, covered in sorted(groups.items()):
             lines = tuple(Line(glob, _times(sum(globs[glob].values()), "request")) for glob in covered)
-            yield RuleText(
-                named(who, host), (who,), (host,), (port,), together, paths=lines, notes=notes if (who, host) in seen.private else ()
-            )
+            yield RuleText(named(who, host), (who,), (host,), (port,), together, paths=lines, notes=notes)
     for (who, host, port), count in sorted(seen.relays.items()):
         if (who, host, port) not in seen.requests:
             relayed: Literal["tcp", "passthrough"] = "tcp" if (who, host, port) in seen.plain else "passthrough"
@@ -229,16 +226,25 @@ def _times(count: int, what: str) -> str:
 
 
 def _name(binary: Json) -> str | None:
-    """How a policy names the file of a record: by the name it had there, by its family or base name, else by its path."""
-    name, path, known = binary["name"], binary["script"] or binary["path"], bool(binary["sha256"])
-    if path == "?" or not path.startswith("/"):
+    """How a rule names the file of a record: as the policy named it then, by its family, by its base name, else by its path."""
+    name, path, enrolled = str(binary["name"]), str(binary["script"] or binary["path"]), bool(binary["sha256"])
+    if not path.startswith("/"):
         return None
+    if enrolled:
+        return path if "*" in name else name
+    families = load_families().of(path)
+    return name if name in families else min(families, default=_base(path))
+
+
+def _started_as(who: str, binary: Json) -> str:
+    """How exec.allow names it when it used no network: one program, where a family such as coreutils is many."""
+    path = str(binary["script"] or binary["path"])
+    return who if binary["sha256"] or _base(path) == path else _base(path)
+
+
+def _base(path: str) -> str:
     directory, _, base = path.rpartition("/")
-    if name.startswith("/"):
-        return str(path if "*" in name else name)
-    if known or name in load_families().of(path):  # enrolled under that name, or one of its family
-        return str(name)
-    return str(base if directory in SEARCHED else path)
+    return base if directory in SEARCHED else path
 
 
 def _unusable(host: str) -> str:
@@ -264,7 +270,9 @@ def _replay(text: PolicyText, seen: _Seen) -> None:
         for who, host, port, method, path in _asked(seen)
         if not decide(Request(_binary(who, seen, policy), host, port, method, path), policy).allowed
     ]
-    missed += [who for who in seen.execs if policy.may_exec(_binary(who, seen, policy)).reason is not Reason.EXEC_ALLOWED]
+    missed += [
+        who for who in seen.execs for path in seen.paths[who] if policy.may_exec(_file(who, path, policy)).reason is not Reason.EXEC_ALLOWED
+    ]
     if missed:
         raise StockadeError(f"what was learnt does not allow {missed[0]}", hint="please report the trail's records of it", code="learn")
 
@@ -279,7 +287,11 @@ def _asked(seen: _Seen) -> Iterator[tuple[str, str, int, str | None, str | None]
 
 
 def _binary(who: str, seen: _Seen, policy: Policy) -> Binary:
-    path = min(seen.paths[who])
+    return _file(who, min(seen.paths[who]), policy)
+
+
+def _file(who: str, path: str, policy: Policy) -> Binary:
+    """A file under every name that the policy can mean it by; who: as it was seen, be it through a link."""
     return Binary(who, load_families().of(path, policy.binary_names()) | {who}, path)
 
 

@@ -126,9 +126,27 @@ def test_what_runs_is_listed(read: Read) -> None:
             http("GET", "/", binary=PIP),
         ]
     )
-    assert policy.exec.allow == ("/opt/own/bin/curl", "/opt/own/bin/tool", "curl", "date", "pip")
+    assert policy.exec.allow == ("/opt/own/bin/curl", "/opt/own/bin/tool", "curl", "date", "pip")  # date, not all of coreutils
     assert "- curl               # 2 starts" in as_yaml(found.policy)
     assert [str(remark) for remark in found.remarks] == ["not learnt: exec of pip: loader_variable, LD_PRELOAD [exec]"]
+
+
+def test_a_rule_is_for_a_family_where_the_kernel_saw_one_of_its_files(read: Read) -> None:
+    helper = Binary("git-remote-https", frozenset(), "/usr/lib/git-core/git-remote-https")
+    python = Binary("python3.13", frozenset(), "/usr/bin/python3.13")
+    started = [record(Action.EXEC, binary=each, reason=Reason.EXEC_UNLISTED) for each in (helper, python, python)]
+    found, policy = read([*started, http("GET", "/a", binary=helper), http("GET", "/b", binary=python)])
+    assert [rule.binary.allow for rule in policy.rules] == [("git",), ("python3",)]
+    assert policy.exec.allow == ("git", "python3")
+    assert "- python3  # 2 starts" in as_yaml(found.policy)
+
+
+def test_what_a_refused_address_hid_is_said(read: Read) -> None:
+    """`mode: observe` lifts no refused address; the policy names the host, and so opens it."""
+    found, policy = read([http("GET", "/a", reason=Reason.ADDRESS_REFUSED, effect=Effect.REFUSE)])
+    assert [remark.code for remark in found.remarks] == ["private"]
+    assert allowed(policy, "GET", "api.example.com", "/a")
+    assert "private network" in as_yaml(found.policy)
 
 
 def test_a_path_is_learnt_with_every_reading_of_it(read: Read) -> None:
