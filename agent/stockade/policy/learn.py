@@ -7,6 +7,7 @@ that it was made of before anybody sees it. Opens no file.
 
 from __future__ import annotations
 
+import functools
 import re
 import tempfile
 from collections import Counter, defaultdict
@@ -85,7 +86,7 @@ class _Seen:
     private: set[tuple[str, str]] = field(default_factory=set)
     paths: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # files that a binary's name was seen as
     lost: Counter[tuple[str, str]] = field(default_factory=Counter)  # (code, message)
-    refused: Counter[tuple[Key, str, str, str]] = field(default_factory=Counter)  # requests: (key, method, path, reason)
+    refused: dict[tuple[Key, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # (key, method, reason)
 
     def take(self, record: Json) -> None:
         action, binary = record["action"], record.get("binary")
@@ -148,7 +149,7 @@ class _Seen:
             self.lost["refused", f"exec of {who}: {record['reason']}"] += 1
             return
         if http := record.get("http"):
-            self.refused[(who, str(host), int(port or 0)), http["method"], http["path"], record["reason"]] += 1
+            self.refused[(who, str(host), int(port or 0)), http["method"], record["reason"]][http["path"]] += 1
         else:
             self.lost["refused", f"{who} to {host}{f':{port}' if port else ''}: {record['reason']}"] += 1
 
@@ -164,9 +165,10 @@ class _Seen:
     def remarks(self) -> Iterator[Remark]:
         """What was seen and is not learnt, sorted by what it is about."""
         found = [Remark(code, message, count) for (code, message), count in self.lost.items()]
-        for ((who, host, port), method, path, reason), count in self.refused.items():
-            if path not in self.requests.get((who, host, port), {}).get(method, {}):  # else it was allowed another time
-                found.append(Remark("refused", f"{who} to {host}:{port} {method} {path}: {reason}", count))
+        for ((who, host, port), method, reason), paths in self.refused.items():
+            passed: Counter[str] = self.requests.get((who, host, port), {}).get(method, Counter())  # another time
+            for glob, count in generalise({path: count for path, count in paths.items() if path not in passed}).items():
+                found.append(Remark("refused", f"{who} to {host}:{port} {method} {glob}: {reason}", count))
         reached = {(who, host) for who, host, _ in (*self.requests, *self.relays)}
         for (who, host, port), count in self.connects.items():
             if (who, host, port) not in self.requests and (who, host, port) not in self.relays:
@@ -232,8 +234,13 @@ def _name(binary: Json) -> str | None:
         return None
     if enrolled:
         return path if "*" in name else name
-    families = load_families().of(path)
+    families = _families(path)
     return name if name in families else min(families, default=_base(path))
+
+
+@functools.cache
+def _families(path: str) -> frozenset[str]:
+    return load_families().of(path)
 
 
 def _started_as(who: str, binary: Json) -> str:
@@ -265,10 +272,11 @@ def _unusable(host: str) -> str:
 def _replay(text: PolicyText, seen: _Seen) -> None:
     """Everything that was learnt, put to the policy. Raises StockadeError when one thing of it is not allowed."""
     policy = _loaded(text)
+    binaries = {who: _file(who, min(paths), policy) for who, paths in seen.paths.items()}
     missed = [
         f"{who} {method or ''} {host}:{port}{path or ''}"
         for who, host, port, method, path in _asked(seen)
-        if not decide(Request(_binary(who, seen, policy), host, port, method, path), policy).allowed
+        if not decide(Request(binaries[who], host, port, method, path), policy).allowed
     ]
     missed += [
         who for who in seen.execs for path in seen.paths[who] if policy.may_exec(_file(who, path, policy)).reason is not Reason.EXEC_ALLOWED
@@ -284,10 +292,6 @@ def _asked(seen: _Seen) -> Iterator[tuple[str, str, int, str | None, str | None]
                 yield who, host, port, method, path
     for who, host, port in seen.relays:
         yield who, host, port, None, None
-
-
-def _binary(who: str, seen: _Seen, policy: Policy) -> Binary:
-    return _file(who, min(seen.paths[who]), policy)
 
 
 def _file(who: str, path: str, policy: Policy) -> Binary:

@@ -51,20 +51,28 @@ def unused(records: Iterable[Json], policy: Policy) -> tuple[Unused, ...]:
 
 def _needed(records: Iterable[Json], policy: Policy) -> set[Entry]:
     found: set[Entry] = set()
+    binaries: dict[tuple[str, str, str | None, str], Binary] = {}
+    asked: set[tuple[Request, bool, bool]] = set()  # a trail repeats itself, and most of it is asked once
     waiting: dict[tuple[Binary, str], Request] = {}
     for record in records:
-        binary = _binary(record.get("binary"), policy)
-        if binary is None:
+        fields = record.get("binary")
+        if not fields or fields["path"] == "?":
             continue
-        if record["action"] == "exec" or _passed(record):  # who uses the network was started, be it before the period
-            found |= {entry for entry in spoken_exec(binary, policy) if _agrees(entry, record)}
+        key = (fields["name"], fields["path"], fields["script"], fields["sha256"])
+        if key not in binaries:
+            binaries[key] = _binary(*key, policy)
+        binary, passed, denied = binaries[key], record["decision"] == "allow" or not record["enforced"], record["decision"] == "deny"
+        if record["action"] == "exec" or passed:  # who uses the network was started, be it before the period
+            found |= _agreeing(spoken_exec(binary, policy), passed, denied)
         for request in _requests(record, binary):
-            entries = {entry for entry in spoken(request, policy) if _agrees(entry, record)}
-            if request.method is None and _passed(record) and decide(request, policy).effect is Effect.PASS:
+            if (request, passed, denied) in asked:
+                continue
+            asked.add((request, passed, denied))
+            if request.method is None and passed and decide(request, policy).effect is Effect.PASS:
                 # The name and the connection of requests to come: whichever rule allows those needed them.
                 waiting.setdefault((binary, request.host), request)
             else:
-                found |= entries
+                found |= _agreeing(spoken(request, policy), passed, denied)
     used = {(entry.rule, entry.text) for entry in found if entry.level is Level.DESTINATION and entry.list == "allow"}
     for (binary, host), request in waiting.items():
         if not any(
@@ -76,24 +84,15 @@ def _needed(records: Iterable[Json], policy: Policy) -> set[Entry]:
     return found
 
 
-def _agrees(entry: Entry, record: Json) -> bool:
+def _agreeing(entries: frozenset[Entry], passed: bool, denied: bool) -> set[Entry]:
     """An allow is needed by what passed, observed or allowed, a deny by what was denied: the policy may have been another one then."""
-    if entry.list == "deny":
-        return bool(record["decision"] == "deny")
-    return _passed(record)
+    return {entry for entry in entries if (denied if entry.list == "deny" else passed)}
 
 
-def _passed(record: Json) -> bool:
-    return record["decision"] == "allow" or not record["enforced"]
-
-
-def _binary(fields: Json | None, policy: Policy) -> Binary | None:
-    if not fields or fields["path"] == "?":
-        return None
+def _binary(name: str, path: str, script: str | None, sha256: str, policy: Policy) -> Binary:
     families, own = load_families(), policy.binary_names()
-    files = [fields["path"], *([fields["script"]] if fields["script"] else [])]
-    names = frozenset(name for file in files for name in families.of(file, own)) | {fields["name"]}
-    return Binary(fields["name"], names, fields["path"], fields["script"], fields["sha256"])
+    names = frozenset(found for file in (path, script) if file for found in families.of(file, own)) | {name}
+    return Binary(name, names, path, script, sha256)
 
 
 def _requests(record: Json, binary: Binary) -> Iterator[Request]:
