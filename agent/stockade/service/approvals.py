@@ -257,8 +257,7 @@ def demand_effect(approval: Approval, policy: Policy) -> None:
     wanted = approval.wanted
     method = wanted.method if wanted.method in approval.rule.method.allow else approval.rule.method.allow[0]
     path = wanted.path if wanted.path and approval.rule.path and approval.rule.path.allow.matches(wanted.path) else None
-    port = wanted.port or approval.rule.ports[0]
-    decision = by_rules(Request(approval.asker, wanted.host, port, method, path), policy)
+    decision = by_rules(Request(approval.asker, wanted.host, approval.rule.ports[0], method, path), policy)
     if not decision.allowed:
         message = f"rule `{decision.rule}` denies it ({decision.level}), and no approval can lift a deny"
         raise StockadeError(message, hint="change that rule", code="approval_vetoed")
