@@ -15,13 +15,15 @@ from stockade.policy.decide import decide
 from stockade.policy.document import Findings, Place
 from stockade.policy.families import load_families, started_by
 from stockade.policy.hosts import HostPattern, as_address
-from stockade.policy.language import TooComplexError, allowing, denying, example, find
+from stockade.policy.language import Budget, TooComplexError, allowing, denying, example, find
 from stockade.policy.model import Policy, Rule
 from stockade.policy.origins import Origins
 from stockade.policy.space import Cell, Space, Who
 from stockade.types import Binary, Level, Reason, Request
 
 EXAMINED = 100  # rules that are gone through whole; a policy with more of them is told about these first
+BUDGET = 50_000  # of all walks of one load: a policy from a stranger must not hold up a reload by being intricate
+_SHOWN = 3  # names of rules in a message
 _TRIED = 48  # requests of one rule that are tried before that
 
 
@@ -29,7 +31,7 @@ def conflicts(rules: tuple[Rule, ...], origins: Origins, findings: Findings) -> 
     """Warnings `unreachable`, `contradiction` and `no_path`."""
     policy = Policy("", rules=rules)
     space: Space | None = None
-    left = EXAMINED
+    left, budget = EXAMINED, Budget(BUDGET)
     for rule in rules:
         glance = _glance(rule, policy)
         if not glance.dead and glance.own:
@@ -39,7 +41,7 @@ def conflicts(rules: tuple[Rule, ...], origins: Origins, findings: Findings) -> 
         left -= 1
         space = space or Space((policy,))
         try:
-            _report(rule, glance, _Examination(rule, policy, space), origins, findings)
+            _report(rule, glance, _Examination(rule, policy, space, budget), origins, findings)
         except TooComplexError:
             continue  # not certain
 
@@ -117,8 +119,8 @@ class _Verdict:
 class _Examination:
     """One rule, gone through whole: every kind of asker and host that it is for."""
 
-    def __init__(self, rule: Rule, policy: Policy, space: Space) -> None:
-        self.rule, self.policy, self.space = rule, policy, space
+    def __init__(self, rule: Rule, policy: Policy, space: Space, budget: Budget) -> None:
+        self.rule, self.policy, self.space, self.budget = rule, policy, space, budget
         self.askers = [who for who in self.space.askers(rule.binary.allow) if self._is_for(who)]
 
     def _is_for(self, who: Who) -> bool:
@@ -149,7 +151,7 @@ class _Examination:
                 if method not in methods:  # denied: some rule here, this one, allows it
                     vetoing |= self._denying_method(cell, method)
                     level = max(level, Level.METHOD, key=_DEPTHS.index)
-                elif example(self.rule.path.allow.globs, methods[method][1]) is not None:
+                elif example(self.rule.path.allow.globs, methods[method][1], budget=self.budget) is not None:
                     return _Verdict(True)
                 else:
                     vetoing |= self._denying_paths(cell)
@@ -165,7 +167,7 @@ class _Examination:
         http, opened = cell.ruling.http, self.rule.path.allow.globs if self.rule.path else ()
         denying_rules = [rule for rule in http.rules if rule.path and rule.path.deny.globs] if http else []
         for rule in denying_rules:
-            if rule.path and example(opened, rule.path.deny.globs) is None:
+            if rule.path and example(opened, rule.path.deny.globs, budget=self.budget) is None:
                 return {rule.name}
         return {rule.name for rule in denying_rules}
 
@@ -195,18 +197,26 @@ class _Examination:
         before = [other for other in http.rules if other.position < rule.position] if http else []
         if not any(self._dials_as_far(other, pattern) for other in before):
             return None
-        closed = cell.methods()
+        said = cell.methods()
         names: set[str] = set()
         for method in rule.method.allow:
-            if method not in closed:
-                continue
-            spoken = [other for other in before if other.method and method in other.method.allow and other.path]
-            opened = tuple(glob for other in spoken if other.path for glob in other.path.allow.globs)
-            lists = [allowing(rule.path.allow.globs), denying(closed[method][1]), allowing(opened)]
-            if find(lists, lambda held: held[0] and not held[1] and not held[2], required=(0,)) is not None:
+            if method not in said:
+                continue  # denied
+            spoken = [other for other in before if other.method and method in other.method.allow]
+            alone = next((other for other in spoken if self._covers([other], said[method][1])), None)
+            if alone is None and not self._covers(spoken, said[method][1]):
                 return None
-            names.update(other.name for other in spoken)
+            names.update([alone.name] if alone else [other.name for other in spoken])
         return names
+
+    def _covers(self, others: list[Rule], closed: tuple[str, ...]) -> bool:
+        """Whether rules allow every path that this one does and nobody denies."""
+        own = self.rule.path.allow.globs if self.rule.path else ()
+        opened = tuple(glob for other in others if other.path for glob in other.path.allow.globs)
+        if set(own) <= set(opened):
+            return True
+        lists = [allowing(own), denying(closed), allowing(opened)]
+        return find(lists, lambda held: held[0] and not held[1] and not held[2], required=(0,), budget=self.budget) is None
 
     def _dials_as_far(self, other: Rule, pattern: HostPattern) -> bool:
         """A host that is named exactly may resolve to a private address; under a wildcard it may not."""
@@ -241,11 +251,16 @@ def _report(rule: Rule, glance: _Glance, examination: _Examination, origins: Ori
             message = f"nothing that rule `{rule.name}` allows is left at `{pattern.text}`: {by} deny it"
             warn(place, "contradiction", message, "the rule without this destination, or without the denial")
     if not dead and not glance.own and (earlier := examination.redundant()):
-        by = " and ".join(f"`{name}`" for name in sorted(earlier))
-        message = f"rule `{rule.name}` adds nothing: whatever it allows, {by} before it allows already"
+        message = f"rule `{rule.name}` adds nothing: whatever it allows, {_listed(earlier)} before it allows already"
         warn(rule.place, "unreachable", message, "the policy without it")
 
 
 def _by(vetoing: frozenset[str], rule: Rule) -> str:
-    others = [f"the lists of rule `{name}`" for name in sorted(vetoing - {rule.name})]
-    return " and ".join([*(["its own lists"] if rule.name in vetoing else []), *others])
+    others = vetoing - {rule.name}
+    own = ["its own lists"] if rule.name in vetoing else []
+    return " and ".join([*own, *([f"the lists of {_listed(others)}"] if others else [])])
+
+
+def _listed(names: frozenset[str]) -> str:
+    shown, more = sorted(names)[:_SHOWN], len(names) - _SHOWN
+    return " and ".join([*(f"`{name}`" for name in shown), *([f"{more} more"] if more > 0 else [])])

@@ -11,10 +11,11 @@ import functools
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from stockade.policy.spelling import HEX, RESERVED, UNRESERVED, Spelling
 
-BUDGET = 60_000  # states of one walk; a policy written by hand needs some hundred
+BUDGET = 500_000  # what one walk may cost: a few seconds; lists written by hand need some hundred
 
 Accept = Callable[[tuple[bool, ...]], bool]
 
@@ -24,6 +25,19 @@ _SPELLING, _PLAIN = Spelling(), Spelling(plain=True)
 
 class TooComplexError(Exception):
     """A question that is not answered within the budget: there may be such a request, or not. The text says what was too much."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """What walks may still cost together: the states that they come to, each as many times as globs are alive in it."""
+
+    left: int = BUDGET
+
+    def spend(self, cost: int) -> None:
+        """Raises TooComplexError when it is used up."""
+        self.left -= cost
+        if self.left < 0:
+            raise TooComplexError("these path globs have too many states together")
 
 
 class Automaton:
@@ -57,6 +71,9 @@ class Automaton:
 
     def accepts(self, state: int) -> bool:
         return self._end in self._sets[state]
+
+    def size(self, state: int) -> int:
+        return len(self._sets[state])
 
     def matches(self, path: str) -> bool:
         return self.accepts(functools.reduce(self.step, path, self.start))
@@ -160,25 +177,26 @@ def denying(globs: tuple[str, ...]) -> Automaton:
     return Automaton(globs, deny=True)
 
 
-def example(allow: Iterable[str], deny: Iterable[str] = (), *, within: str | None = None) -> str | None:
+def example(allow: Iterable[str], deny: Iterable[str] = (), *, within: str | None = None, budget: Budget | None = None) -> str | None:
     """A shortest canonical path that the allow list covers, the deny list does not, and a glob (read as in an allow list) does; or None."""
     automata = [allowing(tuple(allow)), denying(tuple(deny))]
     if within is not None:
         automata.append(allowing((within,)))
-        return find(automata, lambda held: held[0] and not held[1] and held[2], required=(0, 2))
-    return find(automata, lambda held: held[0] and not held[1], required=(0,))
+        return find(automata, lambda held: held[0] and not held[1] and held[2], required=(0, 2), budget=budget)
+    return find(automata, lambda held: held[0] and not held[1], required=(0,), budget=budget)
 
 
-def find(automata: Sequence[Automaton], accept: Accept, *, required: Sequence[int] = ()) -> str | None:
+def find(automata: Sequence[Automaton], accept: Accept, *, required: Sequence[int] = (), budget: Budget | None = None) -> str | None:
     """A shortest canonical path for which `accept` likes which of the automata cover it; None when there is none at all.
 
     Paths that every server reads alike come first. required: automata that every liked path is covered by, which
-    ends the walk early elsewhere. Raises TooComplexError.
+    ends the walk early elsewhere. budget: shared by several questions, or one walk's own. Raises TooComplexError.
     """
+    budget = budget or Budget()
     named = frozenset[str]().union(*(automaton.characters for automaton in automata)) - {"/"}
-    found = _walk(_PLAIN, automata, accept, required, _alphabet(named - {"%", ";"}))
+    found = _walk(_PLAIN, automata, accept, required, _alphabet(named - {"%", ";"}), budget)
     if found is None and named & {"%", ";", "."}:
-        found = _walk(_SPELLING, automata, accept, required, _alphabet(named | HEX if "%" in named else named))
+        found = _walk(_SPELLING, automata, accept, required, _alphabet(named | HEX if "%" in named else named), budget)
     return found
 
 
@@ -189,7 +207,9 @@ def _alphabet(named: Iterable[str]) -> str:
     return other + "".join(sorted(known, key=str.swapcase)) + "/"
 
 
-def _walk(spelling: Spelling, automata: Sequence[Automaton], accept: Accept, required: Sequence[int], alphabet: str) -> str | None:
+def _walk(
+    spelling: Spelling, automata: Sequence[Automaton], accept: Accept, required: Sequence[int], alphabet: str, budget: Budget
+) -> str | None:
     walked: tuple[Automaton | Spelling, ...] = (spelling, *automata)
     alive = [0, *(1 + index for index in required)]
     start = tuple(automaton.start for automaton in walked)
@@ -204,8 +224,7 @@ def _walk(spelling: Spelling, automata: Sequence[Automaton], accept: Accept, req
             reached = tuple(automaton.step(state, character) for automaton, state in zip(walked, at, strict=True))
             if reached in seen or not all(reached[index] for index in alive):
                 continue
-            if len(seen) >= BUDGET:
-                raise TooComplexError(f"these path globs have more than {BUDGET} states together")
+            budget.spend(1 + sum(automaton.size(state) for automaton, state in zip(automata, reached[1:], strict=True)))
             seen.add(reached)
             came[reached] = (at, character)
             ahead.append(reached)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stockade.policy.hosts import HostError, HostPattern, parse_pattern
-from stockade.policy.language import TooComplexError, example
+from stockade.policy.language import Budget, TooComplexError, example
 from stockade.policy.model import Policy
 from stockade.policy.paths import PathError, check_glob
 from stockade.policy.question import ask
@@ -23,6 +23,7 @@ _CLAIM = re.compile(
     r"no\s+request(?:\s+from\s+(?P<binary>\S+))?\s+can\s+reach\s+(?P<host>\S+)"
     r"(?:\s+with\s+(?P<methods>\S+(?:\s+or\s+\S+)*))?(?:\s+on\s+(?P<path>\S+))?\s*"
 )
+_BUDGET = 4_000_000  # of all walks for one claim: a minute at the worst
 _METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
 
 
@@ -96,7 +97,8 @@ def prove(claim: Claim, policy: Policy) -> Proof:
 
     try:
         if not policy.enforced:
-            return answer("false", _observed(claim, space, policy))
+            observed = _observed(claim, space, policy)
+            return answer("false", observed) if observed else answer("proved")
         for request, shown, cell in _allowed(claim, space, policy, counted):
             confirmed = ask(request, policy).decision
             if confirmed.passes:
@@ -110,6 +112,7 @@ def prove(claim: Claim, policy: Policy) -> Proof:
 
 def _allowed(claim: Claim, space: Space, policy: Policy, counted: dict[str, int]) -> Iterator[tuple[Request, str | None, Cell]]:
     """For every kind of asker, place and method that the rules allow against the claim: one request, and the method to be shown."""
+    budget = Budget(_BUDGET)
     for who in space.askers():
         if claim.binary is not None and not _is(who, claim.binary):
             continue
@@ -118,14 +121,14 @@ def _allowed(claim: Claim, space: Space, policy: Policy, counted: dict[str, int]
             counted["places"] += 1
             if cell.relayed:
                 method = claim.methods[0] if claim.methods else None
-                path = example([claim.path or "/**"])
+                path = example([claim.path or "/**"], budget=budget)
                 if path is not None:
                     yield cell.request(method or "GET", path), method, cell
                 continue
             for method, (opened, closed) in cell.methods().items():
                 if claim.methods and method not in claim.methods:
                     continue
-                path = example(opened, closed, within=claim.path)
+                path = example(opened, closed, within=claim.path, budget=budget)
                 if path is not None:
                     yield cell.request(method, path), method, cell
 
@@ -158,15 +161,17 @@ def _is(who: Who, name: str) -> bool:
     return name in who.binary.names or who.binary.path == name
 
 
-def _observed(claim: Claim, space: Space, policy: Policy) -> Counterexample:
-    """Under `mode: observe` everything passes: any request will do."""
+def _observed(claim: Claim, space: Space, policy: Policy) -> Counterexample | None:
+    """Under `mode: observe` everything passes: any request will do that there can be."""
+    path = example([claim.path or "/**"])
+    if path is None:
+        return None
     who = next((who for who in space.askers() if claim.binary is None or _is(who, claim.binary)), None)
     if who is None:
         (who, *_) = Space((policy,), (), (claim.binary or "curl",)).askers()
     where = next(space.hosts(claim.host), None) if claim.host.kind != "any" else Where("example.com", "*")
     if where is None:
         raise TooComplexError(f"no host is known that `{claim.host.text}` covers")
-    path = example([claim.path or "/**"]) or "/"
     cell = space.cell(who, where, claim.host.port or 443, policy)
     request = cell.request(claim.methods[0] if claim.methods else "GET", path)
     return Counterexample(who, request.method, cell.url(path), request, ask(request, policy).decision)

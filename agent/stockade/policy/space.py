@@ -33,9 +33,15 @@ class Who:
     binary: Binary
     ancestors: tuple[str, ...] = ()
 
+    @property
+    def spelling(self) -> str:
+        """What the binary is called: its name, or its path where that gives it other names too."""
+        binary = self.binary
+        return binary.path if binary.names - {binary.name, binary.path} else binary.name
+
     def __str__(self) -> str:
         pinned = f" with SHA-256 {self.binary.sha256[:12]}…" if self.binary.sha256 else ""
-        return self.binary.name + pinned + (f" started by {' and '.join(self.ancestors)}" if self.ancestors else "")
+        return self.spelling + pinned + (f" started by {' and '.join(self.ancestors)}" if self.ancestors else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +205,12 @@ class Space:
         return frozenset(entry for entry in entries if not set("/" + _WILD) & set(entry))
 
     def _narrowed(self, binary: Binary) -> Iterator[Who]:
-        rules = (
-            [rule for policy in self.policies for rule in policy.rules if not binary.names.isdisjoint(rule.binary.allow)]
-            if self._narrow
-            else []
-        )
+        rules = [
+            rule
+            for policy in (self.policies if self._narrow else ())
+            for rule in policy.rules
+            if not binary.names.isdisjoint(rule.binary.allow)
+        ]
         hashes = ["", *dict.fromkeys(value for rule in rules for value in rule.sha256)]
         ancestries = self._ancestries(sorted({name for rule in rules for name in rule.ancestors}))
         for sha256, ancestors in itertools.product(hashes, ancestries):
@@ -267,7 +274,6 @@ def network_of(pattern: HostPattern) -> Network | None:
 
 @functools.lru_cache(maxsize=4096)
 def _single(address: str) -> Network:
-
     return ipaddress.ip_network(address)
 
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stockade.policy import language
-from stockade.policy.language import Automaton, TooComplexError, allowing, denying, example, find
+from stockade.policy.language import Automaton, Budget, TooComplexError, allowing, denying, example, find
 from stockade.policy.paths import PathError, allow_list, check_glob, deny_list
 from stockade.policy.spelling import Spelling
 from stockade.proxy.canonical import canonical_path, readings
@@ -134,7 +133,11 @@ def test_any_question_over_lists_can_be_put() -> None:
     assert find(lists, lambda held: (held[0] and not held[1]) and not (held[2] and not held[3])) == "/a/x"
 
 
-def test_too_complex_is_said_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language, "BUDGET", 5)
+def test_too_complex_is_said_and_not_guessed() -> None:
     with pytest.raises(TooComplexError):
-        example(["/**/a*b*c*d"], ["/**/a*"])
+        example(["/**/a*b*c*d"], ["/**/a*"], budget=Budget(5))
+    shared = Budget(120)
+    assert example(["/**/a*b"], ["/**/b*"], budget=shared) is not None and shared.left < 120
+    with pytest.raises(TooComplexError):
+        while True:
+            example(["/**/a*b"], ["/**/b*"], budget=shared)

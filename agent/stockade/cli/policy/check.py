@@ -112,7 +112,7 @@ def _proof_fields(proof: Any) -> dict[str, Any]:
         "counterexample": None
         if found is None
         else {
-            "binary": found.who.binary.name,
+            "binary": found.who.spelling,
             "sha256": found.who.binary.sha256 or None,
             "ancestors": list(found.who.ancestors),
             "method": found.method,
