@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from stockade.policy.spec import POLICY, RULES, Anything, Choice, Key, Many, Named, Number, Record, Text, Together, Type
+from stockade.policy.shapes import Anything, Choice, Key, Many, Named, Number, Record, Text, Together, Type
+from stockade.policy.spec import POLICY, RULES
 
 Json = dict[str, Any]
 

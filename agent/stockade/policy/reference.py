@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 
 from stockade.policy.codes import SECTIONS, Code
-from stockade.policy.spec import POLICY, RULE, Choice, Key, Many, Named, Number, Record, Text, Type
+from stockade.policy.shapes import Choice, Key, Many, Named, Number, Record, Text, Type
+from stockade.policy.spec import POLICY, RULE
 
 
 def renewed(page: str) -> str:

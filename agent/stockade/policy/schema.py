@@ -9,7 +9,8 @@ from typing import Any
 
 from stockade.policy.document import Findings, Listing, Mapping, Node, Place, Refused, Scalar, kind_of
 from stockade.policy.problems import closest, meant
-from stockade.policy.spec import ANY, POLICY, RULES, Anything, Choice, Key, Many, Named, Number, Record, Text, Type
+from stockade.policy.shapes import Anything, Choice, Key, Many, Named, Number, Record, Text, Type
+from stockade.policy.spec import ANY, POLICY, RULES
 
 
 @dataclass(slots=True)
