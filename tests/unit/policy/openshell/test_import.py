@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from textwrap import dedent, indent
 import pytest
 
 from stockade.cli import main
-from stockade.policy import Policy, PolicyError, decide, load, normalise_host
+from stockade.policy import Policy, PolicyError, decide, load, normalise_host, openshell
 from stockade.policy.openshell import Imported, import_file
 from stockade.policy.writing import as_json, as_yaml
 from stockade.types import Binary, Request, StockadeError
@@ -373,3 +375,14 @@ def test_text_of_the_file_stays_in_its_comment(carry: Carry) -> None:
     entry = "{endpoints: [{host: a.example.com, port: 443}], binaries: [{path: /usr/bin/tool}]}"
     found = carry('version: 1\nnetwork_policies: {"a\\nversion: 2 \\x1b[31m": ' + entry + "}\n")
     assert "a?version: 2 ?[31m" in as_yaml(found.imported.policy)
+
+
+def test_every_code_is_on_the_page_and_every_code_of_the_page_is_used() -> None:
+    used = set()
+    for source in Path(openshell.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.Call) and len(node.args) == 4 and isinstance(code := node.args[2], ast.Constant):
+                used.add(code.value)
+    page = (Path(__file__).resolve().parents[4] / "docs" / "import.md").read_text()
+    table = page.partition("## Codes")[2].partition("\n## ")[0]
+    assert {code for line in table.splitlines() if line.startswith("| `") for code in re.findall("`([a-z_]+)`", line.split("|")[1])} == used
