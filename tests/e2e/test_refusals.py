@@ -248,6 +248,14 @@ def test_a_package_below_home_is_no_part_of_pip(machine: Machine) -> None:
     assert [record["detail"]["variable"] for record in refused] == ["PYTHONNOUSERSITE is not set"] * 3, result
 
 
+def test_observe_never_lifts_the_metadata_address_and_says_that_it_was_refused(machine: Machine) -> None:
+    command = f"curl -sS {STATUS} http://169.254.169.254/latest/meta-data/"
+    result = machine.run(command, policy=bare(http("curl", ECHO)), options=["--observe"])
+    assert result.stdout.startswith("403"), result
+    [record] = result.select(action="http", host="169.254.169.254")
+    assert (record["effect"], record["enforced"], record["reason"]) == ("refuse", True, "address_refused"), result
+
+
 def test_observe_records_what_it_would_have_refused(machine: Machine, internet: Internet) -> None:
     result = machine.run(f"curl -sS {STATUS} -d text https://{ECHO}/observed", policy=bare(http("curl", ECHO)), options=["--observe"])
     assert result.stdout == "200", result

@@ -97,6 +97,7 @@ class Trail:
         effect: Effect | None = None,
         level: Level | None = None,
         reason: Reason | None = None,
+        enforced: bool | None = None,
     ) -> int:
         """The one record of a begun request, with what became of it; returns its seq. What is None stays as begun.
 
@@ -109,6 +110,8 @@ class Trail:
             except KeyError:
                 raise ValueError(f"no request {token} is under way") from None
             fields = began | {name: value.value for name, value in changes.items() if value is not None}
+            if enforced is not None:
+                fields["enforced"] = enforced
             if http is not None:
                 fields["http"] = describe_http(http)
             seq = self._write(fields)

@@ -228,8 +228,10 @@ class Agent:
     async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:
         for desk in self.desks.values():
             desk.over(token)
+        # `mode: observe` let it pass, and something that it never lifts stood in the way: refused is refused
+        enforced = True if effect is Effect.REFUSE or reason is Reason.POLICY_CHANGED else None
         try:
-            self.trail.finish(token, http=http, effect=effect, reason=reason)
+            self.trail.finish(token, http=http, effect=effect, reason=reason, enforced=enforced)
         except AuditError as error:
             self._fail_audit(error)
             raise
