@@ -168,13 +168,9 @@ def _list(owner: str, key: str, items: Sequence[str]) -> Iterator[str]:
 def _block(lines: Sequence[Line], indent: str) -> Iterator[str]:
     """One entry a line, the comments below each other where that fits."""
     texts = [f"{indent}- {_scalar(line.text)}" for line in lines]
-    column = min(max((len(text) for text, line in zip(texts, lines, strict=True) if line.note), default=0), 80) + 2
+    column = min(max((len(text) for text, line in zip(texts, lines, strict=True) if line.note), default=0), 80)
     for text, line in zip(texts, lines, strict=True):
-        yield (
-            f"{text:<{column}}{_comment(line.note)}"
-            if line.note and len(text) < column
-            else text + (f"  {_comment(line.note)}" if line.note else "")
-        )
+        yield f"{text:<{column}}  {_comment(line.note)}" if line.note else text
 
 
 def _flow(items: Sequence[str]) -> str:
