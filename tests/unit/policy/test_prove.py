@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from framework.policies import policies, requests
 from stockade.cli import main
-from stockade.policy import Policy, decide
+from stockade.policy import Policy, decide, load
 from stockade.policy.hosts import HostPattern
 from stockade.policy.paths import allow_list
 from stockade.policy.prove import Claim, parse_claim, prove
@@ -180,3 +180,50 @@ def test_the_verb(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     capsys.readouterr()
     assert main(["policy", "check", "presets/pypi", "--prove", "nothing"]) == 2
     assert main(["policy", "check", str(tmp_path / "absent.yaml"), "--prove", said]) == 2
+
+
+@pytest.mark.parametrize(
+    ("rego", "claim", "answer"),
+    [
+        ('deny { input.method == "DELETE" }', "no request can reach other.example.net", "proved"),
+        ('deny { input.method == "DELETE" }', "no request can reach a.example.com with GET", "false"),
+        ('deny { input.path == "/v1/x" }', "no request can reach a.example.com on /v1/x", "could not tell"),
+        ('allow { input.host == "b.example.com" }', "no request can reach c.example.com", "proved"),
+        ('allow { input.host == "b.example.com" }', "no request can reach *.example.com on /v2/*", "could not tell"),
+        ('allow { input.host == "b.example.com"; input.method == "GET" }', "no request can reach *.example.com with POST", "proved"),
+        ('allow { input.host == "b.example.com"; input.port == 443 }', "no request can reach b.example.com:80", "proved"),
+        ('allow { input.binary == "git"; input.host == "b.example.com" }', "no request from curl can reach b.example.com", "proved"),
+        ('allow { input.binary == "git"; input.host == "b.example.com" }', "no request from git can reach b.example.com", "could not tell"),
+        ('allow { startswith(input.path, "/") }', "no request can reach c.example.net", "could not tell"),
+        ('allow { input.host == "b.example.com" }', "no request can reach *.example.com with GET", "false"),
+    ],
+)
+def test_rego_is_weighed_by_what_its_bodies_demand(rego: str, claim: str, answer: str, tmp_path: Path) -> None:
+    (tmp_path / "p.rego").write_text(rego + "\n")
+    file = tmp_path / "p.yaml"
+    rule = "{name: r, binary: {allow: [curl]}, destination: {allow: [a.example.com]}, method: {allow: [GET]}, path: {allow: ['/v1/*']}}"
+    file.write_text(f"version: 1\nexec: {{allow: [curl, git]}}\nrego: [p.rego]\nnetwork:\n  - {rule}\n")
+    proof = prove(parse_claim(claim), load([file]))
+    assert proof.answer == answer, proof
+    assert bool(proof.reason) is (answer == "could not tell")
+
+
+def test_could_not_tell_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.rego").write_text('allow { startswith(input.path, "/") }\n')
+    (tmp_path / "p.yaml").write_text("version: 1\nexec: {allow: [curl]}\nrego: [p.rego]\n")
+    assert main(["policy", "check", str(tmp_path / "p.yaml"), "--prove", "no request can reach a.example.com"]) == 2
+    assert "could not tell" in capsys.readouterr().out
+
+
+def test_a_path_that_servers_read_in_two_ways_is_no_counter_example(policy: Callable[[str], Policy]) -> None:
+    loaded = policy(
+        """
+        - name: dots
+          binary: {allow: [curl]}
+          destination: {allow: [a.example.com]}
+          method: {allow: [GET]}
+          path: {allow: [/a.], deny: [/b]}
+        """
+    )
+    proof = prove(parse_claim("no request can reach a.example.com"), loaded)
+    assert proof.answer == "could not tell" and "not as every server may read it" in proof.reason
