@@ -71,6 +71,9 @@ def _text(wanted: Text) -> Json:
     found["pattern"] = _whole(*held)
     if refused:
         found["not"] = {"anyOf": refused}
+    if wanted.or_number:
+        found["type"] = ["string", "integer"]
+        found["minimum"] = 0
     return found
 
 

@@ -100,7 +100,7 @@ class Reader:
     # For policies.
 
     def _text(self, node: Node, wanted: Text, owner: str) -> Node:
-        if not (isinstance(node, Scalar) and node.kind == "text"):
+        if not (isinstance(node, Scalar) and (node.kind == "text" or (wanted.or_number and node.kind == "number"))):
             quoted = f'"{node.text}", in quotes' if isinstance(node, Scalar) and node.text else wanted.means
             return self._wrong(node, owner, quoted)
         if wanted.fits.fullmatch(node.text):

@@ -23,13 +23,15 @@ class Form:
 @dataclass(frozen=True, slots=True)
 class Text:
     """Text. outline: a pattern that every text fits which the parser of such values takes; it stands in the JSON Schema only, since that
-    parser has better words for what is wrong. title: how the JSON Schema calls it, when it has forms or an outline.
+    parser has better words for what is wrong. title: how the JSON Schema calls it, when it has forms or an outline. or_number: digits
+    need no quotes.
     """
 
     means: str
     forms: tuple[Form, ...] = ()
     outline: str = ""
     title: str = ""
+    or_number: bool = False
     fits: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

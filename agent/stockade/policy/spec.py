@@ -50,7 +50,10 @@ VARIABLE = Text(
     title="variable",
 )
 USER = Text(
-    "a user's name or number", (Form("[a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}", "bad_user", "`{text}` is no user", "agent, 1000"),), title="user"
+    "a user's name or number",
+    (Form("[a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}", "bad_user", "`{text}` is no user", "agent, 1000"),),
+    title="user",
+    or_number=True,
 )
 DIRECTORY = Text(
     "an absolute path",

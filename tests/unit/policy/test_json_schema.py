@@ -3,6 +3,7 @@
 What JSON Schema cannot say, and the loader alone refuses:
 
 - what YAML offers beyond plain data, and what makes a line look other than it is: a validator sees the data, not the text;
+- how a number is written: 0x50 is 80 to a validator, and no port to the loader;
 - what a host, CIDR or path glob may be in detail: public suffixes, address ranges, characters of a canonical path;
 - entries, rules and files at odds with each other: the same name twice, a deny beside its allow, what is extended and not there;
 - what this version does not carry out: the schema describes it, since it is the format, and says that it is refused.

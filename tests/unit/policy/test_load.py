@@ -70,6 +70,11 @@ def test_a_whole_policy(policy: Read) -> None:
     assert loaded.on_audit_failure == "continue"
 
 
+@pytest.mark.parametrize(("written", "user"), [("agent", "agent"), ("1000", "1000"), ('"1000"', "1000")])
+def test_a_user_is_a_name_or_a_number(written: str, user: str, policy: Read) -> None:
+    assert policy(f"version: 1\nprocess: {{user: {written}}}\n").process.user == user
+
+
 def test_files_and_presets_are_joined(files: Callable[..., list[Path]]) -> None:
     paths = files(a="version: 1\nexec: {allow: [bash]}\n", b=rule("fetch"))
     loaded = load(paths, presets=["pypi", "presets/npm"], generation=4)

@@ -8,9 +8,10 @@ import json
 from stockade.cli.choice import add_policies, chosen
 from stockade.policy.show import as_json, as_text
 
-SUMMARY = "Print the effective policy, with where each line comes from."
+SUMMARY = "Print the effective policy as one file that loads to the same, each line with the file and line it comes from."
 EXAMPLES = """\
   stockade policy show --policy my-policy.yaml --preset npm
+  stockade policy show --policy my-policy.yaml -o json
 """
 
 
@@ -21,5 +22,5 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     policy = chosen(args)
-    print(json.dumps(as_json(policy), indent=2) if args.output == "json" else as_text(policy))
+    print(json.dumps(as_json(policy), indent=2) if args.output == "json" else as_text(policy), end="" if args.output == "text" else "\n")
     return 0
