@@ -31,7 +31,7 @@ Json = dict[str, Any]
 Key = tuple[str, str, int]  # binary as a policy names it, host, port
 
 _METHOD = re.compile(r"[A-Z][A-Z0-9-]*")
-_PRIVATE = "refused by its address when it was only observed: named here, it may lie in a private network"
+_NAME_IT = "; if it is meant to lie in a private network, name it in the policy that is observed"
 _NOT_LEARNT = frozenset({"exec_anonymous", "exec_changed", "loader_variable", "env_unreadable", "identity_unknown"})
 
 
@@ -83,7 +83,6 @@ class _Seen:
     connects: Counter[Key] = field(default_factory=Counter)
     names: Counter[tuple[str, str]] = field(default_factory=Counter)
     execs: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by rule name, then by the narrower name
-    private: set[tuple[str, str]] = field(default_factory=set)
     paths: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # files that a binary's name was seen as
     lost: Counter[tuple[str, str]] = field(default_factory=Counter)  # (code, message)
     refused: dict[tuple[Key, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # (key, method, reason)
@@ -132,8 +131,6 @@ class _Seen:
                 if record["decision"] == "allow" and port != 443:
                     self.plain.add(key)  # the trail does not say by which kind of rule: tcp demands no TLS, and checks it where it is
             return
-        if record["reason"] == Reason.ADDRESS_REFUSED.value:
-            self.private.add((who, host))
         if not _METHOD.fullmatch(http["method"]) or http["method"] == "CONNECT":
             self.lost["method", f"{who} to {host}: method {http['method']}"] += 1
             return
@@ -168,7 +165,8 @@ class _Seen:
         for ((who, host, port), method, reason), paths in self.refused.items():
             passed: Counter[str] = self.requests.get((who, host, port), {}).get(method, Counter())  # another time
             for glob, count in generalise({path: count for path, count in paths.items() if path not in passed}).items():
-                found.append(Remark("refused", f"{who} to {host}:{port} {method} {glob}: {reason}", count))
+                hint = _NAME_IT if reason == Reason.ADDRESS_REFUSED.value else ""
+                found.append(Remark("refused", f"{who} to {host}:{port} {method} {glob}: {reason}{hint}", count))
         reached = {(who, host) for who, host, _ in (*self.requests, *self.relays)}
         for (who, host, port), count in self.connects.items():
             if (who, host, port) not in self.requests and (who, host, port) not in self.relays:
@@ -178,9 +176,6 @@ class _Seen:
         for (who, host), count in self.names.items():
             if (who, host) not in reached:
                 found.append(Remark("name_only", f"{who} asked for the name {host} and did not connect", count))
-        for who, host in self.private:
-            message = f"{who} to {host}: refused by its address, so what would have followed was not seen: observe again under this policy"
-            found.append(Remark("private", message, 1))
         yield from sorted(found, key=lambda remark: (remark.code, remark.message))
 
 
@@ -200,10 +195,9 @@ def _rules(seen: _Seen) -> Iterator[RuleText]:
         groups: dict[tuple[str, ...], list[str]] = {}
         for glob, counts in sorted(globs.items()):
             groups.setdefault(tuple(counts), []).append(glob)
-        notes = (_PRIVATE,) if (who, host) in seen.private else ()
         for together, covered in sorted(groups.items()):
             lines = tuple(Line(glob, _times(sum(globs[glob].values()), "request")) for glob in covered)
-            yield RuleText(named(who, host), (who,), (host,), (port,), together, paths=lines, notes=notes)
+            yield RuleText(named(who, host), (who,), (host,), (port,), together, paths=lines)
     for (who, host, port), count in sorted(seen.relays.items()):
         if (who, host, port) not in seen.requests:
             relayed: Literal["tcp", "passthrough"] = "tcp" if (who, host, port) in seen.plain else "passthrough"

@@ -141,12 +141,11 @@ def test_a_rule_is_for_a_family_where_the_kernel_saw_one_of_its_files(read: Read
     assert "- python3  # 2 starts" in as_yaml(found.policy)
 
 
-def test_what_a_refused_address_hid_is_said(read: Read) -> None:
-    """`mode: observe` lifts no refused address; the policy names the host, and so opens it."""
-    found, policy = read([http("GET", "/a", reason=Reason.ADDRESS_REFUSED, effect=Effect.REFUSE)])
-    assert [remark.code for remark in found.remarks] == ["private"]
-    assert allowed(policy, "GET", "api.example.com", "/a")
-    assert "private network" in as_yaml(found.policy)
+def test_a_refused_address_is_not_opened_by_learning_it(read: Read) -> None:
+    """To name the host would open it: a public name that answers with a private address must not get there by being observed."""
+    found, policy = read([http("GET", "/a", enforced=True, reason=Reason.ADDRESS_REFUSED, effect=Effect.REFUSE)])
+    assert policy.rules == ()
+    assert "address_refused; if it is meant to lie in a private network, name it" in str(found.remarks[0])
 
 
 def test_a_path_is_learnt_with_every_reading_of_it(read: Read) -> None:
