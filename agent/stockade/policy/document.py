@@ -6,6 +6,7 @@ sign it off; what stands in one place must not change its meaning from another.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -252,6 +253,16 @@ class _Composition:
 
 
 _UNSEEN = frozenset({yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentEndEvent})
+
+
+_PAIR = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})")  # one character, as JSON escapes what lies beyond 16 bits
+
+
+def quoted(text: str) -> str:
+    """A text in double quotes, as YAML reads it: JSON's escapes are YAML's too, but for its pairs of surrogates."""
+    if text.isprintable():
+        return json.dumps(text, ensure_ascii=False)
+    return _PAIR.sub(lambda pair: f"\\U{0x10000 + (int(pair[1], 16) - 0xD800 << 10) + int(pair[2], 16) - 0xDC00:08x}", json.dumps(text))
 
 
 def plain_kind(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stockade import resources
-from stockade.policy.document import NOWHERE, Place, plain_kind
+from stockade.policy.document import NOWHERE, Place, plain_kind, quoted
 from stockade.policy.model import Policy, Rule
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/.][A-Za-z0-9_/.@+*-]*(?::[0-9]+)?")
@@ -164,9 +164,9 @@ def _entry(item: Tree, indent: str) -> Iterator[tuple[str, str]]:
 
 
 def _scalar(value: str | int | bool) -> str:
-    """Plain where YAML takes it for what it is; otherwise in quotes, where JSON's escapes are YAML's too."""
+    """Plain where YAML takes it for what it is; otherwise in quotes."""
     if not isinstance(value, str):
         return json.dumps(value)
     if _PLAIN.fullmatch(value) and plain_kind(value) == "text":
         return value
-    return json.dumps(value, ensure_ascii=not value.isprintable())
+    return quoted(value)

@@ -6,11 +6,12 @@ check it: who writes one loads it before anybody sees it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from stockade.policy.document import quoted
 
 _WIDTH = 140
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9._/@+-]*")
@@ -178,10 +179,10 @@ def _flow(items: Sequence[str]) -> str:
 
 
 def _scalar(text: str) -> str:
-    """Plain where YAML reads it as the same text, else in double quotes; JSON's are YAML's for what has no surrogates."""
+    """Plain where YAML reads it as the same text, else in double quotes."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    return quoted(text)
 
 
 def _comment(text: str) -> str:

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+import yaml
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stockade import resources
@@ -158,7 +159,8 @@ def test_the_worker_gets_no_origins(both: Path) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=12))
+@example("\x1f\U00010000")  # JSON escapes it as a pair of surrogates, which YAML does not know
 def test_any_text_is_written_as_that_text(text: str) -> None:
     written = _scalar(text)
     assert written[0] == '"' or plain_kind(written) == "text"
-    assert (json.loads(written) if written[0] == '"' else written) == text
+    assert yaml.safe_load(written) == text
