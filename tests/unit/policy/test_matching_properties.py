@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from stockade.policy import Policy, decide
@@ -140,7 +140,9 @@ PIECES += [
     "%73ecret",
     "s%65cret",
 ]
-raws = st.lists(st.sampled_from(PIECES), max_size=10).map("".join) | st.text(max_size=24)
+# Harmless ones in between, or nearly every path would be refused for one reason or another.
+HARMLESS = ["a", "b/", "/", "x", "é", "/c", "%20", "%2F", ";", ".", "%41"]
+raws = st.lists(st.sampled_from(HARMLESS) | st.sampled_from(PIECES), max_size=7).map("".join) | st.text(max_size=24)
 canonicals = st.builds(lambda text: canonical(f"/{text}"), raws).filter(lambda path: path is not None)
 
 
@@ -173,26 +175,33 @@ BELOW = one_rule(["/allowed/**"], [])
 BUT = one_rule(["/**"], ["/secret/*"])
 
 
-@settings(max_examples=600)
+@settings(max_examples=1000)
 @given(raws, st.sampled_from(["/allowed/", "/allowed", "/", "/x/../allowed/"]))
 def test_nothing_admitted_below_a_prefix_is_above_it_for_any_server(raw: str, start: str) -> None:
-    path = sent(start + raw, BELOW)
-    assume(path is not None and "?" not in start + raw)
-    assert path is not None
+    if (path := sent(start + raw, BELOW)) is None:
+        return
     for server in SERVERS:
         served = server(path)
         assert served == "/allowed" or served.startswith("/allowed/"), (server.__name__, path)
 
 
-@settings(max_examples=600)
+@settings(max_examples=1000)
 @given(raws, st.sampled_from(["/", "/secret", "/secret/", "/x/../secret/", "/;a/secret/"]))
 def test_nothing_admitted_beside_a_denied_prefix_is_below_it_for_any_server(raw: str, start: str) -> None:
-    path = sent(start + raw, BUT)
-    assume(path is not None)
-    assert path is not None
+    if (path := sent(start + raw, BUT)) is None:
+        return
     for server in SERVERS:
         served = server(path).lower()
         assert served != "/secret" and not served.startswith("/secret/"), (server.__name__, path)
+
+
+def test_the_random_paths_are_often_admitted() -> None:
+    """Otherwise the two properties above would be of refusals."""
+
+    def most(drawn: list[str]) -> bool:
+        return sum(sent(f"/allowed/{raw}", BELOW) is not None for raw in drawn) >= 10
+
+    find(st.lists(raws, min_size=25, max_size=25), most, settings=settings(max_examples=200, phases=[Phase.generate], database=None))
 
 
 @pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.__name__)
@@ -216,10 +225,8 @@ def test_every_server_is_led_astray_by_something_that_is_refused(server: Callabl
 @settings(max_examples=500)
 @given(raws)
 def test_what_is_sent_is_admitted_again_and_stays_what_it_is(raw: str) -> None:
-    path = sent(f"/{raw}", BUT)
-    assume(path is not None)
-    assert path is not None
-    assert canonical_path(path) == path and sent(path, BUT) == path
+    if (path := sent(f"/{raw}", BUT)) is not None:
+        assert canonical_path(path) == path and sent(path, BUT) == path
 
 
 @settings(max_examples=500)
@@ -258,9 +265,8 @@ def normal(text: str) -> str | None:
 @settings(max_examples=500)
 @given(hosts)
 def test_a_host_is_normalised_once(text: str) -> None:
-    host = normal(text)
-    assume(host is not None)
-    assert host is not None
+    if (host := normal(text)) is None:
+        return
     assert normalise_host(host) == host and host.isascii() and host == host.lower() and not host.endswith(".")
     if ":" not in host:
         assert normalise_host(f"{host}.") == host == normalise_host(host.upper())
@@ -289,9 +295,8 @@ def test_two_entries_overlap_when_some_host_is_covered_by_both(one: str, other: 
 @settings(max_examples=300)
 @given(entries, hosts)
 def test_an_entry_covers_a_host_in_each_of_its_spellings(entry: str, text: str) -> None:
-    host = normal(text)
-    assume(host is not None)
-    assert host is not None
+    if (host := normal(text)) is None:
+        return
     pattern = parse_pattern(entry)
     for spelling in (text, text.upper(), f"{text}."):
         if normal(spelling) == host:
