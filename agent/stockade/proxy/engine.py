@@ -28,7 +28,7 @@ from stockade.proxy import clienthello, refusal
 from stockade.proxy.connection import Connection, reach
 from stockade.proxy.exchange import Exchange
 from stockade.proxy.ladder import Head, Refusal, same_host
-from stockade.proxy.layers import ANSWER, BY_CLIENT, HANG_UP, Answer, GovernedHttp, HeadUnreadableHook
+from stockade.proxy.layers import ANSWER, BY_CLIENT, HANG_UP, Answer, GovernedHttp, HeadUnreadableHook, Withdrawn
 from stockade.proxy.relay import is_literal, reset_on_close
 from stockade.proxy.settings import Settings
 from stockade.proxy.tls import Tls
@@ -122,15 +122,22 @@ class Handler(server.LiveConnectionHandler):
 
     async def redecide(self) -> None:
         decision = self.connection.decide()
-        denials = [(exchange, denial) for exchange in self.exchanges.values() if (denial := exchange.denial()) is not None]
-        spared = any(exchange.once and not exchange.finished for exchange in self.exchanges.values())
-        passes = decision.passes or (spared and decision.reason is Reason.NO_RULE)
-        if passes and not denials:
+        denied = {flow: exchange for flow, exchange in self.exchanges.items() if not exchange.finished and exchange.denial() is not None}
+        going_on = [exchange for flow, exchange in self.exchanges.items() if flow not in denied and not exchange.finished]
+        # a request that used up its approval rests on no rule any more: it goes on, and the connection with it
+        passes = decision.passes or (decision.reason is Reason.NO_RULE and any(exchange.once for exchange in going_on))
+        if passes and not denied:
             return
-        self.cut()
-        for exchange, _ in denials:
+        apart = passes and bool(going_on) and self._http is not None and self._http.separable(denied)
+        if not apart:
+            self.cut()
+        for exchange in denied.values():
             exchange.finish(Effect.CUT, Reason.POLICY_CHANGED)
-        if not denials:
+        if apart:
+            for flow in denied:
+                del self.exchanges[flow]
+            await self.server_event(Withdrawn(frozenset(denied)))
+        elif not denied:
             await self.connection.cut_and_record(decision.level, Reason.POLICY_CHANGED, decision)
 
     def interrupt(self) -> None:

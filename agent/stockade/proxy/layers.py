@@ -5,6 +5,7 @@ What is different from the originals:
 - a refusal is answered as JSON at once, and the body that follows is read and dropped, never kept (theirs is buffered first);
 - errors of the other side become that answer too, instead of an HTML page;
 - an HTTP/1 head is bounded and read strictly: CRLF line ends, no obs-fold, HTTP/1.x only; what waits behind a running answer is bounded;
+- single requests of a connection can be ended because the policy changed;
 - trailers of a chunked body are dropped; theirs ends the connection with an internal error;
 - an HTTP/2 body without a length goes chunked to an HTTP/1 server: theirs goes out unframed, so its bytes would be read as another request.
 """
@@ -12,6 +13,7 @@ What is different from the originals:
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -25,9 +27,10 @@ from mitmproxy.connection import Client
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HTTPMode, HttpStream, _http1
+from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HTTPMode, HttpStream, SendHttp, _http1
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
     RequestHeaders,
     RequestProtocolError,
     ResponseData,
@@ -109,6 +112,13 @@ class Answer:
         return http.Response(b"HTTP/1.1", self.status, self.status.phrase.encode(), http.Headers(fields), None, None, 0, 0)
 
 
+@dataclass
+class Withdrawn(events.Event):
+    """The newest policy denies these requests of a connection: each ends on both sides, and the others go on."""
+
+    flows: frozenset[str]
+
+
 class GovernedHttp(HttpLayer):
     """One client connection's HTTP, with our layers towards the client."""
 
@@ -120,10 +130,22 @@ class GovernedHttp(HttpLayer):
         if isinstance(event, events.Start):
             facing = ClientHttp2 if self.context.client.alpn == b"h2" else ClientHttp1
             self.connections[self.context.client] = facing(self.context.fork(), self)
+        if isinstance(event, Withdrawn):
+            for stream in [stream for stream in self.streams.values() if _flow_of(stream) in event.flows]:
+                yield from self.event_to_child(stream, event)
+            return
         yield from super()._handle_event(event)
 
+    def separable(self, flows: Collection[str]) -> bool:
+        """Whether these requests can be ended without the connection: streams of HTTP/2, none of which waits for a dial or a hook.
+
+        One that waits would go on with what it waits for before it heard of its end.
+        """
+        streams = [stream for stream in self.streams.values() if _flow_of(stream) in flows]
+        return self.context.client.alpn == b"h2" and len(streams) == len(flows) and all(stream._paused is None for stream in streams)
+
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
-        self.streams[stream_id] = GovernedStream(self.context.fork(), stream_id)
+        self.streams[stream_id] = GovernedStream(self.context.fork(), stream_id, self)
         yield from self.event_to_child(self.streams[stream_id], events.Start())
 
     def held(self, *, towards_client: bool) -> int:
@@ -154,10 +176,27 @@ class GovernedHttp(HttpLayer):
         return flow is not None and HANG_UP in flow.metadata
 
 
+def _flow_of(stream: HttpStream) -> str | None:
+    flow = getattr(stream, "flow", None)
+    return flow.id if flow is not None else None
+
+
 class GovernedStream(HttpStream):
     """One request and its answer."""
 
     bodiless = False
+
+    def __init__(self, context: Context, stream_id: int, parent: GovernedHttp) -> None:
+        super().__init__(context, stream_id)
+        self._parent = parent
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if not isinstance(event, Withdrawn):
+            yield from super()._handle_event(event)
+            return
+        if self.context.server in self._parent.connections and self.server_state not in (self.state_done, self.state_errored):
+            yield SendHttp(RequestProtocolError(self.stream_id, "the policy changed", ErrorCode.CANCEL), self.context.server)
+        yield from self.handle_protocol_error(ResponseProtocolError(self.stream_id, "the policy changed", ErrorCode.CANCEL))
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         self.bodiless = event.end_stream

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from stockade.types import Action, Effect, Reason
@@ -217,5 +218,62 @@ def test_a_reload_cuts_what_it_denies_and_leaves_the_rest(proxied):
         assert (await world.exchange(kept, *other, "GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n"))[0] == 200  # the same connection
         status, body = await world.exchange(kept, *other, "GET /y HTTP/1.1\r\nHost: {host}\r\n\r\n")
         assert status == 403 and refusal(body)["level"] == "path"
+
+    proxied(scenario)
+
+
+def test_a_reload_ends_the_stream_that_it_denies_and_the_others_of_the_connection_go_on(proxied):
+    """In-flight requests that stay allowed finish, also when they share a connection with one that does not."""
+    gone = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
+        if b"/denied" in head:
+            assert await reader.read() == b""
+            gone.set()
+            return
+        await gone.wait()
+        await asyncio.sleep(0.2)
+        writer.write(b"67890")
+
+    async def scenario(world: World) -> None:
+        port = await world.server(slow, world.pki.context("a.example", ("http/1.1",)))
+        number = world.name("a.example", port)
+        here: Any = f"a.example:{port}"
+        client = await h2_client(world, number)
+        kept, denied = client.open("GET", here, "/x/kept"), client.open("GET", here, "/denied")
+        while len(client.body[kept]) < 5 or len(client.body[denied]) < 5:
+            await client.read()
+        await world.reload(FakePolicy(allow=(("GET", "/x"),), generation=2))
+        assert await client.answer(denied) == (200, b"12345") and denied in client.over
+        assert await client.answer(kept) == (200, b"1234567890")
+        assert (await client.ask("GET", here, "/denied"))[0] == 403, "the connection lives"
+        await world.spine.settled()
+        ended = {record.http.path: record for record in world.spine.of(Action.HTTP) if record.http and record.http.status == 200}
+        assert (ended["/denied"].effect, ended["/denied"].reason) == (Effect.CUT, Reason.POLICY_CHANGED)
+        assert (ended["/x/kept"].effect, ended["/x/kept"].reason) == (Effect.PASS, Reason.RULE_ALLOW)
+
+    proxied(scenario)
+
+
+def test_a_stream_that_is_still_dialling_does_not_get_through(proxied):
+    """It cannot be ended by itself before its dial is over: the whole connection is cut."""
+
+    async def scenario(world: World) -> None:
+        number, seen = await world.echo("a.example")
+        here: Any = f"a.example:{world.port_of(number)}"
+        world.spine.hold_resolve = asyncio.Event()
+        client = await h2_client(world, number)
+        streams = [client.open("GET", here, path) for path in ("/x", "/denied")]
+        while not world.spine.resolved or len(world.spine.records) < 2:
+            await asyncio.sleep(0.01)
+        await world.reload(FakePolicy(allow=(("GET", "/x"),), generation=2))
+        world.spine.hold_resolve.set()
+        with contextlib.suppress(ConnectionError):
+            for stream in streams:
+                assert await client.answer(stream) == (0, b"")
+        await asyncio.sleep(0.2)
+        assert seen.heads == []
 
     proxied(scenario)
