@@ -23,6 +23,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOCALHOST = "localhost"
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")  # with `_`: service names and container hosts use it
+_PORT = re.compile(r"[0-9]{1,5}")
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
@@ -203,7 +204,7 @@ def _split_port(text: str) -> tuple[str, int | None]:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         return text, None
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+    if not (_PORT.fullmatch(port) and 1 <= int(port) <= 65535):
         raise HostError("bad_port", f"`{port}` is no port", "1 to 65535")
     return host, int(port)
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from stockade.policy.compact import compact
 from stockade.policy.trie import Trie
 
+LONGEST = 8 * 1024  # no canonical path is longer
+DEEP = 8  # `**` in one glob: a request's path is compared with each place that they leave open
+
 _ALLOWED = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,;=:@*/-]|%[0-9A-F]{2})*")
 
 
@@ -58,6 +61,8 @@ def check_glob(glob: str) -> None:
     """Raises PathError when no canonical path could match what is written, or when it does not say clearly what it means."""
     if not glob.startswith("/"):
         raise PathError(f"`{glob}` does not start with `/`", "/" + glob if glob and "://" not in glob else "/api/v1/items, /api/**")
+    if len(glob) > LONGEST:
+        raise PathError(f"`{glob[:64]}…` has {len(glob)} characters, and a path at most {LONGEST}", f"a glob of at most {LONGEST} characters")
     if "?" in glob or "#" in glob:
         raise PathError(f"`{glob}` has a query or fragment; paths are matched without them", re.split(r"[?#]", glob)[0])
     if not _ALLOWED.fullmatch(glob):
@@ -68,6 +73,8 @@ def check_glob(glob: str) -> None:
         if re.fullmatch("[A-Za-z0-9._~-]", chr(int(encoded[1:], 16))):
             raise PathError(f"`{glob}`: canonical paths spell {encoded} out", chr(int(encoded[1:], 16)))
     segments = glob[1:].split("/")
+    if segments.count("**") > DEEP:
+        raise PathError(f"`{glob[:64]}…` has more than {DEEP} `**`", "/api/**, /**/info")
     if "" in segments[:-1]:
         raise PathError(f"`{glob}` has an empty segment", re.sub("/{2,}", "/", glob))
     for segment in segments:

@@ -28,7 +28,7 @@ class Problem:
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
         kind = "warning: " if self.severity == "warning" else ""
-        lines = [f"{where}: {kind}{_printable(self.message)} [{self.code}]"]
+        lines = [f"{_printable(where)}: {kind}{_printable(self.message)} [{self.code}]"]
         if self.line and self.column <= _WIDTH and self.source:
             lines.append(f"    {_printable(self.source[:_WIDTH])}")
             lines.append("    " + " " * (self.column - 1) + "^")

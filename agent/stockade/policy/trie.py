@@ -127,11 +127,13 @@ def _spread(glob: str) -> tuple[list[str], bool]:
 def _entered(nodes: list[_Node]) -> list[_Node]:
     """With the nodes behind a `**` that stands for no segment at all; each once."""
     found = nodes
+    known: set[_Node] = set()
     for node in nodes:
         if node.deep is not None:
             if found is nodes:
-                found = list(nodes)
-            if node.deep not in found:
+                found, known = list(nodes), set(nodes)
+            if node.deep not in known:
+                known.add(node.deep)
                 found.append(node.deep)
     return found
 

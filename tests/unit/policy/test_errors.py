@@ -53,3 +53,13 @@ def test_what_a_stranger_wrote_cannot_move_the_cursor(tmp_path: Path) -> None:
     with pytest.raises(PolicyError) as error:
         load([file])
     assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["version: 1\nmode: x\n", None], ids=["bad", "absent"])
+def test_nor_can_the_name_that_he_gave_his_file(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "po\x1b[2Jlicy.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(PolicyError) as error:
+        load([file])
+    assert "\x1b" not in str(error.value)

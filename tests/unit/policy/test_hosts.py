@@ -174,6 +174,7 @@ def test_an_entry_may_name_a_port(entry: str, value: str, port: int | None) -> N
         ("*.0x7f.1", "bad_wildcard"),
         ("host:0", "bad_port"),
         ("host:65536", "bad_port"),
+        ("host:" + "9" * 5000, "bad_port"),
         ("host:https", "bad_port"),
         ("api.*.com", "bad_wildcard"),
         ("*foo.com", "bad_wildcard"),

@@ -109,6 +109,8 @@ def test_deny(glob: str, path: str, covered: bool) -> None:
         "/a**",
         "/**b",
         "/a/***",
+        "/" + "a" * 8192,
+        "/**/a" * 9,
     ],
 )
 def test_globs_that_no_canonical_path_fits(glob: str) -> None:
