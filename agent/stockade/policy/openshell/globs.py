@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 
-from stockade.policy.paths import PathError, check_glob
+from stockade.policy.paths import DEEP, PathError, check_glob
 
 ANY = frozenset({"", "**", "/**"})
 _SPECIAL = re.compile(r"[?\[\]{}<>\\]")  # one character, classes, alternatives, repetitions, escapes: none of them is in our globs
@@ -62,7 +62,7 @@ def wide(glob: str) -> tuple[str, ...]:
     for position, segment in enumerate(segments):
         parts.append(_crossing(_escape(segment), last=position == len(segments) - 1))
     choices: list[tuple[tuple[str, ...], ...]] = list(itertools.islice(itertools.product(*parts), _AT_MOST + 1))
-    if len(choices) > _AT_MOST:
+    if len(choices) > _AT_MOST or any(list(itertools.chain.from_iterable(choice)).count("**") > DEEP for choice in choices):
         fixed = itertools.takewhile(lambda segment: "*" not in segment, segments)
         choices = [((*map(_escape, fixed), "**"),)]
     found = []

@@ -45,6 +45,10 @@ def test_what_is_allowed_is_read_narrowly_and_what_is_denied_widely(matches: Mat
         assert theirs <= {path for path in PATHS if closed.matches(path)}, (glob, denied)
 
 
+def test_a_denial_with_more_stars_than_a_glob_may_have_closes_what_lies_below_its_beginning() -> None:
+    assert wide("/api/" + "/".join(f"*{letter}" for letter in "abcdefghij")) == ("/api/**",)
+
+
 def test_what_is_the_same_in_both_languages_loses_nothing() -> None:
     for glob in ("/a", "/a/*/b", "/a/**", "/api/chat.*", "/bot*/sendMessage", "/a/"):
         assert narrow(glob, encoded_slash=False) == glob
