@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from stockade.policy.model import Rule
 
 
-def disjoint(
-    rules: Iterable[Rule], stated: Iterable[tuple[Address, tuple[int, ...]]] = ()
-) -> tuple[tuple[Network, tuple[int, ...]], ...]:
+def disjoint(rules: Iterable[Rule], stated: Iterable[tuple[Address, tuple[int, ...]]] = ()) -> tuple[tuple[Network, tuple[int, ...]], ...]:
     """Networks with the ports that some rule opens there, cut along every border that an allow or deny list draws.
 
     stated: addresses that are opened by something else than a rule.

@@ -36,7 +36,7 @@ class Names:
 @compact()
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """addresses: where a private address may lie that a host of this rule resolves to."""
+    """addresses: where a host of this rule may lie; empty: at any public address, and a private one as the host is named exactly."""
 
     allow: tuple[HostPattern, ...]
     deny: tuple[HostPattern, ...] = ()
