@@ -27,7 +27,7 @@ def compact[T: type](**left_out: Any) -> Callable[[T], T]:
                 kept[place] = value
             return cls, tuple(kept)
 
-        cls.__reduce__ = reduce  # type: ignore[method-assign]
+        cls.__reduce__ = reduce  # type: ignore[method-assign, assignment]
         return cls
 
     return decorate
