@@ -19,7 +19,6 @@ from stockade.service.approvals import (
     Approval,
     Approvals,
     Json,
-    State,
     Term,
     decisions,
     demand_effect,
@@ -68,7 +67,8 @@ class Desk:
         self.table = table
         self._governed, self._generations, self._file, self._write, self._clock = governed, generations, file, write, clock
         self._under_way: dict[int, tuple[str, int | None, Sequence[Rule]]] = {}  # token of a request that was approved once
-        self._withdrawing: asyncio.Task[int] | None = None
+        self._withdrawing: asyncio.Task[None] | None = None
+        self._left_open = False  # a rule that is over could not be taken out: `take` refuses what rests on it, `watch` tries again
 
     # from the sandbox
 
@@ -111,7 +111,7 @@ class Desk:
         for approval in once:
             self._record(approval, Outcome.ALLOW, Reason.APPROVAL_CONSUMED)
         if once:
-            self._withdrawing = asyncio.create_task(self._generations.renew())
+            self._withdrawing = asyncio.create_task(self._withdraw())
             self._withdrawing.add_done_callback(_log_failure)
         return rules
 
@@ -183,7 +183,7 @@ class Desk:
         while True:
             await asyncio.sleep(LOOK)
             over = self.table.expire(self._clock())
-            if not over:
+            if not over and not self._left_open:
                 continue
             try:
                 await self._withdraw()
@@ -193,10 +193,14 @@ class Desk:
                 self._record(approval, Outcome.DENY, Reason.APPROVAL_EXPIRED)
 
     async def _withdraw(self) -> None:
+        """A generation without the rules that are over. Raises StockadeError."""
         try:
             await self._generations.renew()
         except OSError as error:
-            raise StockadeError(f"the rule is still in force: {error}", hint="stop the sandbox", code="approval_failed") from None
+            self._left_open = True
+            message = f"no new request gets through, but what is open cannot be cut yet: {error}"
+            raise StockadeError(message, hint="stop the sandbox if it must be", code="approval_failed") from None
+        self._left_open = False
 
     def _record(self, approval: Approval, outcome: Outcome, reason: Reason) -> None:
         wanted = approval.wanted
@@ -220,9 +224,6 @@ class Desk:
         self._write(self._governed, record)
 
 
-def _log_failure(task: asyncio.Task[int]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("an approval that was used up is still in force, and refused: %s", error)
-
-
-__all__ = ["Desk", "State", "Term", "Terms"]
+        log.error("%s", error)

@@ -22,6 +22,7 @@ class World:
     observe: bool = False
     fail_publish: bool = False
     fail_record: bool = False
+    approval: str = ""  # under which id whoever records a denial would let it be approved
     records: list[Record] = field(default_factory=list)
     published: list[tuple[int, str]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -44,6 +45,8 @@ class World:
     def record(self, asker: Asker, record: Record) -> None:
         if self.fail_record:
             raise OSError(28, "disk full")
+        if self.approval and record.outcome is Outcome.DENY:
+            record.detail["approval"] = self.approval
         self.records.append(record)
 
     def ask(self, name: str, kind: str = "A", *, asker: Asker | None = PIP, edns: bool = True) -> dns.message.Message:

@@ -46,6 +46,14 @@ def test_a_denied_name_does_not_exist_and_says_why() -> None:
     assert (world.records[0].outcome, world.records[0].effect, world.records[0].enforced) == (Outcome.DENY, Effect.REFUSE, True)
 
 
+def test_a_denied_name_that_a_person_may_allow_says_under_which_id() -> None:
+    """There is no body to put it in: `dig` shows it, and so does the record."""
+    world = World()
+    world.approval = "k3x9"
+    assert world.ask("pastebin.com").options[0].text == "stockade: no_rule approval=k3x9"
+    assert world.ask("repo.test", "A").options == ()
+
+
 # question, type → rcode, answer, reason of the record; the policy was asked for
 LADDER = [
     ("repo.test", "HTTPS", NOERROR, None, Reason.RECORD_TYPE, ["repo.test"]),

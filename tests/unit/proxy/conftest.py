@@ -45,6 +45,7 @@ class FakePolicy:
     relay: frozenset[str] = frozenset()
     tcp: bool = False
     observe: bool = False
+    veto: bool = False  # a deny list names everything
     generation: int = 1
 
     @property
@@ -56,9 +57,11 @@ class FakePolicy:
 def fake_decide(request: Request, policy: FakePolicy) -> Decision:
     def say(allowed: bool, level: Level, effect: Effect = Effect.PASS) -> Decision:
         outcome = Outcome.ALLOW if allowed else Outcome.DENY
-        reason = Reason.RULE_ALLOW if allowed else Reason.NO_RULE
+        reason = Reason.RULE_ALLOW if allowed else Reason.RULE_DENY if policy.veto else Reason.NO_RULE
         return Decision(outcome, effect if allowed else Effect.REFUSE, level, reason, "fake", policy.generation, not policy.observe)
 
+    if policy.veto:
+        return say(False, Level.DESTINATION)
     if policy.hosts is not None and request.host not in policy.hosts:
         return say(False, Level.DESTINATION)
     if request.host in policy.relay:
@@ -357,7 +360,7 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 def refusal(body: bytes) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(body)
-    assert set(answer) == {"error", "level", "rule", "reason", "host", "method", "path", "binary", "hint"}
+    assert set(answer) - {"approval"} == {"error", "level", "rule", "reason", "host", "method", "path", "binary", "hint"}
     return answer
 
 
