@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from stockade.policy.spelling import HEX, RESERVED, UNRESERVED, Spelling
+from stockade.policy.trie import denied
 
 BUDGET = 500_000  # what one walk may cost: a few seconds; lists written by hand need some hundred
 
@@ -48,7 +49,7 @@ class Automaton:
         self._free: list[list[int]] = []  # state -> states reached without a character
         self._moves: list[list[tuple[str, int]]] = []  # state -> (character, or a class, next)
         self._end = self._state()
-        starts = [self._glob(glob.lower() if deny else glob, deny) for glob in globs]
+        starts = [self._glob(spelt.lower() if deny else spelt, deny) for glob in globs for spelt in (denied(glob) if deny else (glob,))]
         self._sets: list[frozenset[int]] = [frozenset()]
         self._numbers: dict[frozenset[int], int] = {frozenset(): 0}
         self._table: dict[tuple[int, str], int] = {}

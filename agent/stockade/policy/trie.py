@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 _STARS = re.compile(r"\*+")
+_ENCODED = re.compile("%(" + "|".join(f"{ord(character):02X}" for character in "!$&'()+,;=:@/") + ")")
 
 
 class _Node:
@@ -60,6 +61,10 @@ class Trie:
     def add(self, glob: str, number: int) -> None:
         """glob has passed check_glob. Numbers may come in any order."""
         self.empty = False
+        for spelling in denied(glob) if self._veto else (glob,):
+            self._add(spelling, number)
+
+    def _add(self, glob: str, number: int) -> None:
         node = self._root
         segments, opens = _spread(glob) if self._veto else (glob[1:].split("/"), False)
         below = not self._veto and segments[-1] == "**"
@@ -108,6 +113,12 @@ class Trie:
             if node.opens is not None:
                 best = _lower(best, node.opens)
         return best
+
+
+def denied(glob: str) -> tuple[str, ...]:
+    """A deny glob as written and, as a server may read it, with its encoded reserved characters decoded; an encoded star stays one."""
+    plain = re.sub(r"/{2,}", "/", _ENCODED.sub(lambda found: chr(int(found[1], 16)), glob))
+    return (glob,) if plain == glob else (glob, plain)
 
 
 def _spread(glob: str) -> tuple[list[str], bool]:

@@ -67,6 +67,10 @@ DENIED = [
     ("/p/*/billing", "/p/7/Billing/", True),
     ("/p/*/billing", "/p/billing", False),
     ("/*", "/", True),
+    ("/@scope%2Fsecret", "/@scope/secret", True),
+    ("/@scope%2Fsecret", "/@scope%2Fsecret", True),
+    ("/a%3Bb/*", "/a;b/c", True),
+    ("/a%2Ab", "/a*b", False),  # an encoded star is no star, and a star that is meant cannot be written
     ("/*", "/any/thing", True),
     ("/", "/", True),
     ("/", "/x", False),
