@@ -109,7 +109,7 @@ def _outside(address: Address, host: str, policy: Policy, port: int | None, name
 
     An internal name must not lead to the internet either.
     """
-    if policy.rego is not None and host in policy.rego.hosts():
+    if policy.rego is not None and policy.rego.names_exactly(host, port, names):
         return False
     entries = [
         entry

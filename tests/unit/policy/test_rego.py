@@ -271,3 +271,54 @@ def test_a_private_address_is_reached_only_for_a_host_that_a_body_names(
     )
     binary = Binary("b", frozenset(names), "/b") if names else None
     assert refused_range(ipaddress.ip_address("10.1.2.3"), host, policy, port, binary) == refused
+
+
+OTHERS = """\
+network:
+  - name: ehr
+    binary: {allow: [git]}
+    destination: {allow: [ehr.internal], addresses: [10.9.0.0/16]}
+    method: {allow: [GET]}
+    path: {allow: [/**]}
+  - name: local
+    binary: {allow: [git]}
+    destination: {allow: [localhost, 10.2.0.0/16]}
+    port: [11434]
+    method: {allow: [GET]}
+    path: {allow: [/**]}
+"""
+
+
+def test_what_a_rule_opens_to_another_binary_is_not_opened_by_a_body_that_does_not_state_it(write: Write) -> None:
+    policy = write('allow { input.binary == "curl" }\nallow { input.binary == "sh"; input.host == "10.2.0.1" }\n', rules=OTHERS)
+    for host in ("localhost", "10.2.0.1"):
+        assert ask(policy, "curl", host, 11434).startswith("deny refuse")
+        assert ask(policy, "curl", host, 11434, "GET", "/").startswith("deny refuse")
+    assert ask(policy, "sh", "10.2.0.1", 11434, "GET", "/") == "allow pass path rego rego_allow"
+    assert ask(policy, "curl", "example.com", 443, "GET", "/") == "allow pass path rego rego_allow"
+
+
+def test_a_body_for_one_binary_does_not_loosen_where_a_host_lies_for_another(write: Write) -> None:
+    policy = write('allow { input.binary == "curl"; input.host == "ehr.internal"; input.port == 443 }\n', rules=OTHERS)
+    public = ipaddress.ip_address("192.0.2.1")
+    assert refused_range(public, "ehr.internal", policy, 443, GIT) == "outside `addresses:`"
+    assert refused_range(public, "ehr.internal", policy, 443, CURL) is None
+
+
+@pytest.mark.parametrize("head", ["deny[x]", 'deny["x"] = true', "deny[input.host] = true", "deny.x = true"])
+def test_a_deny_of_any_form_is_asked_about_what_is_relayed(head: str, write: Write) -> None:
+    policy = write(f'{head} {{ x := "x"; input.host == "relay.example.com" }}\n', rules=RULES)
+    assert ask(policy, "curl", "relay.example.com").startswith("deny refuse destination rego rego_")
+
+
+def test_a_judge_that_stalled_is_ended_so_that_there_can_be_another(write: Write) -> None:
+    policy = write('allow { input.binary == "curl" }\n')
+    started = judge.Judge.start()
+    judge.use(started)
+    assert started.process is not None
+    assert ask(policy, "curl", "x.example.com", 443, "GET", "/").startswith("allow")
+    (child,) = map(int, Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children").read_text().split())
+    os.kill(child, signal.SIGSTOP)
+    assert ask(policy, "curl", "x.example.com", 443, "GET", "/") == "deny refuse path rego rego_error"
+    os.kill(child, signal.SIGCONT)
+    started.process.wait(5)

@@ -91,6 +91,7 @@ class Judge:
             answer: dict[str, Any] = json.loads(self._exactly(min(length, engine.FRAME_BYTES)))
         except (OSError, ValueError) as error:
             self._broken = True
+            self._channel.close()  # whose end ends the process: who watches it starts another
             raise Failed(f"the evaluating process does not answer: {error}") from None
         return answer
 

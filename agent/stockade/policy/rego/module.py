@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from stockade.policy.hosts import LOCALHOST, as_address
+
 Node = dict[str, Any]
 
 PACKAGE = "stockade"
@@ -59,6 +61,9 @@ class Rego:
     key: str = ""
 
     def may_allow(self, names: frozenset[str], host: str, port: int | None) -> bool:
+        """An address, and the host's own loopback, only where a body states it: what a rule opens there is for that rule's binaries."""
+        if host == LOCALHOST or as_address(host) is not None:
+            return self.names_exactly(host, port, names)
         return any(scope.fits(names, host, port) for scope in self.scopes)
 
     def binaries(self) -> frozenset[str] | None:
@@ -138,7 +143,11 @@ def _head(rule: Node) -> Node:
 
 
 def _name(rule: Node) -> str:
-    return dotted(_head(rule)).partition(".")[0]
+    """`deny` for deny, deny.x, deny["x"] and deny[x]."""
+    head = _head(rule)
+    while "Var" not in head:
+        head = next(iter(head.values()))["refr"]
+    return dotted(head)
 
 
 def _scopes(rule: Node) -> Iterator[Scope]:
