@@ -40,7 +40,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         ("approve", "let it pass"),
         ("deny", "refuse it for good, or take back an approval"),
     ):
-        action = actions.add_parser(name, help=said, description=said[0].upper() + said[1:] + ".")
+        examples = "".join(f"{line}\n" for line in EXAMPLES.splitlines() if f"approvals {name}" in line)
+        action = actions.add_parser(
+            name,
+            help=said,
+            description=said[0].upper() + said[1:] + ".",
+            epilog="examples:\n" + examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         action.add_argument("--sandbox", action="append", default=[], metavar="NAME", help="which; may be given several times")
         action.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
         if name != "list":

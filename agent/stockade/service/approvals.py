@@ -183,7 +183,7 @@ class Approvals:
         methods, paths, port: instead of those that were refused.
         """
         approval = self._answerable(identifier, (State.PENDING, State.DENIED))
-        text = _rule_text(approval, by, methods, paths, port)
+        text = _rule_text(approval, term, by, methods, paths, port)
         approval.rule, approval.text = _parse(text, approval.rule_name), text
         approval.term, approval.until, approval.by = term, until, by
         self.answered = True
@@ -263,7 +263,7 @@ def demand_effect(approval: Approval, policy: Policy) -> None:
         raise StockadeError(message, hint="change that rule", code="approval_vetoed")
 
 
-def _rule_text(approval: Approval, by: str, methods: Sequence[str], paths: Sequence[str], port: int | None) -> str:
+def _rule_text(approval: Approval, term: Term, by: str, methods: Sequence[str], paths: Sequence[str], port: int | None) -> str:
     """The rule, as an entry of a list of rules. Raises StockadeError."""
     wanted = approval.wanted
     methods = methods or ([wanted.method] if wanted.method else [])
@@ -281,6 +281,8 @@ def _rule_text(approval: Approval, by: str, methods: Sequence[str], paths: Seque
     lines = [f"- name: {approval.rule_name}", f"  why: {json.dumps(f'approved {when} by {by}, for {wanted.program}')}"]
     lines += [f"  {level}: {{allow: {json.dumps(names)}}}" for level, names in listed.items()]
     lines.insert(4, f"  port: {port or wanted.port or 443}")
+    if term is not Term.ALWAYS and approval.asker.sha256:  # a name may stand for several files; for always, one that is upgraded too
+        lines.append(f"  sha256: {approval.asker.sha256}")
     return "\n".join(lines) + "\n"
 
 

@@ -162,6 +162,21 @@ def test_a_path_that_servers_read_in_several_ways_is_opened_in_all_of_them(polic
     assert not allows(changed, "GET", "/v2/a")
 
 
+def test_it_is_that_very_file_unless_it_is_for_always(policy: Policy) -> None:
+    """A name may stand for several files; and a file that is approved for always may be upgraded."""
+    hashed = dataclasses.replace(CURL, sha256="ab" * 32)
+    for term, pinned in ((Term.ONCE, True), (Term.FOR, True), (Term.ALWAYS, False)):
+        approvals = table()
+        wanted = wanted_of(refused(binary=hashed), policy)
+        assert wanted is not None
+        approval = approvals.note(wanted, hashed, 1)
+        rule = approvals.approve(approval.id, term, "uid 0", until=500).rule
+        assert rule is not None and rule.sha256 == ((hashed.sha256,) if pinned else ())
+        changed = with_rules(policy, [rule])
+        assert allows(changed, "POST", "/v1/items", binary=hashed)
+        assert allows(changed, "POST", "/v1/items", binary=dataclasses.replace(CURL, sha256="cd" * 32)) is not pinned
+
+
 def test_other_terms_may_be_stated(policy: Policy) -> None:
     changed = opened(policy, refused(), Term.FOR, until=9.0, methods=["POST", "PUT"], paths=["/v1/items/*"], port=8443)
     assert allows(changed, "PUT", "/v1/items/7", port=8443) and not allows(changed, "PUT", "/v1/items/7")
