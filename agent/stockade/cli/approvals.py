@@ -123,7 +123,8 @@ def _answer(directory: Path, name: str, args: argparse.Namespace) -> Json:
 def _told(answer: Json) -> str:
     if "generation" not in answer:
         return "\n".join(f"{key}: {value}" for key, value in answer.items() if value is not None)
-    state = f"{answer['state']} ({answer['term']})" if answer["state"] == "approved" else answer["state"]
+    term = f"until {answer['ends']}" if answer["ends"] else answer["term"]
+    state = f"{answer['state']} ({term})" if answer["state"] == "approved" else answer["state"]
     return f"{answer['id']} is {state}: {_wanted(answer)}; generation {answer['generation']} of {answer['sandbox']} is in force"
 
 

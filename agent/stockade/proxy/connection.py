@@ -169,9 +169,10 @@ class RelayedConnection:
     async def redecide(self) -> None:
         connection = self._connection
         decision = connection.decide()
-        if decision.passes and connection.relayed(decision):
+        if decision.passes and connection.relayed(decision) and (self._relay.tls or not connection.demands_tls(decision)):
             return
-        # A rule that now wants to look inside cannot look into a session that it did not terminate.
+        # A rule that now wants to look inside cannot look into a session that it did not terminate; one that wants TLS would have looked
+        # at the first flight.
         sent, received = self._relay.sent, self._relay.received
         denial = None if decision.passes else decision
         level = decision.level

@@ -93,6 +93,11 @@ class Relay:
         self._cut = False
 
     @property
+    def tls(self) -> bool:
+        """Whether its first flight had to be a ClientHello."""
+        return self._tls
+
+    @property
     def sent(self) -> int:
         """Bytes from the client so far."""
         return self._halves[0].received if self._halves else 0

@@ -72,7 +72,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Approval:
-    """One question and what became of it. Times in seconds since the epoch; until: on the caller's own clock, None for ever."""
+    """One question and what became of it. Times in seconds since the epoch; until: on the caller's own clock, None without end."""
 
     id: str
     wanted: Wanted
@@ -83,6 +83,7 @@ class Approval:
     state: State = State.PENDING
     term: Term | None = None
     until: float | None = None
+    ends: float | None = None  # the same, since the epoch
     by: str = ""
     rule: Rule | None = None  # in force, or about to be
     text: str = ""  # the rule as it stands in a policy file
@@ -174,6 +175,7 @@ class Approvals:
         by: str,
         *,
         until: float | None = None,
+        ends: float | None = None,
         methods: Sequence[str] = (),
         paths: Sequence[str] = (),
         port: int | None = None,
@@ -185,7 +187,7 @@ class Approvals:
         approval = self._answerable(identifier, (State.PENDING, State.DENIED))
         text = _rule_text(approval, term, by, methods, paths, port)
         approval.rule, approval.text = _parse(text, approval.rule_name), text
-        approval.term, approval.until, approval.by = term, until, by
+        approval.term, approval.until, approval.ends, approval.by = term, until, ends, by
         self.answered = True
         return approval
 
@@ -206,7 +208,7 @@ class Approvals:
     def reopen(self, approval: Approval) -> None:
         """Its rule could not be put in force."""
         approval.state, approval.rule, approval.text = State.PENDING, None, ""
-        approval.term, approval.until, approval.by = None, None, ""
+        approval.term, approval.until, approval.ends, approval.by = None, None, None, ""
 
     def _answerable(self, identifier: str, states: Collection[State]) -> Approval:
         approval = self._by_id.get(identifier)
@@ -309,6 +311,7 @@ def for_the_sandbox(approval: Approval) -> Json:
         "id": approval.id,
         "state": approval.state.value,
         "term": approval.term.value if approval.term else None,
+        "ends": _time(approval.ends) if approval.ends is not None else None,
         "binary": wanted.binary,
         "host": wanted.host,
         "port": wanted.port,

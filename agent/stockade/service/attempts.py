@@ -119,7 +119,7 @@ def _connect(event: Event, governed: Governed) -> Record:
         pid=event.pid,
         ancestry=governed.ancestry(event.exec_id),
         destination=_destination(event, host),
-        generation=event.generation,
+        generation=policy.generation,
     )
 
 

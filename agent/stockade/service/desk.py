@@ -140,8 +140,11 @@ class Desk:
         if terms.term is Term.ALWAYS and self._file is None:
             hint = "stockade run --approvals FILE …; or --for 8h"
             raise StockadeError("this sandbox was started without a file to keep approvals in", hint=hint, code="no_approvals_file")
-        until = self._clock() + terms.seconds if terms.term is Term.FOR else None
-        approval = self.table.approve(identifier, terms.term, by, until=until, methods=terms.methods, paths=terms.paths, port=terms.port)
+        timed = terms.term is Term.FOR
+        until, ends = (self._clock() + terms.seconds, time.time() + terms.seconds) if timed else (None, None)
+        approval = self.table.approve(
+            identifier, terms.term, by, until=until, ends=ends, methods=terms.methods, paths=terms.paths, port=terms.port
+        )
         try:
             if terms.term is Term.ALWAYS:
                 await self._keep(approval, by)
@@ -187,17 +190,17 @@ class Desk:
                 continue
             try:
                 await self._withdraw()
-            except StockadeError as error:
+            except Exception as error:  # whatever it is: what expires next must find somebody awake
                 log.error("%s", error)
             for approval in over:
                 self._record(approval, Outcome.DENY, Reason.APPROVAL_EXPIRED)
 
     async def _withdraw(self) -> None:
         """A generation without the rules that are over. Raises StockadeError."""
+        self._left_open = True
         try:
             await self._generations.renew()
         except OSError as error:
-            self._left_open = True
             message = f"no new request gets through, but what is open cannot be cut yet: {error}"
             raise StockadeError(message, hint="stop the sandbox if it must be", code="approval_failed") from None
         self._left_open = False

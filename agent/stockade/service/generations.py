@@ -169,14 +169,20 @@ class Generations:
             policy = await asyncio.to_thread(compiled)
             governed.switch(policy)
         except OSError:  # half of it may be written, and the next one has the same number
-            await asyncio.to_thread(governed.forget_others)
+            await self._forget_others()
             raise
         self._on_disk = on_disk
         with contextlib.suppress(ConnectionError):  # it just died: the next worker is given the policy in force
             await self._worker().reload(governed.number, policy)
         switched = time.perf_counter_ns()
-        await asyncio.to_thread(governed.forget_others)
+        await self._forget_others()
         return switched
+
+    async def _forget_others(self) -> None:
+        try:
+            await asyncio.to_thread(self._governed.forget_others)
+        except OSError as error:  # they take room, and decide nothing
+            log.error("verdicts of other generations stay in the kernel: %s", error)
 
     def _record(self, outcome: Outcome, reason: Reason, detail: Detail) -> None:
         effect = Effect.PASS if outcome is Outcome.ALLOW else Effect.REFUSE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import ssl
 
@@ -198,6 +199,22 @@ def hello(name: str) -> bytes:
     with contextlib.suppress(ssl.SSLWantReadError):
         client.do_handshake()
     return outgoing.read()
+
+
+def test_a_plain_relay_is_cut_when_its_host_now_wants_tls(proxied):
+    async def scenario(world: World) -> None:
+        number, _ = await world.plain("a.example")
+        reader, writer = await world.dial(number, tls=False, relay=True)
+        assert (await world.exchange(number, reader, writer, "GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n"))[0] == 200
+        await world.reload(dataclasses.replace(TCP, generation=2))
+        assert (await world.exchange(number, reader, writer, "GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n"))[0] == 200
+        await world.reload(dataclasses.replace(PASSTHROUGH, generation=3))
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        (record,) = world.spine.records
+        assert (record.effect, record.reason) == (Effect.CUT, Reason.POLICY_CHANGED)
+
+    proxied(scenario, policy=TCP)
 
 
 def test_a_host_that_is_now_inspected_is_cut_not_relayed_on(proxied):
