@@ -116,8 +116,12 @@ class Trie:
 
 
 def denied(glob: str) -> tuple[str, ...]:
-    """A deny glob as written and, as a server may read it, with its encoded reserved characters decoded; an encoded star stays one."""
-    plain = re.sub(r"/{2,}", "/", _ENCODED.sub(lambda found: chr(int(found[1], 16)), glob))
+    """A deny glob as written and, as a server may read it, with the encoded reserved characters of its plain segments decoded.
+
+    A segment with a star keeps them: `/*%2F*` is for paths that hide a slash, not for all that have one.
+    """
+    segments = (segment if "*" in segment else _ENCODED.sub(lambda found: chr(int(found[1], 16)), segment) for segment in glob.split("/"))
+    plain = re.sub(r"/{2,}", "/", "/".join(segments))
     return (glob,) if plain == glob else (glob, plain)
 
 

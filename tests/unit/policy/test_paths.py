@@ -70,6 +70,8 @@ DENIED = [
     ("/@scope%2Fsecret", "/@scope/secret", True),
     ("/@scope%2Fsecret", "/@scope%2Fsecret", True),
     ("/a%3Bb/*", "/a;b/c", True),
+    ("/**/*%2F*", "/a/b", False),
+    ("/**/*%2F*", "/x/a%2Fb", True),
     ("/a%2Ab", "/a*b", False),  # an encoded star is no star, and a star that is meant cannot be written
     ("/*", "/any/thing", True),
     ("/", "/", True),
