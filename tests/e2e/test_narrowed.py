@@ -38,6 +38,18 @@ def test_a_name_that_bash_asked_for_does_not_open_it_to_others(machine: Machine,
     assert not [seen for seen in internet.nginx.requests(server=ECHO) if seen["path"] == "/second"]
 
 
+def test_a_veto_for_what_bash_started_cannot_be_left_behind_by_starting_more(machine: Machine, internet: Internet) -> None:
+    policy = whole(
+        http("curl", ECHO, name="anybody"),
+        http("curl", ECHO, ancestors=["bash"], name="from-bash") | {"path": {"allow": ["/a"], "deny": ["/admin/*"]}},
+        allow=["curl", "sh", "bash", "env"],
+    )
+    script = f"bash -c '{'env ' * 40}{ASK.replace(chr(39), chr(34))} https://{ECHO}/admin/x; :'; {ASK} https://{ECHO}/admin/y"
+    result = machine.run(["sh", "-c", script], policy=policy)
+    assert result.stdout.split() == ["403", "200"], result
+    assert result.select(action="http", decision="deny", rule="from-bash", reason="rule_deny", path="/admin/x"), result
+
+
 @pytest.mark.parametrize("pinned", [True, False])
 def test_a_pinned_binary_is_that_file_and_no_other(pinned: bool, machine: Machine) -> None:
     file = hashlib.sha256(Path("/usr/bin/curl").read_bytes()).hexdigest()

@@ -21,15 +21,16 @@ from stockade.types import UNKNOWN_BINARY, Binary, Decision, Effect, Request, Sa
 
 LOCALHOST = "localhost"
 REMEMBERED = 8  # policies of the past, for events that were under way when they were replaced
+ANCESTORS = 64  # different files that a process is known to come from
 _EXECS_REMEMBERED = 65536
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exec:
-    """An admitted exec: what it became, and which exec its process came from."""
+    """An admitted exec: what it became, and the files of the execs that its process came from, nearest first, each once."""
 
     binary: Binary
-    parent: int
+    ancestry: tuple[str, ...] = ()
 
 
 class Governed:
@@ -173,7 +174,7 @@ class Governed:
         return self._policies.get(generation, self.policy)
 
     def executed(self, exec_id: int, binary: Binary, parent: int) -> None:
-        self._execs[exec_id] = Exec(binary, parent)
+        self._execs[exec_id] = Exec(binary, self._descent(parent))
         if len(self._execs) > _EXECS_REMEMBERED:
             self._execs.popitem(last=False)
 
@@ -190,14 +191,23 @@ class Governed:
         return execed.binary if execed else UNKNOWN_BINARY
 
     def ancestry(self, exec_id: int) -> tuple[str, ...]:
-        """Paths of the execs this one came from, nearest first, at most 16."""
-        found: list[str] = []
+        """Paths of the execs this one came from, nearest first, each once, at most ANCESTORS."""
         execed = self._execs.get(exec_id)
-        while execed is not None and execed.parent and len(found) < 16:
-            execed = self._execs.get(execed.parent)
-            if execed is not None:
-                found.append(execed.binary.script or execed.binary.path)
-        return tuple(found)
+        return execed.ancestry if execed is not None else ()
+
+    def _descent(self, parent: int) -> tuple[str, ...]:
+        """What an exec from this one comes from. Those who go on starting others are remembered longest.
+
+        The full list takes nobody new: what a process comes from cannot be pushed out of it by starting more.
+        """
+        execed = self._execs.get(parent)
+        if execed is None:
+            return ()
+        self._execs.move_to_end(parent)
+        path = execed.binary.script or execed.binary.path
+        if path not in execed.ancestry and len(execed.ancestry) == ANCESTORS:
+            return execed.ancestry
+        return (path, *(other for other in execed.ancestry if other != path))
 
     def host(self, name: int, address: abi.Address | None) -> str | None:
         """What was dialled: the name behind a synthetic address, `localhost` for a service of the host, or the literal. None: unknown."""

@@ -10,7 +10,7 @@ import pytest
 
 from stockade.kernel.abi import NAME_LOCALHOST, EventType, Verdict, Why
 from stockade.service import attempts
-from stockade.service.governed import Governed
+from stockade.service.governed import ANCESTORS, Governed
 from stockade.types import Action, Binary, Effect, Level, Outcome, Reason
 from unit.service.samples import CURL, NUMBERS, POLICY, event, governed
 
@@ -131,7 +131,18 @@ def test_ancestry_is_the_chain_of_execs_nearest_first(box: Governed) -> None:
 def test_ancestry_ends(box: Governed) -> None:
     """A circle cannot come from the kernel, and would not hang the agent."""
     box.executed(4, CURL, 4)
-    assert box.ancestry(4) == ("/usr/bin/curl",) * 16
+    assert box.ancestry(4) == ()
+
+
+def test_no_ancestor_is_lost_behind_others(box: Governed) -> None:
+    """Whoever is held to a rule for what it descends from could start itself again and again until that is forgotten."""
+    box.executed(1, Binary("agent", frozenset(), "/agent"), 0)
+    for exec_id in range(2, 500):
+        box.executed(exec_id, Binary("env", frozenset(), f"/env{exec_id % 3}"), exec_id - 1)
+    assert box.ancestry(499) == ("/env0", "/env2", "/env1", "/agent")
+    for exec_id in range(500, 1000):
+        box.executed(exec_id, Binary("built", frozenset(), f"/built{exec_id}"), exec_id - 1)
+    assert box.ancestry(999)[-1] == "/agent" and len(box.ancestry(999)) == ANCESTORS
 
 
 # connect

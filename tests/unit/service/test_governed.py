@@ -137,3 +137,14 @@ def test_what_is_remembered_of_execs_is_bounded(tmp_path: Path, monkeypatch: pyt
     for exec_id in range(1, 10):
         box.executed(exec_id, GIT, exec_id - 1)
     assert list(box._execs) == [7, 8, 9]
+
+
+def test_what_goes_on_starting_programs_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stockade.service import governed as module
+
+    monkeypatch.setattr(module, "_EXECS_REMEMBERED", 3)
+    box, _ = governed(tmp_path)
+    box.executed(1, GIT, 0)
+    for exec_id in range(2, 10):
+        box.executed(exec_id, GIT, 1)
+    assert box.ancestry(9) == (GIT.path,) and box.knows(1)
