@@ -74,6 +74,9 @@ RULES = {
     "host_too_broad": Code(
         "anybody could own a host of this entry: `*`, a public suffix, a wide network", 'allow: ["*.com"]', "*.example.com"
     ),
+    "own_host": Code(
+        "a rule names the host that is Stockade's own, which every binary may read", "destination: stockade.internal", "hosts of others"
+    ),
     "address_refused": Code(
         "an address that is never dialled: loopback, link-local, metadata …",
         "allow: [169.254.169.254]",

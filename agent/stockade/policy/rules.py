@@ -12,6 +12,7 @@ from stockade.policy.addresses import range_of
 from stockade.policy.document import Findings, Listing, Mapping, Node, Place, Scalar
 from stockade.policy.hosts import LOCALHOST, HostError, HostPattern, Network, as_address, parse_pattern, strangers_below, too_broad
 from stockade.policy.model import Destination, Names, Paths, Rule
+from stockade.policy.own import HOST
 from stockade.policy.paths import PathError, allow_list, check_glob, deny_list
 from stockade.policy.schema import RuleDraft
 from stockade.policy.spec import RULE
@@ -136,6 +137,9 @@ class _RuleReader:
                 pattern = parse_pattern(text)
             except HostError as error:
                 self._add(place, error.code, str(error), error.accepted)
+                continue
+            if pattern.kind == "name" and pattern.value == HOST:
+                self._add(place, "own_host", f"`{pattern.text}` is Stockade's own: no rule allows or denies it", "the hosts of others")
                 continue
             if key == "allow" and self._refused(pattern, place):
                 continue

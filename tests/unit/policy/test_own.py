@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stockade.policy import Policy, decide, load
+from stockade.policy import Policy, PolicyError, decide, load
 from stockade.policy.own import HOST
 from stockade.types import Binary, Level, Reason, Request
 
@@ -66,3 +66,12 @@ def test_a_process_without_a_network_identity_has_none_here(policy: Policy) -> N
 def test_names_around_it_are_the_policys(policy: Policy) -> None:
     for host in ("x.stockade.internal", "stockade.internal.example", "internal"):
         assert decide(Request(CURL, host, 80), policy).rule != HOST
+
+
+@pytest.mark.parametrize("lists", [f"allow: [{HOST}]", f"allow: ['{HOST}:80']", "allow: [a.example], deny: [STOCKADE.internal.]"])
+def test_a_policy_does_not_name_it(tmp_path: Path, lists: str) -> None:
+    (tmp_path / "policy.yaml").write_text(RULE % lists)
+    with pytest.raises(PolicyError) as caught:
+        load([tmp_path / "policy.yaml"])
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.line) == ("own_host", 3)
