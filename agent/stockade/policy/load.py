@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from stockade.policy.document import Findings, Place, compose
+from stockade.policy.document import Findings, Mapping, Node, Place, Scalar, compose
 from stockade.policy.families import load_families
 from stockade.policy.lint import Whole, examine
 from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule
@@ -147,7 +147,8 @@ class _Composition:
         for name, override in document.override.items():
             if self._inherits(name, inherited, override.place) and name in self.drafts:
                 base = self.drafts[name]
-                self.drafts[name] = RuleDraft(name, {**base.keys, **override.keys}, base.place, base.states_exec)
+                keys = {key: (said, _keeping_denied(value, base.keys.get(key))) for key, (said, value) in override.keys.items()}
+                self.drafts[name] = RuleDraft(name, {**base.keys, **keys}, base.place, base.states_exec)
         for part in document.lists.get("remove", ()):
             if self._inherits(part.value, inherited, part.place):
                 self.drafts.pop(part.value, None)
@@ -281,3 +282,11 @@ class _Composition:
 
 def _directory(text: str) -> str:
     return text.rstrip("/") or "/"
+
+
+def _keeping_denied(value: Node, overridden: tuple[Scalar, Node] | None) -> Node:
+    """What an override says of a level, with the deny list of what it overrides unless it states its own: a veto is not lost unsaid."""
+    before = overridden[1] if overridden else None
+    if not (isinstance(value, Mapping) and isinstance(before, Mapping)) or any(key.text == "deny" for key, _ in value):
+        return value
+    return Mapping((*value.entries, *(entry for entry in before.entries if entry[0].text == "deny")), value.place)

@@ -155,7 +155,12 @@ RULE = Record(
     tuple(replace(key, missing=_REQUIRED.get(key.name)) for key in RULE_KEYS),
     Together(("method", "path"), unless=(("tls", "passthrough"), ("protocol", "tcp"))),
 )
-OVERRIDE = Record("an override", "override", "Keys that replace those of an extended rule, each as a whole.", RULE_KEYS[1:])
+OVERRIDE = Record(
+    "an override",
+    "override",
+    "Keys that replace those of an extended rule; a deny list that an override does not state stays.",
+    RULE_KEYS[1:],
+)
 
 
 # --- the sections ------------------------------------------------------------------------------------------------------------------------

@@ -115,6 +115,14 @@ def test_override_replaces_keys_and_remove_takes_rules_away(files: Callable[...,
     assert loaded.exec.allow == ("curl",)
 
 
+def test_a_deny_list_is_not_lost_to_an_override_that_does_not_speak_of_it(files: Callable[..., list[Path]]) -> None:
+    base = "version: 1\nnetwork:\n" + rule("one").replace("path: {", "path: {deny: [/secret/*], ")
+    for stated, allowed in (("", False), (", deny: [/other]", True)):
+        changed = f"version: 1\nextends: [./base.yaml]\noverride: {{one: {{path: {{allow: [/secret/x, /y]{stated}}}}}}}\n"
+        loaded = load(files(a=changed, base=base)[:1])
+        assert decide(Request(Binary.named("curl"), "a.example.com", 443, "GET", "/secret/x"), loaded).allowed is allowed
+
+
 def test_a_cycle_is_an_error_at_the_line_that_closes_it(files: Callable[..., list[Path]]) -> None:
     paths = files(a="version: 1\nextends: [./b.yaml]\n", b="version: 1\nextends: [./a.yaml]\n")
     with pytest.raises(PolicyError) as error:
