@@ -158,8 +158,8 @@ class Generations:
         governed, rules = self._governed, self._rules()
 
         def compiled() -> Policy:
-            numbered = on_disk.with_generation(governed.policy.generation + 1)
-            policy = with_rules(numbered, rules)
+            following = governed.policy.generation + 1
+            policy = with_rules(on_disk if on_disk.generation == following else on_disk.with_generation(following), rules)
             if check is not None:
                 check(policy)
             governed.compile(policy)

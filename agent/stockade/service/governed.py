@@ -59,15 +59,17 @@ class Governed:
             if pattern not in self.policy.exec.env:
                 self._maps.refuse_variable(self.number, pattern)
         self._maps.require_variable(self.number, "PYTHONNOUSERSITE=1")
+        networked = self._networked_numbers(self.policy)
         for enrolment in self.roster:
             if not enrolment.scripts:
                 self._facts[enrolment.number] = self._maps.facts(enrolment.file.descriptor)
-            self._enrol(enrolment, self._flags_of(enrolment, self.policy))
+            self._enrol(enrolment, enrolment.number in networked)
         for loader in self.roster.loaders:  # last: no policy can make ld.so a program
             self._maps.enrol(self.number, self._maps.facts(loader.descriptor), 0, abi.BinaryFlag.LOADER)
 
-    def _enrol(self, enrolment: Enrolment, flags: abi.BinaryFlag) -> None:
+    def _enrol(self, enrolment: Enrolment, networked: bool) -> None:
         """As the file was when the sandbox started: one that has changed since is not looked at again."""
+        flags = _binary_flags(enrolment, networked)
         if not enrolment.scripts:
             self._maps.enrol(self.number, self._facts[enrolment.number], enrolment.number, flags)
         for path in enrolment.scripts:
@@ -79,22 +81,12 @@ class Governed:
 
         A process that was started with some before its binary had rules has no identity (bpf/exec.c): it is not among those they are for.
         """
-        for enrolment in self.roster:
-            flags = self._flags_of(enrolment, policy)
-            if flags != self._flags_of(enrolment, self.policy):
-                self._enrol(enrolment, flags)
+        before, after = self._networked_numbers(self.policy), self._networked_numbers(policy)
+        for number in before ^ after:
+            self._enrol(self.roster.enrolments[number], number in after)
 
-    def _flags_of(self, enrolment: Enrolment, policy: Policy) -> abi.BinaryFlag:
-        flags = abi.BinaryFlag.RUNS if enrolment.runs else abi.BinaryFlag.NONE
-        if not enrolment.binary.names.isdisjoint(policy.network_names()):
-            flags |= abi.BinaryFlag.NETWORK
-        if enrolment.isolated:
-            flags |= abi.BinaryFlag.ISOLATED
-        if enrolment.carrier:
-            flags |= abi.BinaryFlag.CARRIES
-        if enrolment.binary.identity == "weak":
-            flags |= abi.BinaryFlag.WEAK
-        return flags
+    def _networked_numbers(self, policy: Policy) -> set[int]:
+        return {enrolment.number for enrolment in self._networked(policy)}
 
     def publish(self, index: int, name: str) -> None:
         """Put this name's verdicts in force. Raises OSError when the map is full."""
@@ -221,6 +213,19 @@ class Governed:
 def _flags(policy: Policy) -> abi.SandboxFlag:
     flags = abi.SandboxFlag.NONE if policy.enforced else abi.SandboxFlag.OBSERVE
     return flags | (abi.SandboxFlag.UNLISTED_RUNS if policy.exec.unlisted == "no-network" else abi.SandboxFlag.NONE)
+
+
+def _binary_flags(enrolment: Enrolment, networked: bool) -> abi.BinaryFlag:
+    flags = abi.BinaryFlag.RUNS if enrolment.runs else abi.BinaryFlag.NONE
+    if networked:
+        flags |= abi.BinaryFlag.NETWORK
+    if enrolment.isolated:
+        flags |= abi.BinaryFlag.ISOLATED
+    if enrolment.carrier:
+        flags |= abi.BinaryFlag.CARRIES
+    if enrolment.binary.identity == "weak":
+        flags |= abi.BinaryFlag.WEAK
+    return flags
 
 
 def _verdict(decision: Decision) -> abi.Verdict:
