@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from stockade.kernel.abi import Network
@@ -23,6 +23,8 @@ HIDDEN = (
     *("/etc/stockade", "/etc/ssh", "/etc/ssl/private", "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-"),
     *("/etc/sudoers", "/etc/sudoers.d", "/etc/machine-id", "/run/stockade"),
 )
+
+_LINKS = 40  # that the kernel follows on the way to one file
 
 
 def draw(
@@ -75,13 +77,29 @@ def draw(
 
 
 def refuse_inside(path: Path, plan: Plan, what: str) -> None:
-    """Whoever can write the policy, or the trail, is not governed by it. Raises StockadeError."""
+    """Whoever can write the policy or the trail, or exchange a link on the way there, is not governed by it. Raises StockadeError."""
+    *way, last = _on_the_way(path)
     for bind in plan.binds:
-        if bind.writable and path.resolve().is_relative_to(bind.source):
+        # What is bound cannot itself be exchanged from inside: `../policy.yaml` leads through the workdir and out of it.
+        if bind.writable and (last.is_relative_to(bind.source) or any(Path(bind.source) in name.parents for name in way)):
             hint = "keep it outside the workdir, or name another --workdir"
             raise StockadeError(
                 f"{what}, {path}, would be writable from inside the sandbox ({bind.source})", hint=hint, code="writable_source"
             )
+
+
+def _on_the_way(path: Path) -> Iterator[Path]:
+    """Every directory, link and file by which the kernel finds a path, the last one where it leads; each without links above it."""
+    at, ahead, links = Path("/"), list(reversed(path.absolute().parts[1:])), 0
+    while ahead:
+        part = ahead.pop()
+        at = at.parent if part == ".." else at / part
+        yield at
+        if at.is_symlink() and links < _LINKS:
+            links += 1
+            target = at.readlink()
+            ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+            at = Path("/") if target.is_absolute() else at.parent
 
 
 def _refuse_below_writable(script: str, plan: Plan) -> None:

@@ -194,6 +194,8 @@ class _Run:
                 network=network,
                 authority_pem=authority.certificate_pem,
             )
+            for source in self._watch.watched:
+                blueprint.refuse_inside(source, plan, "a policy source")
             kernel = await asyncio.shield(loading)
             sockets = await asyncio.shield(networking)
             trail = Trail.open(self._audit_path(plan), human=sys.stderr if order.verbose else None)
@@ -288,7 +290,7 @@ class _Run:
 
         def load(generation: int, named: list[Path]) -> Policy:
             found = self._order.policy(generation, named)
-            for source in found.sources:
+            for source in (*named, *found.sources):
                 blueprint.refuse_inside(source, plan, "a policy source")
             return dataclasses.replace(found, sandbox=self._name)
 

@@ -28,6 +28,11 @@ class Watch:
         self._seen: dict[Path, Signature] = {}
         self._unsure: set[Path] = set()
 
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """What was looked for in the last reading, as it was named."""
+        return tuple(self._read)
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[list[Path]]:
         """Around every reading, which adds what it looks for to the list: that is watched from then on.
