@@ -142,7 +142,8 @@ async def reach(connection: Connection, settings: Settings) -> socket.socket:
     caller = connection.caller
     assert caller is not None and caller.host is not None
     try:
-        resolved = await connection.agent.resolve(caller.host, caller.port, connection.served.sandbox)
+        served = connection.served
+        resolved = await connection.agent.resolve(caller.host, caller.port, served.sandbox, served.policy.generation)
     except ConnectionError as error:
         raise Unreachable(Reason.RESOLVE_FAILED, str(error)) from error
     if resolved.refused is not None:

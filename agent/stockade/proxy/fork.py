@@ -214,7 +214,8 @@ class Worker:
                 self._answer(message, lambda spine: spine.identify(origin))
             case "resolve":
                 host, port, sandbox = codec.text(message, "host"), codec.number(message, "port", maximum=65535), self._sandbox(message)
-                self._answer(message, lambda spine: spine.resolve(host, port, sandbox))
+                generation = codec.number(message, "generation")
+                self._answer(message, lambda spine: spine.resolve(host, port, sandbox, generation))
             case "record":
                 record, sandbox = codec.decode_record(codec.mapping(message, "record")), self._sandbox(message)
                 self._answer(message, lambda spine: spine.record(sandbox, record))

@@ -54,8 +54,12 @@ class Spine(Protocol):
     async def identify(self, origin: Origin) -> Caller:
         """Who is behind an origin that the kernel gave."""
 
-    async def resolve(self, host: str, port: int, sandbox: int) -> Resolved:
-        """Addresses to dial for host; `localhost` is the loopback of the host itself."""
+    async def resolve(self, host: str, port: int, sandbox: int, generation: int) -> Resolved:
+        """Addresses to dial for host; `localhost` is the loopback of the host itself.
+
+        generation: of the policy that let the request pass. The agent may have switched by now, and the worker is about to hear of it:
+        which addresses may be dialled is decided by the same policy.
+        """
 
     async def record(self, sandbox: int, record: Record) -> str | None:
         """Write one decision; raises when it cannot be written, and then the worker denies.

@@ -194,8 +194,8 @@ class Agent:
         binary = governed.binary(origin.identity, origin.exec_id)
         return Caller(binary, governed.ancestry(origin.exec_id), governed.host(origin.name, origin.address), origin.port)
 
-    async def resolve(self, host: str, port: int, sandbox: int) -> Resolved:
-        return await upstream.resolve(host, port, self.desks[sandbox].policy_for(host, port))
+    async def resolve(self, host: str, port: int, sandbox: int, generation: int) -> Resolved:
+        return await upstream.resolve(host, port, self.desks[sandbox].policy_for(host, port, generation))
 
     async def record(self, sandbox: int, record: Record) -> str | None:
         governed = self.governed[sandbox]

@@ -128,10 +128,10 @@ class Desk:
     def over(self, token: int) -> None:
         self._under_way.pop(token, None)
 
-    def policy_for(self, host: str, port: int) -> Policy:
-        """The policy by which an address of this host may be dialled."""
+    def policy_for(self, host: str, port: int, generation: int) -> Policy:
+        """The policy by which an address of this host may be dialled, for a request that passed under this generation."""
         rules = [rule for at, on, own in self._under_way.values() if (at, on) == (host, port) for rule in own]
-        return with_rules(self._governed.policy, rules)
+        return with_rules(self._governed.policy_of(generation), rules)
 
     # from people
 

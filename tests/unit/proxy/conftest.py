@@ -92,6 +92,7 @@ class Spine:
     broken: bool = False
     resolved: list[str] = field(default_factory=list)
     identified: int = 0
+    generations: list[int] = field(default_factory=list)  # under which something was resolved
     hold_resolve: asyncio.Event | None = None
     approvals: dict[str, str] = field(default_factory=dict)  # path of a refused request → id
     once: bool = False  # whether every request was approved for one time
@@ -102,8 +103,9 @@ class Spine:
         host, port = self.names[origin.name]
         return Caller(CURL, ("/usr/bin/bash",), host, port)
 
-    async def resolve(self, host: str, port: int, sandbox: int) -> Resolved:
+    async def resolve(self, host: str, port: int, sandbox: int, generation: int) -> Resolved:
         assert sandbox == SANDBOX
+        self.generations.append(generation)
         self.resolved.append(host)
         if self.hold_resolve is not None:
             await self.hold_resolve.wait()

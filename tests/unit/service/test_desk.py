@@ -167,10 +167,11 @@ def test_one_request_and_its_dial(room: Room) -> None:
         await desk.withdrawn()
         assert room.box.policy.generation == 3 and room.told[-1] is room.box.policy
         assert all(rule.name != f"approval-{identifier}" for rule in room.box.policy.rules)
-        assert [rule.name for rule in desk.policy_for("api.example.com", 443).rules][-1] == f"approval-{identifier}"
-        assert desk.policy_for("api.example.com", 80) is desk.policy_for("other.example.com", 443) is room.box.policy
+        assert [rule.name for rule in desk.policy_for("api.example.com", 443, 3).rules][-1] == f"approval-{identifier}"
+        assert desk.policy_for("api.example.com", 80, 3) is desk.policy_for("other.example.com", 443, 3) is room.box.policy
         desk.over(7)
-        assert desk.policy_for("api.example.com", 443) is room.box.policy
+        assert desk.policy_for("api.example.com", 443, 3) is room.box.policy
+        assert desk.policy_for("api.example.com", 443, 2).generation == 2, "of a request that passed before the switch"
 
     room.run(work)
     assert room.reasons() == [Reason.APPROVED, Reason.APPROVAL_CONSUMED]
