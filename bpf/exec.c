@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * May this file run, and as whom? Tracepoint backend: the exec is decided after the image was built and before its first instruction; a
- * refusal is SIGKILL. A tag is keyed by tgid, copied by fork, and freed when the whole thread group is dead.
+ * What became of an exec: decided after the image was built and before its first instruction; a refusal is SIGKILL. Alone it is the
+ * tracepoint backend. Beside lsm.c it still decides what only the new image shows (its environment, and what env(1) was told), tags, and
+ * decides all the rest a second time. A tag is keyed by tgid, copied by fork, and freed when the whole thread group is dead.
  */
 
 static __always_inline void refuse_exec(struct sandbox *box)
@@ -147,16 +148,14 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct sandbox *box = governing();
 	struct task *old = tasks.lookup(&tgid);
 	struct exec_scratch *s;
-	struct binary *binary;
 	struct script *pair = 0;
 	struct binary_key key = {};
+	struct image image = {};
 	void *bprm = (void *)ctx->args[2], *mm, *inode;
 	char *filename, *interp;
-	__u32 flags = 0, identity = 0, script = 0, old_flags = 0, old_script = 0;
+	__u32 old_flags = 0, old_script = 0;
 	__u64 parent = 0, *number;
-	__s64 ctime_sec;
-	__u32 ctime_nsec;
-	int why = WHY_POLICY, runs = 0, length;
+	int length;
 
 	if (old && (!box || old->sandbox != box->id)) {	/* root moved it to another cgroup: it is no longer what it was there */
 		drop_tag(tgid, old->sandbox);
@@ -186,67 +185,41 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	length = bpf_probe_read_kernel_str(s->event.tail, SCRIPT_PATH, filename);
 	s->event.head.size = length > 0 ? length - 1 : 0;
 
-	/* 1) which file? */
-	key.sandbox = box->id;
-	key_of_inode(inode, &key.file);
-	binary = binaries.lookup(&key);
-	if (!binary) {
-		why = KREAD(inode, inode, i_nlink) ? WHY_UNLISTED : WHY_ANONYMOUS;
-	} else {
-		ctime_of_inode(inode, &ctime_sec, &ctime_nsec);
-		if (KREAD(inode, inode, i_size) != binary->size || ctime_sec != binary->ctime_sec || ctime_nsec != binary->ctime_nsec)
-			why = WHY_CHANGED;
-		else if (binary->flags & BINARY_LOADER)
-			why = WHY_ANONYMOUS;
-		else {
-			identity = binary->identity;
-			flags = binary->flags;
-			runs = flags & BINARY_RUNS;
-		}
-	}
-
+	judge_file(box, inode, &key, &image);
 	/* 2) started by the kernel through a shebang (interp then differs from filename), or by env(1) that was? */
-	if (identity) {
-		s->script.sandbox = box->id;
-		s->script.interpreter = identity;
+	if (image.identity) {
 		if (interp != filename) {
-			length = bpf_probe_read_kernel_str(s->script.path, SCRIPT_PATH, filename);
-			if (length > 0 && length < SCRIPT_PATH)
-				pair = scripts.lookup(&s->script);
-			if (pair && pair->carried)
-				pair = 0;
+			pair = script_of(box, &s->script, image.identity, filename);
 		} else if (old_flags & TASK_CARRIES) {
+			s->script.sandbox = box->id;
+			s->script.interpreter = image.identity;
 			first_argument(mm, s->script.path);
 			pair = scripts.lookup(&s->script);
 			if (pair && pair->script != old_script)
 				pair = 0;
 		}
-		if (pair) {
-			identity = pair->identity;
-			flags = pair->flags;
-			script = pair->script;
-			runs = 1;
-		}
-		if (!runs)
-			why = WHY_UNLISTED;
+		if (pair)
+			become(&image, pair);
+		if (!image.runs)
+			image.why = WHY_UNLISTED;
 	}
 
 	*number += 1;
 	s->tag.sandbox = box->id;
-	s->tag.identity = identity;
+	s->tag.identity = image.identity;
 	s->tag.exec_id = *number * NR_CPUS + bpf_get_smp_processor_id();
 	s->tag.parent_exec_id = parent;
 	s->tag.exe = key.file;
-	s->tag.flags = (flags & BINARY_CARRIES ? TASK_CARRIES : 0) | (flags & BINARY_WEAK ? TASK_WEAK : 0);
-	s->tag.script = script;
-	s->flags = flags;
-	s->why = why;
-	s->runs = runs;
+	s->tag.flags = (image.flags & BINARY_CARRIES ? TASK_CARRIES : 0) | (image.flags & BINARY_WEAK ? TASK_WEAK : 0);
+	s->tag.script = image.script;
+	s->flags = image.flags;
+	s->why = image.why;
+	s->runs = image.runs;
 	s->known = old != 0;
 	s->isolated = 0;
 
 	/* 3) is the next program, also for a binary that may reach nothing: a reload may change that while this process runs */
-	if (why == WHY_POLICY) {
+	if (image.why == WHY_POLICY) {
 		s->env_at = KREAD(mm, mm_struct, env_start);
 		s->env_end = KREAD(mm, mm_struct, env_end);
 		exec_steps.call(ctx, 0);

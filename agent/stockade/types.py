@@ -83,6 +83,7 @@ class Reason(StrEnum):
     EXEC_DENIED = "exec_denied"
     EXEC_CHANGED = "exec_changed"
     EXEC_ANONYMOUS = "exec_anonymous"
+    MAPPING_WRITABLE = "mapping_writable"  # code, from a file that the sandbox may have written
     LOADER_VARIABLE = "loader_variable"
     ENV_UNREADABLE = "env_unreadable"
     IDENTITY_UNKNOWN = "identity_unknown"

@@ -20,11 +20,16 @@ enum why {
 	WHY_ENV_UNREADABLE,
 	WHY_MAP_FULL,
 	WHY_PACKET,		/* the last net: a packet no hook had admitted */
+	WHY_WRITABLE,		/* a file that the sandbox may have written, to be mapped as code */
 };
 
-enum event_type { EVENT_EXEC = 1, EVENT_CONNECT, EVENT_DATAGRAM, EVENT_BIND, EVENT_SOCKET, EVENT_PACKET };
+enum event_type { EVENT_EXEC = 1, EVENT_CONNECT, EVENT_DATAGRAM, EVENT_BIND, EVENT_SOCKET, EVENT_PACKET, EVENT_MAPPING };
 
-enum sandbox_flag { SANDBOX_OBSERVE = 1, SANDBOX_UNLISTED_RUNS = 2 };
+enum sandbox_flag {
+	SANDBOX_OBSERVE = 1,
+	SANDBOX_UNLISTED_RUNS = 2,
+	SANDBOX_SEALED = 4,	/* code is mapped from read-only mounts alone (exec.writable: false); held by lsm.c, else by noexec mounts */
+};
 
 enum binary_flag {
 	BINARY_RUNS = 1,	/* may be executed on its own, not only as the interpreter of an enrolled script */
@@ -217,7 +222,7 @@ _Static_assert(sizeof(struct event) == 96, "abi.py: Event");
 
 struct long_event {
 	struct event head;
-	char tail[SCRIPT_PATH];	/* EVENT_EXEC: the path given to execve; EVENT_PACKET: the start of the packet, from the IP header */
+	char tail[SCRIPT_PATH];	/* EVENT_EXEC: the path given to execve; EVENT_MAPPING: that of the file; EVENT_PACKET: the start of the packet, from the IP header */
 	char variable[32];	/* WHY_LOADER_VARIABLE: the start of NAME=value */
 };
 _Static_assert(sizeof(struct long_event) == 384, "abi.py: Event with tail");

@@ -62,7 +62,7 @@ BPF_RINGBUF_OUTPUT(events, 1024);
 
 /* Per CPU: failures, numbers for exec ids, and room that the 512 byte stack lacks. */
 BPF_PERCPU_ARRAY(failures, __u64, FAIL_COUNT);
-BPF_PERCPU_ARRAY(exec_numbers, __u64, 1);
+BPF_PERCPU_ARRAY(exec_numbers, __u64, 2);	/* of images, and of the attempts that lsm.c refuses */
 #define ENV_VALUE (32768 - 8)
 struct exec_scratch {
 	struct long_event event;

@@ -15,7 +15,8 @@ import pytest
 from kernel.box import KILLED, NETWORK, PYTHON, RUNS, Box, Ear
 from stockade.kernel import syscall
 from stockade.kernel.abi import EventType, Network, SandboxFlag, Verdict, Why
-from stockade.kernel.load import HOOKS, Kernel
+from stockade.kernel.hooks import HOOKS
+from stockade.kernel.load import Kernel
 from stockade.types import StockadeError
 
 RETURN = {value: bytes([0xB7, 0, 0, 0, value, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]) for value in (0, 1)}

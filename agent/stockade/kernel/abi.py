@@ -43,6 +43,7 @@ class Why(IntEnum):
     ENV_UNREADABLE = 10
     MAP_FULL = 11
     PACKET = 12
+    WRITABLE = 13
 
 
 class EventType(IntEnum):
@@ -52,12 +53,14 @@ class EventType(IntEnum):
     BIND = 4
     SOCKET = 5
     PACKET = 6
+    MAPPING = 7
 
 
 class SandboxFlag(IntFlag):
     NONE = 0
     OBSERVE = 1
     UNLISTED_RUNS = 2
+    SEALED = 4
 
 
 class BinaryFlag(IntFlag):
@@ -168,7 +171,10 @@ def address_of(family: int, raw: bytes) -> Address | None:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """struct event, and what followed: the path of an exec, or the start of a packet; variable: the loader variable it was refused for."""
+    """struct event, and what followed: the path of an exec or a mapped file, or the start of a packet.
+
+    variable: the loader variable that an exec was refused for.
+    """
 
     type: EventType
     verdict: Verdict

@@ -23,7 +23,10 @@ from stockade.kernel import headers, syscall
 from stockade.types import StockadeError
 
 CACHE = Path("/var/cache/stockade")
-FILES = ("include/abi.h", "include/maps.h", "include/task.h", "exec.c", "connect.c", "sock.c", "origin.c", "skb.c")
+FILES = (
+    *("include/abi.h", "include/maps.h", "include/task.h", "include/image.h"),
+    *("exec.c", "lsm.c", "connect.c", "sock.c", "origin.c", "skb.c"),
+)
 _FORMAT = 2  # of the cache file
 
 _LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1

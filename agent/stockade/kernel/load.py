@@ -7,56 +7,20 @@ as they were, which means that nothing new is allowed.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
-from stockade.kernel import bytecode, syscall
+from stockade.kernel import backend, bytecode, syscall
 from stockade.kernel.abi import Network
+from stockade.kernel.backend import Backend
+from stockade.kernel.hooks import HOOKS, LSM, LSM_HOOKS, Hook
 from stockade.kernel.maps import Maps
 from stockade.types import StockadeError
 
 BPFFS = Path("/run/stockade/bpf")
 _BPFFS_MAGIC = 0xCAFE4A11
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """A program of bpf/: its type and attach type (enum bpf_prog_type, enum bpf_attach_type), and where it is attached."""
-
-    program: str
-    kind: int
-    attach_type: int
-    where: str  # "sandbox" or "listeners": a cgroup; "tracepoint:NAME"; "step": reached by a tail call; "run": only through TEST_RUN
-
-
-_RAW_TRACEPOINT, _SOCK_ADDR, _SOCK, _SOCK_OPS, _SKB, _SOCKOPT = 17, 18, 9, 13, 8, 25
-
-HOOKS = (
-    Hook("on_exec_environment", _RAW_TRACEPOINT, 0, "step"),
-    Hook("on_exec", _RAW_TRACEPOINT, 0, "tracepoint:sched_process_exec"),
-    Hook("on_fork", _RAW_TRACEPOINT, 0, "tracepoint:sched_process_fork"),
-    Hook("on_exit", _RAW_TRACEPOINT, 0, "tracepoint:sched_process_exit"),
-    Hook("enrol", _RAW_TRACEPOINT, 0, "run"),
-    Hook("connect4", _SOCK_ADDR, 10, "sandbox"),
-    Hook("connect6", _SOCK_ADDR, 11, "sandbox"),
-    Hook("sendmsg4", _SOCK_ADDR, 14, "sandbox"),
-    Hook("sendmsg6", _SOCK_ADDR, 15, "sandbox"),
-    Hook("recvmsg4", _SOCK_ADDR, 19, "sandbox"),
-    Hook("recvmsg6", _SOCK_ADDR, 20, "sandbox"),
-    Hook("getpeername4", _SOCK_ADDR, 29, "sandbox"),
-    Hook("getpeername6", _SOCK_ADDR, 30, "sandbox"),
-    Hook("bind4", _SOCK_ADDR, 8, "sandbox"),
-    Hook("bind6", _SOCK_ADDR, 9, "sandbox"),
-    Hook("sock_create", _SOCK, 2, "sandbox"),
-    Hook("sock_release", _SOCK, 34, "sandbox"),
-    Hook("sock_ops", _SOCK_OPS, 3, "sandbox"),
-    Hook("skb_ingress", _SKB, 0, "sandbox"),
-    Hook("skb_egress", _SKB, 1, "sandbox"),
-    Hook("listener_ops", _SOCK_OPS, 3, "listeners"),
-    Hook("getsockopt", _SOCKOPT, 21, "listeners"),
-)
 
 
 def mounted_bpffs(path: Path = BPFFS) -> Path:
@@ -76,22 +40,27 @@ def mounted_bpffs(path: Path = BPFFS) -> Path:
     return path
 
 
+class _HookIsFull(Exception):
+    """As many programs as an LSM hook can hold are attached to it."""
+
+
 class Kernel:
     """The programs and maps of one agent."""
 
-    def __init__(self, network: Network, pins: Path) -> None:
-        """Load everything and attach what is global. Raises StockadeError with the verifier's or compiler's words."""
+    def __init__(self, network: Network, pins: Path, refuse_by: Backend | None = None) -> None:
+        """Load everything. Raises StockadeError with the verifier's or compiler's words.
+
+        refuse_by: how a refused exec is refused, of what this kernel can; the better one when not said. `backend` says what it came to.
+        """
         self.network, self.pins = network, pins
+        self.backend = refuse_by or backend.chosen()
         code = bytecode.compiled(network.defines())
         self._descriptors: list[int] = []
         self._links = 0
         ours = False
         try:
             maps = {shape.name: self._own(syscall.map_create(shape)) for shape in code.maps}
-            self._programs = {
-                hook.program: self._own(syscall.prog_load(hook.program, hook.kind, hook.attach_type, code.linked(hook.program, maps)))
-                for hook in HOOKS
-            }
+            self._programs = {hook.program: self._own(self._load(hook, code.linked(hook.program, maps))) for hook in self._hooks}
             pins.mkdir(mode=0o700, parents=True)
             ours = True
             for name, fd in maps.items():
@@ -103,6 +72,15 @@ class Kernel:
         self.maps = Maps(maps, {shape.name: shape for shape in code.maps}, self._programs["enrol"])
         self.maps.set_exec_step(self._programs["on_exec_environment"])
 
+    @property
+    def _hooks(self) -> tuple[Hook, ...]:
+        return HOOKS + LSM_HOOKS if self.backend is Backend.LSM else HOOKS
+
+    @staticmethod
+    def _load(hook: Hook, instructions: bytes) -> int:
+        target = backend.hook_id(hook.where.removeprefix("lsm:")) if hook.kind == LSM else 0
+        return syscall.prog_load(hook.program, hook.kind, hook.attach_type, instructions, attach_btf_id=target)
+
     def _own(self, fd: int) -> int:
         self._descriptors.append(fd)
         return fd
@@ -113,8 +91,19 @@ class Kernel:
         syscall.pin(fd, str(self.pins / f"link_{self._links:02}_{name}"))
 
     def attach_tracepoints(self) -> None:
-        """exec, fork and exit, for every governed cgroup of the machine."""
+        """exec, fork and exit, for every governed cgroup of the machine; and what refuses an exec before it comes to a tracepoint.
+
+        A hook of the LSM holds 38 programs (BPF_MAX_TRAMP_LINKS), the agents of as many sandboxes. The next one does with the tracepoint.
+        """
         self._attach("tracepoint", None)
+        if self.backend is not Backend.LSM:
+            return
+        before = self._links
+        try:
+            self._attach("lsm", None)
+        except _HookIsFull:
+            self._unlink_from(before)
+            self.backend = Backend.TRACEPOINT
 
     def govern(self, cgroup: Path) -> None:
         """Attach every per-sandbox program to this cgroup. Raises StockadeError: a sandbox with a hook missing is not started."""
@@ -127,20 +116,32 @@ class Kernel:
     def _attach(self, where: str, cgroup: Path | None) -> None:
         fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if cgroup else -1
         try:
-            for hook in HOOKS:
-                place, _, tracepoint = hook.where.partition(":")
+            for hook in self._hooks:
+                place, _, name = hook.where.partition(":")
                 if place != where:
                     continue
                 program = self._programs[hook.program]
                 if cgroup:
                     self._link(hook.program, syscall.link_cgroup(program, fd, hook.attach_type))
+                elif place == "lsm":
+                    self._link(hook.program, syscall.link_lsm(program))
                 else:
-                    self._link(hook.program, syscall.link_raw_tracepoint(program, tracepoint))
+                    self._link(hook.program, syscall.link_raw_tracepoint(program, name))
         except OSError as error:
+            if place == "lsm" and error.errno == errno.E2BIG:
+                raise _HookIsFull from None
             raise StockadeError(f"cannot attach {hook.program} ({hook.where}): {error.strerror or error}", code="bpf_attach") from None
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    def _unlink_from(self, first: int) -> None:
+        """Take off again what was attached last, down to link number `first`."""
+        while self._links > first:
+            (pinned,) = self.pins.glob(f"link_{self._links:02}_*")
+            pinned.unlink()
+            os.close(self._descriptors.pop())
+            self._links -= 1
 
     def close(self, *, unpin: bool = True) -> None:
         """Release the descriptors; with unpin, take the programs off the kernel too."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
@@ -10,13 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from stockade.kernel import headers, syscall
-from stockade.kernel.load import HOOKS
+from stockade.kernel import backend, headers, syscall
+from stockade.kernel.hooks import HOOKS
 from stockade.types import StockadeError
 
 _RETURN_1 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 1, 0x95, 0, 0, 0)  # r0 = 1; exit
-_RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
-_LSM, _LSM_MAC = 29, 27
 
 
 class Answer(StrEnum):
@@ -58,19 +55,8 @@ def _map(kind: int, key_size: int, value_size: int, entries: int, flags: int) ->
 
 def exec_lsm() -> Finding:
     """Whether exec can be refused with EPERM by a BPF LSM program instead of killing the new image."""
-
-    def attempt() -> None:
-        try:
-            libbpf = ctypes.CDLL("libbpf.so.1")
-        except OSError:
-            raise StockadeError("libbpf.so.1 is missing", hint="apt-get install libbpf1") from None
-        identifier = libbpf.libbpf_find_vmlinux_btf_id(b"bprm_check_security", _LSM_MAC)
-        if identifier <= 0:
-            raise OSError(errno.ENOENT, "the kernel's BTF has no bpf_lsm_bprm_check_security")
-        os.close(syscall.prog_load("probe", _LSM, _LSM_MAC, _RETURN_0, attach_btf_id=identifier))
-
     hint = "boot with lsm=...,bpf on a kernel with CONFIG_BPF_LSM; until then a refused exec is killed before its first instruction"
-    return _try("exec refusal by BPF LSM", attempt, hint=hint, fatal=False)
+    return _try("exec refusal by BPF LSM", backend.try_lsm, hint=hint, fatal=False)
 
 
 def kernel_findings() -> list[Finding]:

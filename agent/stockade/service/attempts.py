@@ -24,6 +24,7 @@ _REASONS = {
     Why.ENV_UNREADABLE: Reason.ENV_UNREADABLE,
     Why.MAP_FULL: Reason.KERNEL_MAP_FULL,
     Why.PACKET: Reason.PACKET_DROPPED,
+    Why.WRITABLE: Reason.MAPPING_WRITABLE,
 }
 _PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}
 _UDP = 17
@@ -37,6 +38,8 @@ def record_of(event: Event, governed: Governed) -> Record:
         return _exec(event, governed)
     if event.type is EventType.CONNECT:
         return _connect(event, governed)
+    if event.type is EventType.MAPPING:
+        return _mapping(event, governed)
     return _refusal(event, governed)
 
 
@@ -120,6 +123,25 @@ def _connect(event: Event, governed: Governed) -> Record:
         ancestry=governed.ancestry(event.exec_id),
         destination=_destination(event, host),
         generation=policy.generation,
+    )
+
+
+def _mapping(event: Event, governed: Governed) -> Record:
+    """A file that was to be mapped as code. The kernel says itself whether observing lifted it: a noexec mount refuses in every mode."""
+    refused = event.verdict is Verdict.DENY
+    return Record(
+        Action.FILE,
+        Outcome.DENY,
+        Effect.REFUSE if refused else Effect.PASS,
+        Level.EXEC,
+        _REASONS[event.why],
+        enforced=refused,
+        binary=governed.binary(event.identity, event.exec_id),
+        exec_id=event.exec_id or None,
+        pid=event.pid,
+        ancestry=governed.ancestry(event.exec_id),
+        generation=event.generation,
+        detail={"call": "mmap", "path": os.fsdecode(event.tail)},
     )
 
 

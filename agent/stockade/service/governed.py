@@ -212,7 +212,8 @@ class Governed:
 
 def _flags(policy: Policy) -> abi.SandboxFlag:
     flags = abi.SandboxFlag.NONE if policy.enforced else abi.SandboxFlag.OBSERVE
-    return flags | (abi.SandboxFlag.UNLISTED_RUNS if policy.exec.unlisted == "no-network" else abi.SandboxFlag.NONE)
+    flags |= abi.SandboxFlag.UNLISTED_RUNS if policy.exec.unlisted == "no-network" else abi.SandboxFlag.NONE
+    return flags | (abi.SandboxFlag.NONE if policy.exec.writable else abi.SandboxFlag.SEALED)
 
 
 def _binary_flags(enrolment: Enrolment, networked: bool) -> abi.BinaryFlag:

@@ -42,6 +42,7 @@ REASONS = {
     Why.ENV_UNREADABLE: Reason.ENV_UNREADABLE,
     Why.MAP_FULL: Reason.KERNEL_MAP_FULL,
     Why.PACKET: Reason.PACKET_DROPPED,
+    Why.WRITABLE: Reason.MAPPING_WRITABLE,
 }
 WHO = {Why.UNTAGGED, Why.EXE_MISMATCH}
 ACTIONS = {
@@ -51,6 +52,7 @@ ACTIONS = {
     EventType.BIND: Action.INBOUND,
     EventType.SOCKET: Action.SYSCALL,
     EventType.PACKET: Action.CONNECT,
+    EventType.MAPPING: Action.FILE,
 }
 
 
@@ -62,7 +64,7 @@ def test_the_tables_are_whole() -> None:
 def test_every_refusal_has_its_reason(box: Governed, kind: EventType, why: Why) -> None:
     record = attempts.record_of(event(kind, why=why, identity=0, address=ipaddress.ip_address("203.0.113.9")), box)
     assert (record.action, record.outcome, record.effect, record.reason) == (ACTIONS[kind], DENY, Effect.REFUSE, REASONS[why])
-    level = Level.EXEC if kind is EventType.EXEC else Level.BINARY if why in WHO else Level.DESTINATION
+    level = Level.EXEC if kind in (EventType.EXEC, EventType.MAPPING) else Level.BINARY if why in WHO else Level.DESTINATION
     assert (record.level, record.enforced, record.rule) == (level, True, None)
     assert (record.pid, record.exec_id, record.generation) == (4242, 4, 1)
 
@@ -119,6 +121,19 @@ def test_a_binary_that_brought_loader_variables_along_runs_and_has_no_name_for_t
 def test_a_loader_variable_is_named(box: Governed) -> None:
     record = attempts.record_of(event(EventType.EXEC, why=Why.LOADER_VARIABLE, variable="LD_PRELOAD"), box)
     assert record.detail == {"variable": "LD_PRELOAD"}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "effect", "enforced"),
+    [
+        (Verdict.DENY, Effect.REFUSE, True),
+        (Verdict.LOCAL, Effect.PASS, False),  # observed; on a noexec mount the kernel says DENY in this mode too
+    ],
+)
+def test_a_mapping_is_what_the_kernel_did_about_it(observing: Governed, verdict: Verdict, effect: Effect, enforced: bool) -> None:
+    record = attempts.record_of(event(EventType.MAPPING, verdict, Why.WRITABLE, tail=b"/tmp/lib.so"), observing)
+    assert (record.outcome, record.effect, record.enforced, record.binary) == (DENY, effect, enforced, CURL)
+    assert record.detail == {"call": "mmap", "path": "/tmp/lib.so"}
 
 
 def test_ancestry_is_the_chain_of_execs_nearest_first(box: Governed) -> None:

@@ -74,7 +74,7 @@ def test_a_reload_is_the_new_policy_whole(scene: Scene) -> None:
     box, maps = scene.box, scene.maps
     record = scene.switch(OTHER)
     assert record.reason is Reason.RELOADED and record.outcome is Outcome.ALLOW and record.detail["cause"] == ["command"]
-    assert (box.policy.generation, box.sandbox.generation, maps.switched) == (2, 2, [(2, SandboxFlag.NONE)])
+    assert (box.policy.generation, box.sandbox.generation, maps.switched) == (2, 2, [(2, SandboxFlag.SEALED)])
     assert scene.told == [box.policy]
     check(box, maps)
     assert {key[0] for key in (*maps.verdicts, *maps.literals)} == {2}

@@ -90,9 +90,10 @@ def test_a_full_map_publishes_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "flags"),
     [
-        ("mode: enforce", SandboxFlag.NONE),
-        ("mode: observe", SandboxFlag.OBSERVE),
-        ("exec: {allow: [curl], unlisted: no-network}", SandboxFlag.UNLISTED_RUNS),
+        ("mode: enforce", SandboxFlag.SEALED),
+        ("mode: observe", SandboxFlag.OBSERVE | SandboxFlag.SEALED),
+        ("exec: {allow: [curl], unlisted: no-network}", SandboxFlag.UNLISTED_RUNS | SandboxFlag.SEALED),
+        ("exec: {allow: [curl], writable: true}", SandboxFlag.NONE),
     ],
 )
 def test_flags(tmp_path: Path, line: str, flags: SandboxFlag) -> None:
