@@ -4,16 +4,17 @@ itself allows. What cannot be enumerated (what Rego allows) is answered with "co
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stockade.policy.hosts import HostError, HostPattern, parse_pattern
 from stockade.policy.language import Budget, TooComplexError, example
 from stockade.policy.model import Policy
 from stockade.policy.paths import PathError, check_glob
-from stockade.policy.question import ask
+from stockade.policy.question import ask, dialled
 from stockade.policy.space import Cell, Space, Where, Who, network_of
 from stockade.types import Decision, Reason, Request, StockadeError
 
@@ -24,6 +25,7 @@ _CLAIM = re.compile(
     r"(?:\s+with\s+(?P<methods>\S+(?:\s+or\s+\S+)*))?(?:\s+on\s+(?P<path>\S+))?\s*"
 )
 _BUDGET = 4_000_000  # of all walks for one claim: a minute at the worst
+_LOOPBACK = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "0.0.0.0/32", "::/127")))
 _METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
 
 
@@ -73,7 +75,7 @@ def parse_claim(text: str) -> Claim:
     methods = tuple(re.split(r"\s+or\s+", match["methods"])) if match["methods"] else ()
     path = match["path"]
     try:
-        host = parse_pattern(match["host"])
+        host = _as_dialled(parse_pattern(match["host"]))
         if path is not None:
             check_glob(path)
         for method in methods:
@@ -84,6 +86,16 @@ def parse_claim(text: str) -> Claim:
     except ValueError as error:
         raise StockadeError(f"{text!r} is no claim: {error}", hint=GRAMMAR, code="bad_claim") from None
     return Claim(text.strip(), host, tuple(dict.fromkeys(methods)), match["binary"], path)
+
+
+def _as_dialled(pattern: HostPattern) -> HostPattern:
+    """A claim speaks of where connections lead. Raises ValueError for a network that holds loopback addresses beside others."""
+    if pattern.kind == "name":
+        return replace(pattern, value=dialled(pattern.value))
+    network = pattern.network
+    if network is not None and any(network.version == item.version and network.overlaps(item) for item in _LOOPBACK):
+        raise ValueError(f"`{pattern.text}` holds loopback addresses, which are `localhost`: claim that of it too, and of the others")
+    return pattern
 
 
 def prove(claim: Claim, policy: Policy) -> Proof:

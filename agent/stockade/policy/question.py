@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from stockade.policy.decide import decide
 from stockade.policy.families import load_families
-from stockade.policy.hosts import normalise_host
+from stockade.policy.hosts import LOCALHOST, as_address, normalise_host
 from stockade.policy.model import Policy
 from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason, Request
 
@@ -45,18 +45,27 @@ def parse_target(text: str) -> Target:
     """A URL, HOST:PORT or HOST. Raises ValueError that says why it is neither."""
     if "://" not in text:
         if text.count(":") > 1 and "[" not in text:
-            return Target(normalise_host(text))
+            return Target(dialled(text))
         parts = urlsplit(f"//{text}")
         if parts.path or parts.query or parts.fragment:
             raise ValueError("a host has no path; write https:// before it")
-        return Target(normalise_host(parts.hostname or ""), _port(parts.port))
+        return Target(dialled(parts.hostname or ""), _port(parts.port))
     parts = urlsplit(text)
     if parts.scheme not in DEFAULT_PORTS:
         raise ValueError(f"the scheme {parts.scheme} is not one of {', '.join(DEFAULT_PORTS)}")
     if "@" in parts.netloc:
         raise ValueError("a user in a URL is not part of where it goes")
     port = _port(parts.port) or DEFAULT_PORTS[parts.scheme]
-    return Target(normalise_host(parts.hostname or ""), port, parts.path or "/", parts.scheme in ("ws", "wss"))
+    return Target(dialled(parts.hostname or ""), port, parts.path or "/", parts.scheme in ("ws", "wss"))
+
+
+def dialled(text: str) -> str:
+    """The normalised host by which a connection to it is decided: the kernel takes every loopback address for `localhost`. Raises
+    ValueError for what is no host.
+    """
+    host = normalise_host(text)
+    address = as_address(host)
+    return LOCALHOST if address is not None and (address.is_loopback or address.is_unspecified) else host
 
 
 def _port(port: int | None) -> int | None:

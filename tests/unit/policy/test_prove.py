@@ -119,6 +119,13 @@ def test_claims(claim: str, answer: str, said: str | None, policy: Callable[[str
     assert said == (f"{found.who.binary.path.rpartition('/')[2]} {found.method} {found.url} {found.decision.rule}" if found else None)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3:11434", "::1", "[::1]:11434", "0.0.0.0", "localhost", "2130706433"])
+def test_the_addresses_of_localhost_are_localhost(host: str, policy: Callable[[str], Policy]) -> None:
+    """The kernel takes a connection to any of them, on a port that a rule lends, for one to the host's service."""
+    local = "network: [{name: x, binary: {allow: [curl]}, destination: {allow: [localhost]}, tls: passthrough, port: [11434]}]"
+    assert prove(parse_claim(f"no request can reach {host}"), policy(f"version: 1\nname: p\n{local}\n")).answer == "false"
+
+
 def test_a_file_is_all_that_it_is_called(policy: Callable[[str], Policy]) -> None:
     """/usr/bin/curl is a curl: what is vetoed for curl is vetoed for it, so the rule for the path gives nothing."""
     loaded = policy(
@@ -159,6 +166,8 @@ def test_observe_lets_everything_pass(policy: Callable[[str], Policy]) -> None:
         "no request can reach a.example.com on admin",
         "no request can reach a.example.com on /a//b",
         "no request can reach a.*.com",
+        "no request can reach 127.0.0.0/8",
+        "no request can reach ::/0",
     ],
 )
 def test_what_is_no_claim_is_refused(claim: str) -> None:

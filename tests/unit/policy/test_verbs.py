@@ -40,6 +40,12 @@ def test_explain(words: str, expected: str, capsys: pytest.CaptureFixture[str]) 
     assert status == (0 if answer["decision"] == "allow" else 1)
 
 
+@pytest.mark.parametrize("target", ["http://127.0.0.1:11434/api/tags", "http://[::1]:11434/api/tags", "127.1:11434", "localhost:11434"])
+def test_explain_knows_what_leads_to_the_hosts_services(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--preset", "ollama-local", "--binary", "ollama", target]) == 0
+    assert "localhost:11434" in capsys.readouterr().out
+
+
 def test_explain_says_it_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     main(["explain", "--preset", "pypi", "--binary", "pip", "--method", "POST", "https://pypi.org/simple/"])
     assert capsys.readouterr().out.splitlines() == [
