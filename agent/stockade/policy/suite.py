@@ -24,6 +24,7 @@ from stockade.policy.schema import Reader
 from stockade.types import Decision, Level, Outcome, Reason
 
 SUFFIX = "_test"
+MOST = 100_000  # cases of one file: three lists of a thousand entries make more than memory holds
 ASKED = ("url", "connect", "dns", "exec")
 NO_RULE = "none"
 
@@ -118,6 +119,7 @@ class _SuiteReader:
     def __init__(self, path: Path, findings: Findings) -> None:
         self.path, self.findings, self.reader = path, findings, Reader(findings)
         self.rules: frozenset[str] = frozenset()
+        self.left = MOST
 
     def head(self, root: Node) -> tuple[tuple[Path, ...], tuple[Node, ...]]:
         """The files of the policy, and the nodes of the cases."""
@@ -188,6 +190,10 @@ class _SuiteReader:
         ancestors = tuple(text for text, _ in self._several(keys["ancestors"], "ancestors")) if "ancestors" in keys else None
         sha256 = self._sha256(keys["sha256"]) if "sha256" in keys else ""
         if expected is None:
+            return
+        self.left -= len(binaries) * len(methods) * len(targets)
+        if self.left < 0:
+            self._add(node.place, "bad_case", f"with this one the file has more than {MOST} cases", "fewer entries in its lists")
             return
         for binary, method, (text, _, target) in itertools.product(binaries, methods, targets):
             who = text if target is None else binary

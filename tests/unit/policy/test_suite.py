@@ -91,6 +91,10 @@ def test_a_suite_that_holds_and_reaches_everything(write: Write) -> None:
     assert covered.unreached == () and covered.percent == 100 and covered.total == 2 + 11 + 2 + 4
 
 
+BINARIES, METHODS, URLS = (", ".join(f"{text}{number}" for number in range(50)) for text in ("b", "M", "https://a.example.com/"))
+FLOOD = f"{{binary: [{BINARIES}], method: [{METHODS}], url: [{URLS}], expect: deny, rule: none}}"
+
+
 @pytest.mark.parametrize(
     ("case", "problem"),
     [
@@ -119,6 +123,7 @@ def test_a_suite_that_holds_and_reaches_everything(write: Write) -> None:
         ("{binary: curl, method: POST, url: 'wss://a.example.com/', expect: deny, rule: none}", "2:28 bad_case"),
         ("{binary: curl, url: [], expect: deny, rule: none}", "2:25 empty_list"),
         ("{binary: curl, sha256: abc, dns: a.example.com, expect: deny, rule: none}", "2:28 bad_value"),
+        pytest.param(FLOOD, "2:5 bad_case", id="flood"),
         ('{name: "a\\nb", binary: curl, dns: a.example.com, expect: deny, rule: none}', "2:12 bad_name"),
         ("{binary: curl, binary: git, dns: a.example.com, expect: deny, rule: none}", "2:20 duplicate_key"),
         ("just text", "2:5 wrong_type"),
