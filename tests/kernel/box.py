@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import itertools
 import os
 import select
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from stockade.kernel.abi import BinaryFlag, Event, EventType, FileFacts, SandboxFlag, Verdict, Why
+from stockade.kernel.backend import Backend
 from stockade.kernel.events import Ring
 from stockade.kernel.load import Kernel
 from stockade.sandbox.cgroup import Cgroup
@@ -48,7 +50,7 @@ class Ear:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that ran in a box to its end. status: as subprocess gives it, -9 when it was killed."""
+    """A process that ran in a box to its end. status: as subprocess gives it, -9 when it was killed; EPERM when its exec answered that."""
 
     status: int
     output: str
@@ -121,6 +123,11 @@ class Box:
         self._links: list[int] = []
         self._pinned: set[Path] = set()
 
+    @property
+    def refusal(self) -> int:
+        """The status of a process whose exec is refused for its file: by LSM it sees EPERM, and ends with that; else it is killed."""
+        return errno.EPERM if self.kernel.backend is Backend.LSM else KILLED
+
     # what may run
 
     def enrol(self, path: str | Path, flags: BinaryFlag = RUNS, *, identity: int | None = None) -> int:
@@ -180,18 +187,23 @@ class Box:
         executable: str | Path | None = None,
     ) -> Ended:
         """Exec in the box, to its end. env: the whole environment."""
-        done = subprocess.run(
-            [str(word) for word in argv],
-            executable=executable,
-            env=dict(env or {}),
-            cwd=cwd,
-            preexec_fn=self._enter(cgroup),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=30,
-        )
+        try:
+            done = subprocess.run(
+                [str(word) for word in argv],
+                executable=executable,
+                env=dict(env or {}),
+                cwd=cwd,
+                preexec_fn=self._enter(cgroup),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=30,
+            )
+        except PermissionError as refused:
+            if refused.errno != errno.EPERM or self.refusal != errno.EPERM:
+                raise
+            return Ended(errno.EPERM, "", self.heard())
         return Ended(done.returncode, done.stdout, self.heard())
 
     def actor(self, executable: str | Path = PYTHON, *, cgroup: Path | None = None, env: Mapping[str, str] | None = None) -> Actor:
