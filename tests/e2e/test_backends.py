@@ -17,7 +17,8 @@ from stockade.kernel.backend import Backend, chosen
 pytestmark = pytest.mark.client("curl", "/usr/bin/python3")
 
 KILLED = 128 + 9
-LIBRARY = 'cp /usr/lib/x86_64-linux-gnu/libz.so.1 ./lib.so; /usr/bin/python3 -c \'import ctypes; ctypes.CDLL("./lib.so"); print("loaded")\''
+LIBZ = Path("/usr/lib/x86_64-linux-gnu/libz.so.1")
+LOAD = "import ctypes; ctypes.CDLL('./lib.so'); print('loaded')"
 # A descriptor that was opened for reading is mapped first and made code later.
 LATER = """
 import ctypes, mmap, os
@@ -82,11 +83,11 @@ def test_an_observed_sandbox_runs_what_is_not_listed_and_says_so_once(machine: M
     assert (record["effect"], record["enforced"]) == ("pass", False), result
 
 
-@pytest.mark.skipif(not Path("/usr/lib/x86_64-linux-gnu/libz.so.1").exists(), reason="no libz.so.1 to copy")
+@pytest.mark.skipif(not LIBZ.exists(), reason=f"no {LIBZ} to copy")
 @pytest.mark.parametrize("writable", [False, True])
 def test_code_from_a_writable_place_is_not_loaded(machine: Machine, writable: bool) -> None:
     policy = whole(allow=["sh", "cp", "python3"], exec={"writable": writable})
-    result = machine.run(["sh", "-c", LIBRARY], policy=policy)
+    result = machine.run(["sh", "-c", f"cp {LIBZ} ./lib.so; /usr/bin/python3 load.py"], policy=policy, files={"load.py": LOAD})
     assert ("loaded" in result.stdout) is writable, result
     records = result.select(action="file", decision="deny", reason="mapping_writable", effect="refuse")
     assert bool(records) is (backend(result) is Backend.LSM and not writable), result
@@ -94,11 +95,10 @@ def test_code_from_a_writable_place_is_not_loaded(machine: Machine, writable: bo
         assert record["detail"]["path"].endswith("/work/lib.so") and record["binary"]["name"].startswith("python3"), result
 
 
-@pytest.mark.skipif(not Path("/usr/lib/x86_64-linux-gnu/libz.so.1").exists(), reason="no libz.so.1 to copy")
+@pytest.mark.skipif(not LIBZ.exists(), reason=f"no {LIBZ} to copy")
 @pytest.mark.parametrize("writable", [False, True])
 def test_nor_does_what_was_read_become_code_later(machine: Machine, writable: bool) -> None:
     policy = whole(allow=["sh", "cp", "python3"], exec={"writable": writable})
-    script = "cp /usr/lib/x86_64-linux-gnu/libz.so.1 ./lib.so; /usr/bin/python3 later.py"
-    result = machine.run(["sh", "-c", script], policy=policy, files={"later.py": LATER})
+    result = machine.run(["sh", "-c", f"cp {LIBZ} ./lib.so; /usr/bin/python3 later.py"], policy=policy, files={"later.py": LATER})
     assert result.stdout.startswith("0 " if writable else "-1 "), result
     assert bool(result.select(action="file", reason="mapping_writable")) is (backend(result) is Backend.LSM and not writable), result
