@@ -21,6 +21,7 @@ VERBS = {
     "policy": "check policy files",
     "reload": "let running sandboxes read their policies again",
     "approvals": "let pass what running sandboxes were refused, or not",
+    "seccomp": "show which system calls a sandbox may make",
     "presets": "list the policies that ship with Stockade",
     "audit": "verify and read the audit trail",
     "doctor": "say what this kernel and machine can enforce",

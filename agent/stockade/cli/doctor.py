@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
 def machine_findings() -> list[Finding]:
     """What has to be on the machine besides the kernel."""
     from stockade.sandbox import cgroup, seccomp, trust
+    from stockade.sandbox.filter import compile_filter
 
     def attempt(name: str, check: Callable[[], object]) -> Finding:
         try:
@@ -56,6 +57,6 @@ def machine_findings() -> list[Finding]:
         Finding("root", root, hint="sudo stockade doctor"),
         attempt("cgroup v2", cgroup.mounted),
         attempt("CA bundle", trust.system_bundle),
-        attempt("libseccomp", lambda: f"{len(seccomp.compile_filter(seccomp.SANDBOX, families=True)) // 8} instructions"),
+        attempt("libseccomp", lambda: f"{len(compile_filter(seccomp.sandbox())) // 8} instructions"),
         Finding("bpftool", Answer.AVAILABLE if tool else Answer.MISSING, tool or "", "apt-get install bpftool"),
     ]

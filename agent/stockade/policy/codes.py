@@ -60,7 +60,11 @@ SHAPE = {
     "bad_sha256": Code("no SHA-256", "sha256: abc", "64 hex digits, in lower case"),
     "bad_category": Code("no category of data", "scan: [phi]", "phi.identifier, credential.*"),
     "bad_size": Code("no size", "memory: lots", "512M"),
-    "bad_syscall": Code("no system call", "deny: [Ptrace!]", "ptrace"),
+    "bad_syscall": Code("no name of a system call", "deny: [Ptrace!]", "ptrace"),
+    "unknown_syscall": Code("a system call that Linux on x86-64 does not have", "deny: [ptrce]", "ptrace"),
+    "syscall_never": Code("a system call that no policy can allow", "allow: [mount]", "the policy without it; docs/seccomp.md lists them"),
+    "syscall_needed": Code("a denial of what every program needs to start", "deny: [mmap]", "calls that a program can do without"),
+    "syscall_allowed": Code("the call is allowed already", "allow: [read]", "the policy without it", _WARNING),
     "bad_url": Code("no URL", "url: localhost", "http://localhost:11434"),
 }
 

@@ -12,6 +12,7 @@ from stockade.policy.model import Policy
 from stockade.policy.question import named_binary
 from stockade.policy.reach import Example, Gain, gains
 from stockade.policy.space import Space
+from stockade.sandbox.syscalls import allowed
 
 SIGNS = {"possible": "+", "impossible": "-", "changed": "~"}
 _SHOWN = 8  # items of a list that are printed; the JSON has them all
@@ -38,7 +39,7 @@ def diff(a: Policy, b: Policy) -> tuple[Change, ...]:
         *(Change("possible", "network", in_words(gain), gain) for gain in gains(space, a, b)),
         *(Change("impossible", "network", in_words(gain), gain) for gain in gains(space, b, a)),
     ]
-    return (*_mode(a, b), *network, *_addresses(a, b), *_rego(a, b), *_exec(a, b), *_filesystem(a, b), *_process(a, b))
+    return (*_mode(a, b), *network, *_addresses(a, b), *_rego(a, b), *_exec(a, b), *_filesystem(a, b), *_process(a, b), *_calls(a, b))
 
 
 def in_words(gain: Gain) -> str:
@@ -146,11 +147,16 @@ def _process(a: Policy, b: Policy) -> Iterator[Change]:
             yield Change("changed", "process", f"{name} in the environment is {_value(new[name])} instead of {_value(old[name])}")
 
 
+def _calls(a: Policy, b: Policy) -> Iterator[Change]:
+    before, after = (allowed(policy.process.seccomp.allow, policy.process.seccomp.deny) for policy in (a, b))
+    yield from _either("process", "may be called", sorted(after - before), sorted(before - after))
+
+
 def _value(value: str | None) -> str:
     return "inherited" if value is None else repr(value)
 
 
-def _either(area: Literal["exec", "filesystem"], what: str, gained: list[str], lost: list[str]) -> Iterator[Change]:
+def _either(area: Literal["exec", "filesystem", "process"], what: str, gained: list[str], lost: list[str]) -> Iterator[Change]:
     if gained:
         yield Change("possible", area, f"{what}: {', '.join(gained)}")
     if lost:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from stockade.policy.calls import ALLOW, DENY, examine_calls
 from stockade.policy.document import Findings, Mapping, Node, Place, Scalar, compose
 from stockade.policy.families import load_families
 from stockade.policy.lint import Whole, examine
-from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule
+from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule, Seccomp
 from stockade.policy.origins import Origins
 from stockade.policy.presets import preset_names, preset_path
 from stockade.policy.problems import PolicyError, Problem, meant
@@ -195,6 +196,7 @@ class _Composition:
             self.rego = read(list(files.items()), self.findings)
         whole = Whole(rules, self.exec(rules), self.filesystem(), tuple(self.sources), self.origins(rules))
         examine(whole, load_families(), self.findings)
+        examine_calls(self._seccomp(), whole.origins, self.findings)
         if self.thorough and not self.findings.failed:
             from stockade.policy.conflicts import conflicts  # here: a running agent never asks
 
@@ -220,7 +222,7 @@ class _Composition:
             best_effort=frozenset(self._texts("best_effort")),
             exec=self.exec(rules),
             filesystem=self.filesystem(),
-            process=Process(user.value if user else None, tuple(self._environment())),
+            process=Process(user.value if user else None, tuple(self._environment()), self._seccomp()),
             on_audit_failure="continue" if self._says("on_audit_failure", "continue") else "deny",
             rules=rules,
             rego=self.rego,
@@ -229,6 +231,9 @@ class _Composition:
             warnings=_sorted(self.findings),
             origins=self.origins(rules),
         )
+
+    def _seccomp(self) -> Seccomp:
+        return Seccomp(self._texts(ALLOW), self._texts(DENY))
 
     def origins(self, rules: tuple[Rule, ...]) -> Origins:
         words = {key: part.place for key in self._stated("words") if (part := self._word(key))}

@@ -112,11 +112,20 @@ class Filesystem:
 
 
 @dataclass(frozen=True, slots=True)
+class Seccomp:
+    """System calls by name: allowed beyond the built-in list, and refused of it. A denial counts more."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """env: pairs of name and value; the value None means inherited from whoever started Stockade."""
 
     user: str | None = None
     env: tuple[tuple[str, str | None], ...] = ()
+    seccomp: Seccomp = Seccomp()
 
 
 # What a pickled policy leaves behind, and has instead.

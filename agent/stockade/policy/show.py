@@ -76,7 +76,11 @@ def _policy(policy: Policy) -> dict[str, Tree]:
                 "env": several("exec.env", exec_.env),
             },
             "filesystem": {key: several(f"filesystem.{key}", getattr(files, key)) for key in ("read", "write", "hide")},
-            "process": {"user": word("process.user", policy.process.user), "env": pairs("process.env", environment)},
+            "process": {
+                "user": word("process.user", policy.process.user),
+                "env": pairs("process.env", environment),
+                "seccomp": {key: several(f"process.seccomp.{key}", getattr(policy.process.seccomp, key)) for key in ("allow", "deny")},
+            },
             "on_audit_failure": word("on_audit_failure", policy.on_audit_failure),
             "rego": _rego(policy),
             "network": [_rule(policy, rule) for rule in policy.rules],

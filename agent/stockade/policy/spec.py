@@ -195,8 +195,8 @@ FILESYSTEM = Record(
 SECCOMP = Record(
     "process.seccomp",
     "seccomp",
-    "System calls beyond the built-in list.",
-    (Key("allow", Many(SYSCALL), "not refused"), Key("deny", Many(SYSCALL), "refused too")),
+    "Changes to the list of system calls in docs/seccomp.md. What that page says no policy can allow is an error.",
+    (Key("allow", Many(SYSCALL), "allowed beyond the list"), Key("deny", Many(SYSCALL), "refused of the list; a denial counts more")),
 )
 PROCESS = Record(
     "process",
@@ -209,7 +209,7 @@ PROCESS = Record(
         Key("memory", SIZE, "how much memory", carried_out=False),
         Key("cpu", Number("a number of cores", 0, 4096, "bad_number", whole=False), "how many cores", carried_out=False),
         Key("devices", Many(Choice(("nvidia",))), "device files that are shown", carried_out=False),
-        Key("seccomp", SECCOMP, "what else is refused or not", carried_out=False),
+        Key("seccomp", SECCOMP, "which system calls it may make", "the built-in list"),
     ),
 )
 INBOUND = Record(

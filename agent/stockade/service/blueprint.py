@@ -13,6 +13,7 @@ from pathlib import Path
 from stockade.kernel.abi import Network
 from stockade.policy import Policy
 from stockade.sandbox import seccomp, trust, view
+from stockade.sandbox.filter import compile_filter
 from stockade.sandbox.plan import Bind, Plan
 from stockade.sandbox.roster import PATH, Roster
 from stockade.types import StockadeError
@@ -62,7 +63,7 @@ def draw(
         files={**store.files, **_files(name, user, network)},
         hidden=(*HIDDEN, *policy.filesystem.hide, *(path for source in policy.sources for path in _shown_as(source, shown))),
         home=HOME,
-        seccomp=seccomp.compile_filter(seccomp.SANDBOX if executable else (*seccomp.SANDBOX, *seccomp.ANONYMOUS), families=True),
+        seccomp=compile_filter(seccomp.sandbox(policy.process.seccomp, executable=executable)),
         noexec=not executable,
     )
     for source in policy.sources:

@@ -51,7 +51,9 @@ def _differences(section: str, old: Any, new: Any) -> Iterator[tuple[str, frozen
     for name in names:
         before, after = (getattr(old, name), getattr(new, name)) if name else (old, new)
         where = f"`{section}.{name}`" if name else f"`{section}`"
-        if isinstance(before, tuple | frozenset):
+        if dataclasses.is_dataclass(before):
+            yield from _differences(f"{section}.{name}", before, after)
+        elif isinstance(before, tuple | frozenset):
             gained = frozenset(_name(entry) for entry in after if entry not in before)
             lost = frozenset(_name(entry) for entry in before if entry not in after) - gained
             words = [f"{what} `{'`, `'.join(sorted(those))}`" for what, those in (("would gain", gained), ("would lose", lost)) if those]

@@ -73,7 +73,7 @@ EVERYTHING: dict[str, Any] = {
         "memory": "512M",
         "cpu": 1.5,
         "devices": ["nvidia"],
-        "seccomp": {"allow": ["ptrace"], "deny": ["keyctl"]},
+        "seccomp": {"allow": ["mq_open"], "deny": ["keyctl"]},
     },
     "network": [
         {"name": "inspected", "why": "x", **LEVELS, "port": [443, 80], "tls": "inspect", "protocol": "http"},
