@@ -75,8 +75,8 @@ class Agent:
         answer: Caller = await self._ask("identify", origin=codec.encode_origin(origin))
         return answer
 
-    async def resolve(self, host: str, port: int, sandbox: int, generation: int) -> Resolved:
-        answer: Resolved = await self._ask("resolve", host=host, port=port, sandbox=sandbox, generation=generation)
+    async def resolve(self, origin: Origin, generation: int) -> Resolved:
+        answer: Resolved = await self._ask("resolve", origin=codec.encode_origin(origin), generation=generation)
         return answer
 
     async def record(self, sandbox: int, record: Record) -> str | None:

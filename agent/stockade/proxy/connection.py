@@ -140,10 +140,9 @@ class Connection:
 async def reach(connection: Connection, settings: Settings) -> socket.socket:
     """A socket to the other side: resolved and checked by the agent, dialled as it stands. Raises Unreachable."""
     caller = connection.caller
-    assert caller is not None and caller.host is not None
+    assert caller is not None and caller.host is not None and connection.origin is not None
     try:
-        served = connection.served
-        resolved = await connection.agent.resolve(caller.host, caller.port, served.sandbox, served.policy.generation)
+        resolved = await connection.agent.resolve(connection.origin, connection.served.policy.generation)
     except ConnectionError as error:
         raise Unreachable(Reason.RESOLVE_FAILED, str(error)) from error
     if resolved.refused is not None:

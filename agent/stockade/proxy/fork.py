@@ -213,9 +213,9 @@ class Worker:
                 self._own(origin.sandbox)
                 self._answer(message, lambda spine: spine.identify(origin))
             case "resolve":
-                host, port, sandbox = codec.text(message, "host"), codec.number(message, "port", maximum=65535), self._sandbox(message)
-                generation = codec.number(message, "generation")
-                self._answer(message, lambda spine: spine.resolve(host, port, sandbox, generation))
+                origin, generation = codec.decode_origin(codec.mapping(message, "origin")), codec.number(message, "generation")
+                self._own(origin.sandbox)
+                self._answer(message, lambda spine: spine.resolve(origin, generation))
             case "record":
                 record, sandbox = codec.decode_record(codec.mapping(message, "record")), self._sandbox(message)
                 self._answer(message, lambda spine: spine.record(sandbox, record))

@@ -54,7 +54,7 @@ class Spine(Protocol):
     async def identify(self, origin: Origin) -> Caller:
         """Who is behind an origin that the kernel gave."""
 
-    async def resolve(self, host: str, port: int, sandbox: int, generation: int) -> Resolved:
+    async def resolve(self, origin: Origin, generation: int) -> Resolved:
         """Addresses to dial for host; `localhost` is the loopback of the host itself.
 
         generation: of the policy that let the request pass. The agent may have switched by now, and the worker is about to hear of it:

@@ -194,8 +194,13 @@ class Agent:
         binary = governed.binary(origin.identity, origin.exec_id)
         return Caller(binary, governed.ancestry(origin.exec_id), governed.host(origin.name, origin.address), origin.port)
 
-    async def resolve(self, host: str, port: int, sandbox: int, generation: int) -> Resolved:
-        return await upstream.resolve(host, port, self.desks[sandbox].policy_for(host, port, generation))
+    async def resolve(self, origin: Origin, generation: int) -> Resolved:
+        governed = self.governed[origin.sandbox]
+        host = governed.host(origin.name, origin.address)
+        if host is None:
+            return Resolved(())
+        policy = self.desks[origin.sandbox].policy_for(host, origin.port, generation)
+        return await upstream.resolve(host, origin.port, policy, governed.binary(origin.identity, origin.exec_id))
 
     async def record(self, sandbox: int, record: Record) -> str | None:
         governed = self.governed[sandbox]

@@ -9,12 +9,16 @@ import socket
 from stockade.policy import Policy, refused_range
 from stockade.policy.own import HOST
 from stockade.proxy import Resolved
+from stockade.types import Binary
 
 LOCALHOST = "localhost"
 
 
-async def resolve(host: str, port: int, policy: Policy) -> Resolved:
-    """Addresses that may be dialled, in the resolver's order. One refused address among several does not spoil the others."""
+async def resolve(host: str, port: int, policy: Policy, binary: Binary) -> Resolved:
+    """Addresses that a binary's connection to a host may be led to, in the resolver's order.
+
+    One refused address among several does not spoil the others. What another binary's rule names exactly opens nothing to this one.
+    """
     if host == HOST:
         return Resolved((), f"{HOST} is nowhere but here")
     if host == LOCALHOST:
@@ -26,7 +30,7 @@ async def resolve(host: str, port: int, policy: Policy) -> Resolved:
         except (OSError, UnicodeError):
             return Resolved(())
         found = list(dict.fromkeys(str(answer[4][0]).partition("%")[0] for answer in answers))
-    refusals = {address: refused_range(ipaddress.ip_address(address), host, policy, port) for address in found}
+    refusals = {address: refused_range(ipaddress.ip_address(address), host, policy, port, binary) for address in found}
     allowed = tuple(address for address, refusal in refusals.items() if refusal is None)
     if allowed:
         return Resolved(allowed)

@@ -103,8 +103,10 @@ class Spine:
         host, port = self.names[origin.name]
         return Caller(CURL, ("/usr/bin/bash",), host, port)
 
-    async def resolve(self, host: str, port: int, sandbox: int, generation: int) -> Resolved:
-        assert sandbox == SANDBOX
+    async def resolve(self, origin: Origin, generation: int) -> Resolved:
+        assert origin.sandbox == SANDBOX
+        host, _ = self.names[origin.name]
+        assert host is not None
         self.generations.append(generation)
         self.resolved.append(host)
         if self.hold_resolve is not None:

@@ -19,6 +19,7 @@ import pytest
 
 from stockade.policy import load
 from stockade.service.upstream import resolve
+from stockade.types import Binary
 
 POLICY = """\
 - name: web
@@ -29,6 +30,11 @@ POLICY = """\
 - name: corp
   binary: {allow: [curl]}
   destination: {allow: ["*.corp.example.com"], addresses: [10.1.0.0/16]}
+  method: {allow: [GET]}
+  path: {allow: [/**]}
+- name: others
+  binary: {allow: [git]}
+  destination: {allow: ["*.example.com"]}
   method: {allow: [GET]}
   path: {allow: [/**]}
 """
@@ -113,8 +119,9 @@ def inside(directory: Path) -> None:
     """In the namespaces: names → [addresses in order, refused], as JSON."""
     threading.Thread(target=serve, daemon=True).start()
     policy = load([directory / "policy.yaml"])
-    found = {name: asyncio.run(resolve(name, 443, policy)) for name in LEADS}
-    print(json.dumps({name: [resolved.addresses, resolved.refused] for name, resolved in found.items()}))
+    asked = [("curl", name) for name in LEADS] + [("git", "exact.example.com"), ("git", "good.example.com")]
+    found = {f"{who} {name}": asyncio.run(resolve(name, 443, policy, Binary.named(who))) for who, name in asked}
+    print(json.dumps({question: [resolved.addresses, resolved.refused] for question, resolved in found.items()}))
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +146,14 @@ def led(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str], 
 @pytest.mark.parametrize("name", LEADS)
 def test_where_a_name_leads(led: dict[str, tuple[list[str], str | None]], name: str) -> None:
     """The address at the end of every alias is what counts, and one bad address among good ones is not dialled."""
-    (addresses, refused), (expected, why) = led[name], LEADS[name]
+    (addresses, refused), (expected, why) = led[f"curl {name}"], LEADS[name]
     assert sorted(addresses) == sorted(expected)
     assert sorted((refused or "").split(", ")) == sorted((why or "").split(", "))  # in the order of the resolver
+
+
+def test_what_one_binary_names_exactly_opens_nothing_to_another(led: dict[str, tuple[list[str], str | None]]) -> None:
+    assert led["git exact.example.com"] == ([], "10.0.0.1 is private 10.0.0.0/8")
+    assert sorted(led["git good.example.com"][0]) == sorted(LEADS["good.example.com"][0])
 
 
 if __name__ == "__main__":
