@@ -127,6 +127,9 @@ class Reason(StrEnum):
     EVENTS_LOST = "events_lost"
     INTERRUPTED = "interrupted"
     WORKER_LOST = "worker_lost"
+    # 7) the sandbox's own bounds
+    DEVICE_REFUSED = "device_refused"
+    LIMIT_REACHED = "limit_reached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,9 @@ class Binary:
 
 
 UNKNOWN_BINARY = Binary(name="?", names=frozenset(), path="?")
+
+
+FORGOTTEN = "?"  # among ancestors: there were others, which nobody remembers any more
 
 
 @dataclass(frozen=True, slots=True)

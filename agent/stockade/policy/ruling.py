@@ -12,7 +12,7 @@ from stockade.policy.families import started_by
 from stockade.policy.index import Entry, HostTable, Reach
 from stockade.policy.model import Policy, Rule
 from stockade.policy.trie import Trie
-from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason, Request
+from stockade.types import FORGOTTEN, Binary, Decision, Effect, Level, Outcome, Reason, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,12 @@ def rule_on(request: Request, policy: Policy) -> Ruling:
     host, port = request.host, request.port
     vetoes = _find([reach.deny for reach in reaches], host, port or 0)
     if index.narrowed:
-        vetoes = [entry for entry in vetoes if _who(entry.rule, request)]
+        vetoes = [entry for entry in vetoes if _may_veto(entry.rule, request)]
     if vetoes:
         return deny(Level.DESTINATION, Reason.RULE_DENY, vetoes[0].rule)
     entries = _find([reach.allow for reach in reaches], host, port)
     if index.narrowed:
-        entries = [entry for entry in entries if _who(entry.rule, request) is not False]
+        entries = [entry for entry in entries if _may_be_for(entry.rule, request)]
     if not entries:
         return deny(Level.DESTINATION, Reason.NO_RULE, named)
     rules = _inspected(entries)
@@ -126,17 +126,26 @@ def rule_on(request: Request, policy: Policy) -> Ruling:
 
 def _named(reaches: list[Reach], request: Request) -> Rule | None:
     """The first rule that is for this binary, wherever to."""
-    first = (next((rule for rule in reach.rules if _who(rule, request) is not False), None) for reach in reaches)
+    first = (next((rule for rule in reach.rules if _may_be_for(rule, request)), None) for reach in reaches)
     return min((rule for rule in first if rule is not None), key=lambda rule: rule.position, default=None)
 
 
-def _who(rule: Rule, request: Request) -> bool | None:
-    """Whether a rule that names the binary is for this file of it, started by whom it was. None: not known yet, which must not veto."""
-    if rule.sha256 and request.binary.sha256 not in rule.sha256:
-        return False
+def _may_be_for(rule: Rule, request: Request) -> bool:
+    """Whether a rule that names the binary may be for this file of it, started by whom it was. Who is not known yet narrows nothing."""
+    ancestors = request.ancestors
+    return _is_file(rule, request) and (not rule.ancestors or ancestors is None or started_by(ancestors, rule.ancestors))
+
+
+def _may_veto(rule: Rule, request: Request) -> bool:
+    """The same of its deny lists. Not known yet must not mean anybody; not remembered any more may be anybody."""
     if not rule.ancestors:
-        return True
-    return None if request.ancestors is None else started_by(request.ancestors, rule.ancestors)
+        return _is_file(rule, request)
+    ancestors = request.ancestors or ()
+    return _is_file(rule, request) and (FORGOTTEN in ancestors or started_by(ancestors, rule.ancestors))
+
+
+def _is_file(rule: Rule, request: Request) -> bool:
+    return not rule.sha256 or request.binary.sha256 in rule.sha256
 
 
 def _find(tables: list[HostTable], host: str, port: int | None) -> list[Entry]:

@@ -17,7 +17,7 @@ from stockade.policy import Policy, decide, loader_variables
 from stockade.policy.own import HOST, PORT
 from stockade.sandbox.cgroup import Cgroup
 from stockade.sandbox.roster import Enrolment, Roster
-from stockade.types import UNKNOWN_BINARY, Binary, Decision, Effect, Request, Sandbox
+from stockade.types import FORGOTTEN, UNKNOWN_BINARY, Binary, Decision, Effect, Request, Sandbox
 
 LOCALHOST = "localhost"
 REMEMBERED = 8  # policies of the past, for events that were under way when they were replaced
@@ -194,7 +194,7 @@ class Governed:
         """
         execed = self._execs.get(parent)
         if execed is None:
-            return ()
+            return (FORGOTTEN,) if parent else ()
         self._execs.move_to_end(parent)
         path = execed.binary.script or execed.binary.path
         if path not in execed.ancestry and len(execed.ancestry) == ANCESTORS:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stockade.policy import Policy, decide, load
-from stockade.types import Binary, Decision, Request
+from stockade.types import FORGOTTEN, Binary, Decision, Request
 
 Read = Callable[[str], Policy]
 EXAMPLES = Path(__file__).resolve().parents[3] / "policies" / "examples"
@@ -342,3 +342,12 @@ def test_a_rule_may_ask_who_started_the_binary(ancestors: tuple[str, ...] | None
 def test_a_rule_may_ask_for_one_file_alone(sha256: str, expected: str, policy: Read) -> None:
     binary = Binary("git", frozenset({"git"}), "/usr/bin/git", sha256=sha256)
     assert brief(decide(Request(binary, "a.example.com", 443, "GET", "/x"), policy(NARROWED))) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("a.example.com", "refuse destination anybody no_rule"), ("b.example.com", "refuse destination from-bash rule_deny")],
+)
+def test_ancestors_that_are_forgotten_open_nothing_and_lift_no_veto(host: str, expected: str, policy: Read) -> None:
+    request = Request(Binary.named("curl", "/usr/bin/curl"), host, 443, "GET", "/x", ("/usr/bin/env", FORGOTTEN))
+    assert brief(decide(request, policy(NARROWED))) == expected

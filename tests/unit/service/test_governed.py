@@ -11,7 +11,7 @@ import pytest
 from stockade.kernel.abi import NAME_LOCALHOST, BinaryFlag, SandboxFlag, Verdict
 from stockade.policy import decide
 from stockade.service.governed import Governed
-from stockade.types import Effect, Outcome, Request
+from stockade.types import FORGOTTEN, Effect, Outcome, Request
 from unit.service.samples import CURL, GIT, LS, NUMBERS, POLICY, FakeMaps, governed, policy
 
 HOSTS = ["api.example.com", "bad.example.com", "git.example.com", "example.com", "x.y.example.com", "example.org"]
@@ -149,3 +149,16 @@ def test_what_goes_on_starting_programs_is_not_forgotten(tmp_path: Path, monkeyp
     for exec_id in range(2, 10):
         box.executed(exec_id, GIT, 1)
     assert box.ancestry(9) == (GIT.path,) and box.knows(1)
+
+
+def test_a_parent_that_is_forgotten_leaves_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stockade.service import governed as module
+
+    monkeypatch.setattr(module, "_EXECS_REMEMBERED", 3)
+    box, _ = governed(tmp_path)
+    for exec_id in range(1, 6):
+        box.executed(exec_id, GIT, 0)
+    box.executed(6, GIT, 1)
+    assert box.ancestry(6) == (FORGOTTEN,)
+    box.executed(7, GIT, 0)
+    assert box.ancestry(7) == ()
