@@ -128,6 +128,7 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     WORKER_LOST = "worker_lost"
     # 7) the sandbox's own bounds
+    ENFORCEMENT_LOST = "enforcement_lost"  # a program was taken off its hook, a pin was removed, the sandbox was moved: it was killed
     DEVICE_REFUSED = "device_refused"
     LIMIT_REACHED = "limit_reached"
 

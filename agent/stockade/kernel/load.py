@@ -18,6 +18,7 @@ from stockade.kernel.backend import Backend
 from stockade.kernel.hooks import HOOKS, LSM, LSM_HOOKS, Hook
 from stockade.kernel.maps import Maps
 from stockade.types import StockadeError
+from stockade.kernel.links import Link
 
 BPFFS = Path("/run/stockade/bpf")
 _BPFFS_MAGIC = 0xCAFE4A11
@@ -56,7 +57,7 @@ class Kernel:
         self.backend = refuse_by or backend.chosen()
         code = bytecode.compiled(network.defines())
         self._descriptors: list[int] = []
-        self._links = 0
+        self.links: list[Link] = []
         ours = False
         try:
             maps = {shape.name: self._own(syscall.map_create(shape)) for shape in code.maps}
@@ -87,8 +88,7 @@ class Kernel:
 
     def _link(self, name: str, fd: int) -> None:
         self._own(fd)
-        self._links += 1
-        syscall.pin(fd, str(self.pins / f"link_{self._links:02}_{name}"))
+        self.links.append(Link.pinned(name, fd, self.pins / f"link_{len(self.links) + 1:02}_{name}"))
 
     def attach_tracepoints(self) -> None:
         """exec, fork and exit, for every governed cgroup of the machine; and what refuses an exec before it comes to a tracepoint.
@@ -98,7 +98,7 @@ class Kernel:
         self._attach("tracepoint", None)
         if self.backend is not Backend.LSM:
             return
-        before = self._links
+        before = len(self.links)
         try:
             self._attach("lsm", None)
         except _HookIsFull:
@@ -137,11 +137,11 @@ class Kernel:
 
     def _unlink_from(self, first: int) -> None:
         """Take off again what was attached last, down to link number `first`."""
-        while self._links > first:
-            (pinned,) = self.pins.glob(f"link_{self._links:02}_*")
-            pinned.unlink()
-            os.close(self._descriptors.pop())
-            self._links -= 1
+        while len(self.links) > first:
+            link = self.links.pop()
+            link.pin.unlink()
+            self._descriptors.remove(link.descriptor)
+            os.close(link.descriptor)
 
     def close(self, *, unpin: bool = True) -> None:
         """Release the descriptors; with unpin, take the programs off the kernel too."""

@@ -201,6 +201,25 @@ def link_lsm(prog: int) -> int:
     return _call(RAW_TRACEPOINT_OPEN, struct.pack("<QII", 0, prog, 0), "attach to the LSM hook")
 
 
+@dataclass(frozen=True, slots=True)
+class LinkInfo:
+    """program: id of the one it runs. cgroup: id of the one it is attached to, 0 once detached; 0 for every other kind of link."""
+
+    program: int
+    cgroup: int
+
+
+_LINK_CGROUP = 3  # enum bpf_link_type
+
+
+def link_info(fd: int) -> LinkInfo:
+    """What the kernel says of a link now (struct bpf_link_info)."""
+    info = _buffer(bytes(64))
+    _call(OBJ_GET_INFO, struct.pack("<IIQ", fd, len(info), ctypes.addressof(info)), "link info")
+    kind, _, program, _, cgroup = struct.unpack_from("<IIIIQ", info.raw)
+    return LinkInfo(program, cgroup if kind == _LINK_CGROUP else 0)
+
+
 def pin(fd: int, path: str) -> None:
     """Keep a map, program or link alive under a path on bpffs."""
     name = _buffer(os.fsencode(path) + b"\0")

@@ -39,9 +39,10 @@ from stockade.service.generations import Generations, Load
 from stockade.service.governed import Governed
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
+from stockade.service.enforcement import Enforcement
 from stockade.service.stdio import Stdio
 from stockade.service.watch import Watch
-from stockade.types import Reason, Sandbox, StockadeError
+from stockade.types import Outcome, Reason, Sandbox, StockadeError
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -235,7 +236,8 @@ class _Run:
             for watching in (generations.watch(), desk.watch()):
                 stack.callback(asyncio.create_task(watching).cancel)
             self._reload = lambda: generations.ask("signal")
-            status = await self._wait(self._init)
+            ended = asyncio.create_task(self._wait(self._init))
+            lost = await Enforcement(kernel.links, self._init).until(ended)
             slot.sandbox.kill()
             self._stdio.finish()
             await self._end_worker()
@@ -251,10 +253,15 @@ class _Run:
             governed.compile(governed.policy)
         except (OSError, ValueError) as error:
             raise StockadeError(f"the policy does not fit into the kernel's maps: {error}", code="maps") from None
+            if lost:
+                await self._end_worker()  # before anything is waited for: connections that are open must not outlive what held them
+            status = await ended
         kernel.govern(governed.cgroup.path)
         kernel.answer_origins(self._slot.listeners.path)
         kernel.attach_tracepoints()
 
+            if lost:
+                agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
     async def _serve(self, agent: Agent, governed: Governed, sockets: Sockets, authority: Authority) -> None:
         """Hand the listeners to the worker; when it dies, to the next one, for whom connections wait meanwhile."""
         kept = [sock.dup() for sock in sockets[:4]]

@@ -1,0 +1,54 @@
+"""What holds a running sandbox, looked at twice a second: programs on their hooks, pins, the cgroup that its init is in.
+
+When some of it is gone, exec rules and verdicts are no longer held, and what was recorded since the last look may be too little: nothing of
+the sandbox can be let live on. Its init is killed, and with it everything in its PID namespace, wherever somebody moved it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from stockade.kernel.links import Link
+
+EVERY = 0.5  # seconds; 25 links are looked at in a third of a millisecond
+
+
+class Enforcement:
+    """init: PID of the sandbox's init, which was put into its cgroup by now."""
+
+    def __init__(self, links: Sequence[Link], init: int) -> None:
+        self._links, self._init = links, init
+        self._place = _cgroup_of(init)
+
+    def lost(self) -> list[str]:
+        """What is no longer as it was, in words."""
+        found = [words for link in self._links if (words := link.lost()) is not None]
+        place = _cgroup_of(self._init)
+        if place is not None and place != self._place:
+            found.append(f"the sandbox was moved to cgroup {place}")
+        return found
+
+    async def until(self, ended: asyncio.Task[int]) -> list[str]:
+        """Until the sandbox ends: by itself, or because what held it is lost, which is then killed. What was lost."""
+        while True:
+            done, _ = await asyncio.wait({ended}, timeout=EVERY)
+            found = self.lost()
+            if found and not done:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._init, signal.SIGKILL)
+            if found or done:
+                return found
+
+
+def _cgroup_of(pid: int) -> str | None:
+    """Where a process is in the v2 hierarchy; None once it is no more."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line[3:] for line in lines if line.startswith("0::")), None)
