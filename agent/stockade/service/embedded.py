@@ -264,6 +264,9 @@ class _Run:
                 agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
     async def _serve(self, agent: Agent, governed: Governed, sockets: Sockets, authority: Authority) -> None:
         """Hand the listeners to the worker; when it dies, to the next one, for whom connections wait meanwhile."""
+            if lost:
+                said = f"what holds the sandbox was taken away, so it was killed: {'; '.join(lost)}"
+                raise StockadeError(said, hint="somebody with root's rights did that", code="enforcement_lost")
         kept = [sock.dup() for sock in sockets[:4]]
 
         async def start(worker: Worker) -> None:
