@@ -143,6 +143,9 @@ class _RuleReader:
                 continue
             if key == "allow" and self._refused(pattern, place):
                 continue
+            if key == "deny" and _is_loopback(pattern):
+                # every spelling of it is the host's loopback, as the kernel takes a connect to one
+                pattern = HostPattern(text, "name", LOCALHOST, pattern.port)
             if key == "allow" and (suffix := strangers_below(pattern)) is not None:
                 message = f"`{text}` covers what anybody can register below {suffix}"
                 self.findings.add(place, "shared_domain", message, accepted="the hosts that are meant, by name", severity="warning")
@@ -184,3 +187,8 @@ def _entries(node: Node) -> tuple[Scalar, ...]:
 
 def _words(entries: Iterable[Scalar]) -> tuple[str, ...]:
     return tuple([entry.text for entry in entries])
+
+
+def _is_loopback(pattern: HostPattern) -> bool:
+    address = as_address(pattern.value) if pattern.kind == "name" else pattern.network and pattern.network.network_address
+    return address is not None and address.is_loopback

@@ -351,3 +351,20 @@ def test_a_rule_may_ask_for_one_file_alone(sha256: str, expected: str, policy: R
 def test_ancestors_that_are_forgotten_open_nothing_and_lift_no_veto(host: str, expected: str, policy: Read) -> None:
     request = Request(Binary.named("curl", "/usr/bin/curl"), host, 443, "GET", "/x", ("/usr/bin/env", FORGOTTEN))
     assert brief(decide(request, policy(NARROWED))) == expected
+
+
+@pytest.mark.parametrize("spelling", ["127.0.0.1", "127.0.0.0/8", "'::1'", "'2130706433'"])
+def test_a_deny_of_loopback_in_any_spelling_is_a_deny_of_localhost(spelling: str, policy: Read) -> None:
+    text = f"""\
+        - name: models
+          binary: {{allow: [curl]}}
+          destination: {{allow: [localhost]}}
+          method: {{allow: [GET]}}
+          path: {{allow: [/**]}}
+        - name: never
+          binary: {{allow: [curl]}}
+          destination: {{allow: [a.example.com], deny: [{spelling}]}}
+          method: {{allow: [GET]}}
+          path: {{allow: [/**]}}
+    """
+    assert brief(ask(policy(text), "curl", "localhost", 11434)) == "refuse destination never rule_deny"

@@ -7,6 +7,7 @@ and no answer is a denial.
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from stockade.policy.model import Policy
@@ -17,6 +18,23 @@ from stockade.types import Decision, Effect, Level, Outcome, Reason, Request
 _DEPTHS = (Level.BINARY, Level.DESTINATION, Level.METHOD, Level.PATH)
 
 _log = logging.getLogger(__name__)
+
+
+class _Pace:
+    """Once a second at most."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + 1
+        return True
+
+
+_said = _Pace()
 
 
 def weigh(decision: Decision, request: Request, policy: Policy, rego: Rego) -> Decision:
@@ -100,6 +118,6 @@ def _judged(request: Request, policy: Policy, rego: Rego) -> tuple[bool, bool]:
 
 
 def _deny(policy: Policy, level: Level, reason: Reason, failure: judge.Failed | None = None) -> Decision:
-    if failure is not None:
-        _log.warning("rego: %s; denied", failure)
+    if failure is not None and _said.due():
+        _log.warning("rego: %s; denied", failure)  # each has its record; the log must not be a sandbox's to fill
     return Decision(Outcome.DENY, Effect.REFUSE, level, reason, RULE, policy.generation, policy.enforced)
