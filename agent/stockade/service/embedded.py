@@ -227,6 +227,8 @@ class _Run:
                 "exec_backend": "tracepoint",
                 "sources": [str(path) for path in policy.sources],
                 "missing_binaries": list(roster.missing),
+                "seccomp_allow": list(policy.process.seccomp.allow),
+                "seccomp_deny": list(policy.process.seccomp.deny),
             }
             agent.lifecycle(governed, Reason.STARTED, started)
             self._stdio.start()
