@@ -143,8 +143,13 @@ class Machine:
         options: Sequence[str | Path] = (),
         env: Mapping[str, str] | None = None,
         room: Path | None = None,
+        pass_fds: Sequence[int] = (),
+        through: Sequence[str | Path] = (),
     ) -> Running:
-        """`stockade run` in the background; a command given as one string is split as a shell would."""
+        """`stockade run` in the background; a command given as one string is split as a shell would.
+
+        pass_fds: descriptors that Stockade itself inherits, as from a careless caller. through: a program, with arguments, that execs it.
+        """
         room = room or self.room(files)
         words = shlex.split(command) if isinstance(command, str) else list(command)
         if isinstance(policy, str):
@@ -152,7 +157,7 @@ class Machine:
             policy = room / "policy.yaml"
         chosen = ["--policy", policy] if policy else []
         audit = room / "audit.jsonl"
-        line = [STOCKADE, "run", *chosen, *options, "--workdir", room / "work", "--audit", audit, "--", *words]
+        line = [*through, STOCKADE, "run", *chosen, *options, "--workdir", room / "work", "--audit", audit, "--", *words]
         process = subprocess.Popen(
             self.wrap(line),
             cwd=room / "work",
@@ -162,6 +167,7 @@ class Machine:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            pass_fds=pass_fds,
         )
         return Running(process, audit)
 

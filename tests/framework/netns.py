@@ -73,6 +73,22 @@ class Namespace:
         _ip("-n", self.name, "address", "add", f"{taken.v6}/64", "dev", f"{self._link}p", "nodad")
         return taken
 
+    @property
+    def device(self) -> str:
+        """The host's end of the link."""
+        return self._link
+
+    @property
+    def link_local(self) -> str:
+        """The address that the namespace's end of the link gave itself: fe80::/64."""
+        said = subprocess.run(
+            ["ip", "-n", self.name, "-6", "-o", "address", "show", "dev", f"{self._link}p", "scope", "link"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return said.stdout.split(" inet6 ")[1].split("/")[0]
+
     def spawn(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         """A child process inside the namespace; killed by close()."""
         child = subprocess.Popen(["ip", "netns", "exec", self.name, *command], **options)

@@ -1,0 +1,114 @@
+"""A module of attacks, performed once outside the sandbox and once in it, and what must be true of each."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bypass.table import HERE, Row
+from framework.machine import Machine, Record, Result, select
+from framework.outside import Outside
+
+MARK, FIRST_PORT = "192.0.2.1", 20000  # as inside/driver.py has them
+FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted((HERE / "inside").glob("*.py"))}
+PYTHON = "/usr/bin/python3"
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """One run of a module. outcomes: what each attack said of itself. windows: the records that were written while it ran."""
+
+    phase: str
+    outcomes: dict[str, str]
+    windows: dict[str, list[Record]] = field(default_factory=dict)
+    result: Result | None = None
+
+
+def outside_run(machine: Machine, module: str, facts: Mapping[str, Any], *, files: Mapping[str, str], pass_fds: Sequence[int]) -> Performed:
+    """As root, on the machine itself, with nothing in the way."""
+    room = machine.room(FILES | dict(files))
+    _write(room, facts, "control")
+    done = subprocess.run(
+        machine.wrap([PYTHON, "driver.py", module, "facts.json"]),
+        cwd=room / "work",
+        capture_output=True,
+        text=True,
+        timeout=300,
+        pass_fds=pass_fds,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Performed("control", {said["id"]: said["outcome"] for said in _lines(done.stdout)})
+
+
+def inside_run(
+    machine: Machine,
+    module: str,
+    facts: Mapping[str, Any],
+    *,
+    phase: str,
+    policy: str,
+    room: Path,
+    files: Mapping[str, str],
+    options: Sequence[str | Path] = (),
+    pass_fds: Sequence[int] = (),
+) -> Performed:
+    """In a sandbox under `policy`; its records are cut at the driver's marks."""
+    for name, text in (FILES | dict(files)).items():
+        (room / "work" / name).write_text(text)
+    _write(room, facts, phase)
+    result = machine.run(
+        [PYTHON, "driver.py", module, "facts.json"], policy=policy, room=room, options=options, pass_fds=pass_fds, timeout=300
+    )
+    assert result.status == 0, result
+    said = _lines(result.stdout)
+    marks = {
+        record["destination"]["port"] - FIRST_PORT: position
+        for position, record in enumerate(result.records)
+        if record["action"] == "connect" and record["destination"]["address"] == MARK
+    }
+    assert len(marks) == len(said) + 1, f"{len(marks)} marks of {len(said)} attacks are on record: {result}"
+    windows = {line["id"]: result.records[marks[line["number"]] + 1 : marks[line["number"] + 1]] for line in said}
+    return Performed(phase, {line["id"]: line["outcome"] for line in said}, windows, result)
+
+
+def _write(room: Path, facts: Mapping[str, Any], phase: str) -> None:
+    (room / "work/facts.json").write_text(json.dumps({"left_out": [], **facts, "phase": phase}))
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith('{"id"')]
+
+
+def got_out(row: Row, performed: Performed, outside: Outside) -> bool:
+    """Whether data arrived, or, for an attack that carries none, whether its call succeeded."""
+    outcome = performed.outcomes[row.id]
+    assert not outcome.startswith(("broken", "nothing said")), f"{row.id} in {performed.phase}: {outcome}"
+    outside.settle()
+    return outside.heard(performed.phase, row.id) or (row.proof == "call" and outcome.startswith("out"))
+
+
+def check_control(row: Row, control: Performed, outside: Outside) -> None:
+    """With enforcement off it gets out, or the table says why not."""
+    out = got_out(row, control, outside)
+    said = control.outcomes[row.id]
+    if row.control is None:
+        assert out, f"{row.id} proves nothing: it does not get out with enforcement off either, it says {said!r}"
+    else:
+        assert not out, f"{row.id} gets out with enforcement off: the table says that it cannot ({row.control})"
+
+
+def check_held(row: Row, held: Performed, outside: Outside) -> None:
+    """Nothing arrived, and the record says why."""
+    window = held.windows[row.id]
+    said = held.outcomes[row.id]
+    assert not got_out(row, held, outside), f"{row.id} GOT OUT as {held.phase}: it says {said!r}\n{window}"
+    if isinstance(row.record, dict):
+        expected = dict(row.record)
+        anywhere = expected.pop("anywhere", False)  # what the worker writes comes when the exchange is over
+        where = held.result.records if anywhere and held.result else window
+        found = select(where, **expected)
+        assert found, f"{row.id} says {said!r}, and no record has {expected}:\n" + "\n".join(json.dumps(record) for record in window)

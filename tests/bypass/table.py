@@ -1,0 +1,91 @@
+"""The table of attacks: every item of the checklist, what the attack is, what holds it, and the tests that show it.
+
+Read from attacks/*.yaml, and from tests/golden/vectors for what the pure functions decide. A row says
+
+    id, item      its name, and the words of the checklist that it stands for; several rows may share them
+    attack, held  one line each, for docs/threats.md
+    battery       it is performed by tests/bypass/inside: outside the sandbox, where it must get out, and inside, where it must not
+      control     why it does not get out even there; without it, it must
+      proof       `call`: the attack carries no data, what counts is whether the call succeeds
+      record      what the audit says of it, or in words why nothing does
+    shown_by      tests elsewhere that try it
+    limit         the sentence of SECURITY.md that says it is not held
+    pending       what has to be built before it can be tried
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+VECTORS = REPOSITORY / "tests/golden/vectors"
+VECTOR_TEST = "tests/unit/policy/test_threat_vectors.py"
+_KEYS = {"id", "item", "attack", "held", "battery", "control", "proof", "record", "shown_by", "limit", "pending"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One attack. record: fields that some record must have, or why there is none. vectors: decided by VECTOR_TEST as well."""
+
+    id: str
+    bullet: str
+    item: str
+    attack: str
+    held: str
+    battery: str | None = None
+    control: str | None = None
+    proof: str = "data"
+    record: dict[str, Any] | str | None = None
+    shown_by: tuple[str, ...] = ()
+    limit: str | None = None
+    pending: str | None = None
+    vectors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One heading of the checklist. bullets: the checklist's own words, in its order."""
+
+    title: str
+    bullets: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def _row(bullet: str, given: dict[str, Any]) -> Row:
+    if unknown := given.keys() - _KEYS:
+        raise ValueError(f"{given.get('id')}: {', '.join(sorted(unknown))} is no field of a row")
+    return Row(bullet=bullet, **given | {"shown_by": tuple(given.get("shown_by", ()))})
+
+
+def _section(path: Path) -> Section:
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    bullets = written["bullets"]
+    rows = [_row(bullet["bullet"], row) for bullet in bullets for row in bullet["rows"]]
+    for name in written.get("vectors", ()):
+        held = written["held"]
+        for table in yaml.safe_load((VECTORS / name).read_text(encoding="utf-8")):
+            for row in table["rows"]:
+                shown = tuple(row.get("shown_by", ()))
+                words = held.get(row["id"]) or held["*"]
+                rows.append(Row(row["id"], table["bullet"], row["item"], row["attack"], words, shown_by=shown, vectors=True))
+    return Section(written["section"], tuple(dict.fromkeys(row.bullet for row in rows)), tuple(rows))
+
+
+@functools.cache
+def sections() -> tuple[Section, ...]:
+    return tuple(_section(path) for path in sorted((HERE / "attacks").glob("*.yaml")))
+
+
+def rows() -> tuple[Row, ...]:
+    return tuple(row for section in sections() for row in section.rows)
+
+
+def battery(name: str) -> tuple[Row, ...]:
+    """The rows that inside/NAME.py performs."""
+    return tuple(row for row in rows() if row.battery == name)
