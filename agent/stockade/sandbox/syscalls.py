@@ -196,9 +196,9 @@ NEEDED = frozenset(
     _group(
         "needed",
         "to start",
-        """read pread64 write writev close close_range openat fstat newfstatat mmap mprotect munmap brk execve exit exit_group clone wait4 kill
-        rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait restart_syscall arch_prctl set_tid_address set_robust_list prlimit64
-        getpid futex fcntl dup2""",
+        """read pread64 write writev close close_range openat fstat newfstatat mmap mprotect munmap brk execve exit exit_group clone wait4
+        kill rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait restart_syscall arch_prctl set_tid_address set_robust_list
+        prlimit64 getpid futex fcntl dup2""",
     ).calls
 )
 
