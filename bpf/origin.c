@@ -6,6 +6,8 @@
  * The answer is moved from the 4-tuple to the listener's new socket in the very packet that completes the handshake. Left under the tuple
  * until the worker accepts, it could be another's by then: a client that closed without its RST being believed (TCP_MD5SIG) gives its port
  * away while its connection still waits in the queue.
+ *
+ * SPEAKER, which may be asked any number of times, says who else has spoken on the connection (taint.c).
  */
 
 /* clang would join two neighbouring words of the context into one load, which the verifier refuses */
@@ -37,24 +39,53 @@ int listener_ops(struct bpf_sock_ops *ops)
 {
 	struct tuple_key key = {};
 	struct origin *found, *own;
+	struct conversation *conversation;
 	struct bpf_sock *sk = ops->sk;
 
-	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || !sk)
+	if (!sk)
+		return 1;
+	if (ops->op == BPF_SOCK_OPS_STATE_CB && ops->args[1] == BPF_TCP_CLOSE) {
+		conversation = conversations.sk_storage_get(sk, 0, 0);
+		if (conversation)
+			end_conversation(conversation->cookie, conversation->sandbox);
+		return 1;
+	}
+	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		return 1;
 	accepting_tuple(ops, &key);
 	found = origins.lookup(&key);
 	if (!found)
 		return 1;
 	own = accepted.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (own)
+	conversation = conversations.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (own && conversation) {
 		*own = *found;
-	else
+		conversation->cookie = found->cookie;
+		conversation->sandbox = found->sandbox;
+		if (bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG))
+			count_failure(FAIL_CB_FLAGS);
+	} else {
 		count_failure(FAIL_SK_STORAGE);	/* no origin: the worker closes it */
+		end_conversation(found->cookie, found->sandbox);
+	}
 	forget_origin(&key, found->sandbox);
 	return 1;
 }
 
 #define SO_ORIGINAL_DST_ 80
+
+static __always_inline int answer_speaker(struct bpf_sockopt *ctx, struct bpf_sock *sk)
+{
+	struct conversation *conversation = conversations.sk_storage_get(sk, 0, 0);
+	struct speaker *found = conversation ? speakers.lookup(&conversation->cookie) : 0, *out = ctx->optval;
+
+	if (!found || (void *)(out + 1) > ctx->optval_end)
+		return 1;
+	*out = *found;
+	*(volatile __s32 *)&ctx->optlen = sizeof(*out);
+	*(volatile __s32 *)&ctx->retval = 0;
+	return 1;
+}
 
 int getsockopt(struct bpf_sockopt *ctx)
 {
@@ -64,6 +95,8 @@ int getsockopt(struct bpf_sockopt *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	struct origin *found;
 
+	if (sk && ctx->level == 1 && ctx->optname == SPEAKER_OPTION)
+		return answer_speaker(ctx, sk);
 	if ((!wants_origin && !original4 && !original6) || !sk)
 		return 1;
 	found = accepted.sk_storage_get(sk, 0, 0);

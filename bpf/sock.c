@@ -93,6 +93,39 @@ static __always_inline void forget_origin(struct tuple_key *key, __u32 sandbox)
 		__sync_fetch_and_add(&usage->origins, -1);
 }
 
+/* Nobody but the image that connects it has spoken yet. 0, or there is no room. */
+static __always_inline int begin_conversation(__u64 cookie, struct usage *usage)
+{
+	struct speaker nobody = {};
+	int known = speakers.lookup(&cookie) != 0;
+
+	if (!known && usage->conversations >= QUOTA_CONVERSATIONS)
+		return -1;
+	if (speakers.update(&cookie, &nobody))
+		return -1;
+	if (!known)
+		__sync_fetch_and_add(&usage->conversations, 1);
+	return 0;
+}
+
+static __always_inline void end_conversation(__u64 cookie, __u32 sandbox)
+{
+	struct usage *usage = usages.lookup(&sandbox);
+
+	if (!speakers.delete(&cookie) && usage)
+		__sync_fetch_and_add(&usage->conversations, -1);
+}
+
+/* Nobody will be accepted under this tuple any more. */
+static __always_inline void forget_connect(struct tuple_key *key, struct origin *origin)
+{
+	__u64 cookie = origin->cookie;
+	__u32 sandbox = origin->sandbox;
+
+	forget_origin(key, sandbox);
+	end_conversation(cookie, sandbox);
+}
+
 int sock_ops(struct bpf_sock_ops *ops)
 {
 	struct tuple_key key = {};
@@ -112,12 +145,12 @@ int sock_ops(struct bpf_sock_ops *ops)
 	if (ops->op == BPF_SOCK_OPS_STATE_CB) {
 		/* A connect that came to nothing: nobody will be accepted under this tuple. */
 		if (ops->args[0] == BPF_TCP_SYN_SENT && ops->args[1] == BPF_TCP_CLOSE && old && state && old->cookie == state->cookie)
-			forget_origin(&key, state->sandbox);
+			forget_connect(&key, state);
 		return 1;
 	}
 	/* TCP_CONNECT: a tuple that is used again must not answer for its last owner */
 	if (old)
-		forget_origin(&key, old->sandbox);
+		forget_connect(&key, old);
 	if (!state || state->verdict == VERDICT_LOCAL || state->verdict == VERDICT_DENY)
 		return 1;
 	usage = usages.lookup(&state->sandbox);
@@ -125,8 +158,13 @@ int sock_ops(struct bpf_sock_ops *ops)
 		count_failure(FAIL_QUOTA);
 		return 1;
 	}
+	if (begin_conversation(state->cookie, usage)) {
+		count_failure(FAIL_ORIGIN);
+		return 1;
+	}
 	if (origins.update(&key, state)) {
 		count_failure(FAIL_ORIGIN);
+		end_conversation(state->cookie, state->sandbox);
 		return 1;
 	}
 	__sync_fetch_and_add(&usage->origins, 1);

@@ -196,7 +196,24 @@ struct usage {
 	__u64 tasks;
 	__u64 origins;
 };
-_Static_assert(sizeof(struct usage) == 16, "abi.py: USAGE");
+_Static_assert(sizeof(struct speaker) == 24, "abi.py: Speaker");
+	__u64 conversations;
+};
+_Static_assert(sizeof(struct usage) == 24, "abi.py: USAGE");
+
+struct conversation {		/* a connection to one of the agent's listeners, as the accepted socket knows it */
+	__u64 cookie;		/* of the client's socket */
+	__u32 sandbox;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct conversation) == 16, "abi.py: nobody reads it there");
+
+struct speaker {		/* who wrote to a connection beside the image that connected it */
+	__u32 identity;
+	__u32 pid;
+	__u64 exec_id;
+	__u32 claims;		/* 0: nobody; 1: who is named here, once ready; more: several, or somebody without a tag */
+	__u32 ready;
 
 struct event {
 	__u8 type;

@@ -45,6 +45,13 @@ BPF_SK_STORAGE(sockets, struct socket_state);
 /* Accepted socket -> origin, until the worker reads it. Freed with the socket. */
 BPF_SK_STORAGE(accepted, struct origin);
 
+/* Cookie of a client's socket -> who else spoke on it. Written as it connects, by whoever sends on it, deleted when the accepted socket
+   comes to its end. Full: no origin. Missing: the worker cuts. */
+SHARED_HASH(speakers, __u64, struct speaker, 65536);
+
+/* Accepted socket -> its conversation. Freed with the socket. */
+BPF_SK_STORAGE(conversations, struct conversation);
+
 /* When this CPU last dropped a packet, in seconds, and how many since. */
 struct drop_window {
 	__u64 second;
@@ -56,6 +63,7 @@ BPF_PERCPU_ARRAY(drop_windows, struct drop_window, 1);
 SHARED_HASH(usages, __u32, struct usage, 1024);
 #define QUOTA_TASKS 8192
 #define QUOTA_ORIGINS 8192
+#define QUOTA_CONVERSATIONS 16384
 
 /* To the agent. Full: what was to be allowed is denied; the loss is counted. */
 BPF_RINGBUF_OUTPUT(events, 1024);

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 ORIGIN_OPTION = 0x57AD  # getsockopt(fd, SOL_SOCKET, ORIGIN_OPTION): answered by bpf/origin.c on accepted sockets
+SPEAKER_OPTION = 0x57AE  # the same for who else has spoken on it
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -105,7 +106,7 @@ SERVICE_KEY = struct.Struct("<III")
 VARIABLE_KEY = struct.Struct("<II32s")
 ASKER_KEY = struct.Struct("<IHBB")
 ASKER = struct.Struct("<IIQ")
-USAGE = struct.Struct("<QQ")
+USAGE = struct.Struct("<QQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class Network:
             "RELAY_PORT": self.relay_port,
             "ORIGIN_OPTION": ORIGIN_OPTION,
             "NAME_LOCALHOST": NAME_LOCALHOST,
+            "SPEAKER_OPTION": SPEAKER_OPTION,
             "NR_CPUS": os.sysconf("SC_NPROCESSORS_CONF"),  # those that may ever run: exec ids are numbered per CPU
         }
 
@@ -262,3 +264,29 @@ class Origin:
     def of(cls, connection: socket.socket) -> Origin:
         """Ask the kernel, once: the answer is deleted as it is read. Raises OSError when it knows nothing of this connection."""
         return cls.decode(connection.getsockopt(socket.SOL_SOCKET, ORIGIN_OPTION, cls.LAYOUT.size))
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who wrote to a connection beside the image that connected it. exec_id 0: several, or somebody who cannot be told."""
+
+    identity: int
+    pid: int
+    exec_id: int
+
+    LAYOUT = struct.Struct("<IIQII")  # struct speaker in bpf/include/abi.h
+
+    @classmethod
+    def decode(cls, data: bytes) -> Speaker | None:
+        """None: nobody did. Raises ValueError when data is not one whole struct speaker."""
+        if len(data) != cls.LAYOUT.size:
+            raise ValueError(f"struct speaker has {cls.LAYOUT.size} bytes, not {len(data)}")
+        identity, pid, exec_id, claims, ready = cls.LAYOUT.unpack(data)
+        if not claims:
+            return None
+        return cls(identity, pid, exec_id) if claims == 1 and ready else cls(0, 0, 0)
+
+    @classmethod
+    def of(cls, connection: socket.socket) -> Speaker | None:
+        """Ask the kernel, as often as you like. Raises OSError when it knows nothing of this connection, or no longer."""
+        return cls.decode(connection.getsockopt(socket.SOL_SOCKET, SPEAKER_OPTION, cls.LAYOUT.size))

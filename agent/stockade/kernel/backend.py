@@ -18,7 +18,7 @@ import struct
 from enum import StrEnum
 
 from stockade.kernel import syscall
-from stockade.kernel.hooks import LSM, LSM_MAC
+from stockade.kernel.hooks import LSM, LSM_MAC, TAINT_HOOK, TRACE_RAW_TP
 from stockade.types import StockadeError
 
 _SYS_MMAP = {"x86_64": 9, "aarch64": 222, "riscv64": 222}
@@ -31,15 +31,15 @@ class Backend(StrEnum):
     TRACEPOINT = "tracepoint"
 
 
-def hook_id(name: str) -> int:
-    """The BTF id of an LSM hook: what an LSM program is loaded for. Raises OSError when the kernel has no such hook, or no BPF LSM."""
+def hook_id(name: str, attach_type: int = LSM_MAC) -> int:
+    """The BTF id of an LSM hook or a typed tracepoint: what such a program is loaded for. Raises OSError when the kernel has none."""
     try:
         libbpf = ctypes.CDLL("libbpf.so.1")
     except OSError:
         raise StockadeError("libbpf.so.1 is missing", hint="apt-get install libbpf1", code="no_libbpf") from None
-    identifier: int = libbpf.libbpf_find_vmlinux_btf_id(name.encode(), LSM_MAC)
+    identifier: int = libbpf.libbpf_find_vmlinux_btf_id(name.encode(), attach_type)
     if identifier <= 0:
-        raise OSError(errno.ENOENT, f"the kernel's BTF has no bpf_lsm_{name}")
+        raise OSError(errno.ENOENT, f"the kernel's BTF has no {'bpf_lsm_' if attach_type == LSM_MAC else 'tracepoint '}{name}")
     return identifier
 
 
@@ -69,6 +69,21 @@ def chosen() -> Backend:
         try_lsm()
         return Backend.LSM
     return Backend.TRACEPOINT
+
+
+def demand_senders() -> None:
+    """Raises OSError when the kernel does not say who sends on a socket (sock_send_length, 6.3)."""
+    hook_id(TAINT_HOOK.where.removeprefix("typed:"), TRACE_RAW_TP)
+
+
+@functools.cache
+def tells_senders() -> bool:
+    """Whether it does."""
+    try:
+        demand_senders()
+    except OSError:
+        return False
+    return True
 
 
 def _refuse_flags(flags: int) -> bytes:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Hook:
     """A program of bpf/: its type and attach type (enum bpf_prog_type, enum bpf_attach_type), and where it is attached.
 
-    where: "sandbox" or "listeners" (a cgroup), "tracepoint:NAME", "lsm:NAME", "step" (reached by a tail call) or "run" (only by TEST_RUN).
+    where: "sandbox" or "listeners" (a cgroup), "tracepoint:NAME", "typed:NAME" (a tracepoint whose arguments the verifier knows by their
+    types, so that a socket's storage can be read), "lsm:NAME", "step" (reached by a tail call) or "run" (only by TEST_RUN).
     """
 
     program: str
@@ -20,6 +21,7 @@ class Hook:
 
 _RAW_TRACEPOINT, _SOCK_ADDR, _SOCK, _SOCK_OPS, _SKB, _SOCKOPT = 17, 18, 9, 13, 8, 25
 LSM, LSM_MAC = 29, 27
+TRACING, TRACE_RAW_TP = 26, 23
 
 HOOKS = (
     Hook("on_exec_environment", _RAW_TRACEPOINT, 0, "step"),
@@ -51,3 +53,5 @@ LSM_HOOKS = (  # beside the tracepoints, where the kernel runs them (backend.py)
     Hook("check_mmap", LSM, LSM_MAC, "lsm:mmap_file"),
     Hook("check_mprotect", LSM, LSM_MAC, "lsm:file_mprotect"),
 )
+
+TAINT_HOOK = Hook("on_send", TRACING, TRACE_RAW_TP, "typed:sock_send_length")  # where the kernel has that tracepoint: from 6.3 on

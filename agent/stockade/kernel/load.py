@@ -15,10 +15,10 @@ from pathlib import Path
 from stockade.kernel import backend, bytecode, syscall
 from stockade.kernel.abi import Network
 from stockade.kernel.backend import Backend
-from stockade.kernel.hooks import HOOKS, LSM, LSM_HOOKS, Hook
+from stockade.kernel.hooks import HOOKS, LSM, LSM_HOOKS, TAINT_HOOK, TRACING, Hook
+from stockade.kernel.links import Link
 from stockade.kernel.maps import Maps
 from stockade.types import StockadeError
-from stockade.kernel.links import Link
 
 BPFFS = Path("/run/stockade/bpf")
 _BPFFS_MAGIC = 0xCAFE4A11
@@ -57,6 +57,7 @@ class Kernel:
         self.backend = refuse_by or backend.chosen()
         code = bytecode.compiled(network.defines())
         self._descriptors: list[int] = []
+        self.tells_senders = backend.tells_senders()
         self.links: list[Link] = []
         ours = False
         try:
@@ -75,11 +76,12 @@ class Kernel:
 
     @property
     def _hooks(self) -> tuple[Hook, ...]:
-        return HOOKS + LSM_HOOKS if self.backend is Backend.LSM else HOOKS
+        found = HOOKS + LSM_HOOKS if self.backend is Backend.LSM else HOOKS
+        return (*found, TAINT_HOOK) if self.tells_senders else found
 
     @staticmethod
     def _load(hook: Hook, instructions: bytes) -> int:
-        target = backend.hook_id(hook.where.removeprefix("lsm:")) if hook.kind == LSM else 0
+        target = backend.hook_id(hook.where.partition(":")[2], hook.attach_type) if hook.kind in (LSM, TRACING) else 0
         return syscall.prog_load(hook.program, hook.kind, hook.attach_type, instructions, attach_btf_id=target)
 
     def _own(self, fd: int) -> int:
@@ -91,13 +93,14 @@ class Kernel:
         self.links.append(Link.pinned(name, fd, self.pins / f"link_{len(self.links) + 1:02}_{name}"))
 
     def attach_tracepoints(self) -> None:
-        """exec, fork and exit, for every governed cgroup of the machine; and what refuses an exec before it comes to a tracepoint.
+        """exec, fork and exit, and who sends, for every governed cgroup; and what refuses an exec before it comes to a tracepoint.
 
         A hook of the LSM holds 38 programs (BPF_MAX_TRAMP_LINKS), the agents of as many sandboxes. The next one does with the tracepoint.
         """
         self._attach("tracepoint", None)
         if self.backend is not Backend.LSM:
             return
+        self._attach("typed", None)
         before = len(self.links)
         try:
             self._attach("lsm", None)
@@ -137,6 +140,8 @@ class Kernel:
 
     def _unlink_from(self, first: int) -> None:
         """Take off again what was attached last, down to link number `first`."""
+                elif place == "typed":
+                    self._link(hook.program, syscall.link_typed_tracepoint(program))
         while len(self.links) > first:
             link = self.links.pop()
             link.pin.unlink()

@@ -44,7 +44,7 @@ class Maps:
 
     def register(self, sandbox: int, cgroup_id: int, level: int, generation: int, flags: abi.SandboxFlag) -> None:
         """Govern a cgroup. The usage entry comes first: without it nothing of the sandbox is tagged."""
-        syscall.map_update(self._fd["usages"], _U32.pack(sandbox), abi.USAGE.pack(0, 0))
+        syscall.map_update(self._fd["usages"], _U32.pack(sandbox), abi.USAGE.pack(0, 0, 0))
         mask = syscall.map_lookup(self._fd["levels"], _ZERO, 4) or bytes(4)
         self.switch(sandbox, cgroup_id, generation, flags)
         syscall.map_update(self._fd["levels"], _ZERO, _U32.pack(_U32.unpack(mask)[0] | 1 << level))
@@ -144,11 +144,11 @@ class Maps:
             counts[name] = sum(value for (value,) in struct.iter_unpack("<Q", raw))
         return counts
 
-    def usage(self, sandbox: int) -> tuple[int, int]:
-        """(tagged processes, origins not yet asked for) of a sandbox."""
+    def usage(self, sandbox: int) -> tuple[int, int, int]:
+        """(tagged processes, origins not yet asked for, connections to the agent's listeners) of a sandbox."""
         raw = syscall.map_lookup(self._fd["usages"], _U32.pack(sandbox), abi.USAGE.size)
-        tasks, origins = abi.USAGE.unpack(raw) if raw else (0, 0)
-        return tasks, origins
+        tasks, origins, conversations = abi.USAGE.unpack(raw) if raw else (0, 0, 0)
+        return tasks, origins, conversations
 
 
 def _possible_cpus() -> int:

@@ -59,6 +59,12 @@ def exec_lsm() -> Finding:
     return _try("exec refusal by BPF LSM", backend.try_lsm, hint=hint, fatal=False)
 
 
+def senders() -> Finding:
+    """Whether the kernel says who sends on a socket that another process connected."""
+    hint = "Linux 6.3 has the tracepoint sock_send_length; until then a socket speaks for whoever connected it, also when handed on"
+    return _try("senders named", backend.demand_senders, hint=hint, fatal=False)
+
+
 def kernel_findings() -> list[Finding]:
     """Every program and map type that Stockade loads, each tried. Takes some milliseconds; needs root."""
 
@@ -75,5 +81,6 @@ def kernel_findings() -> list[Finding]:
         _try("ring buffer", _map(syscall.MAP_TYPE_RINGBUF, 0, 0, 4096, 0)),
         _try("longest-prefix map", _map(11, 8, 4, 16, 1)),
         exec_lsm(),
+        senders(),
     ]
     return found

@@ -193,6 +193,11 @@ def link_raw_tracepoint(prog: int, name: str) -> int:
     return _call(RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(label), prog, 0), f"attach to {name}")
 
 
+def link_typed_tracepoint(prog: int) -> int:
+    """Attach to the tracepoint that the program was loaded for."""
+    return _call(RAW_TRACEPOINT_OPEN, struct.pack("<QII", 0, prog, 0), "attach to the tracepoint")
+
+
 def link_lsm(prog: int) -> int:
     """Attach to the LSM hook that the program was loaded for. Raises OSError: E2BIG when 38 others are there.
 

@@ -39,6 +39,8 @@ TWINS: dict[str, struct.Struct | None] = {
     "asker_key": abi.ASKER_KEY,
     "asker": abi.ASKER,
     "usage": abi.USAGE,
+    "conversation": None,
+    "speaker": abi.Speaker.LAYOUT,
     "event": abi.Event.LAYOUT,
     "long_event": None,
     "file_facts": abi.FileFacts.LAYOUT,

@@ -106,6 +106,7 @@ def test_the_defaults_of_the_network() -> None:
         "INSPECT_PORT": 15001,
         "RELAY_PORT": 15002,
         "ORIGIN_OPTION": 0x57AD,
+        "SPEAKER_OPTION": 0x57AE,
         "NAME_LOCALHOST": 1,
         "NR_CPUS": os.sysconf("SC_NPROCESSORS_CONF"),
     }
