@@ -8,6 +8,7 @@ Credentials are masked here, before any sink. Knows nothing of files.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,8 +53,12 @@ def describe(sandbox: Sandbox, record: Record) -> Json:
         "level": record.level.value,
         "rule": record.rule,
         "reason": record.reason.value,
-        "detail": {name: _detail(value) for name, value in record.detail.items()},
+        "detail": describe_detail(record.detail),
     }
+
+
+def describe_detail(detail: Mapping[str, str | int | list[str]]) -> Json:
+    return {name: _detail(value) for name, value in detail.items()}
 
 
 def describe_http(http: Http) -> Json:

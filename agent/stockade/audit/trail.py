@@ -14,7 +14,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from stockade.audit.file import AuditError, LineFile, sync_directory
 from stockade.audit.human import human_line
 from stockade.audit.journal import Journal
 from stockade.audit.keys import Signer
-from stockade.audit.record import Json, canonical, describe, describe_http, timestamp
+from stockade.audit.record import Json, canonical, describe, describe_detail, describe_http, timestamp
 from stockade.types import Action, Effect, Http, Level, Outcome, Reason, Record, Sandbox, StockadeError
 
 log = logging.getLogger(__name__)
@@ -98,8 +98,9 @@ class Trail:
         level: Level | None = None,
         reason: Reason | None = None,
         enforced: bool | None = None,
+        detail: Mapping[str, str | int] | None = None,
     ) -> int:
-        """The one record of a begun request, with what became of it; returns its seq. What is None stays as begun.
+        """The one record of a begun request, with what became of it; returns its seq. What is None stays as begun; detail is added.
 
         Raises AuditError with the token still open, and ValueError for a token that is not.
         """
@@ -114,6 +115,8 @@ class Trail:
                 fields["enforced"] = enforced
             if http is not None:
                 fields["http"] = describe_http(http)
+            if detail:
+                fields["detail"] = began["detail"] | describe_detail(detail)
             seq = self._write(fields)
             self._journal.strike(token)
         self._tell(fields)

@@ -48,10 +48,10 @@ class Agent:
         self._channel.send(json.dumps({"call": call, "id": self._number, **fields}, separators=(",", ":")).encode())
         return self._number
 
-    def done(self, number: int, problem: str | None = None) -> None:
-        """Acknowledge a command of the agent."""
+    def done(self, number: int, problem: str | None = None, value: codec.Json | None = None) -> None:
+        """Acknowledge a command of the agent; value: what came of it, where it wants to know."""
         assert self._channel is not None
-        self._channel.send(json.dumps({"call": "done", "id": number, "problem": problem}).encode())
+        self._channel.send(json.dumps({"call": "done", "id": number, "problem": problem, "value": value or {}}).encode())
 
     def take_descriptors(self, count: int) -> list[int]:
         """Descriptors that came with a command, in the order sent. Raises ValueError when fewer came."""

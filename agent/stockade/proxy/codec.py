@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stockade.kernel.abi import Origin, Verdict
+from stockade.proxy.spine import Passed
 from stockade.types import Action, Binary, Destination, Effect, Http, Level, Outcome, Reason, Record
 
 Json = dict[str, Any]
@@ -92,6 +93,14 @@ def decode_origin(message: Json) -> Origin:
         address=ipaddress.ip_address(text(message, "address")),
         cookie=number(message, "cookie"),
     )
+
+
+def encode_passed(passed: Passed) -> Json:
+    return {"sent": passed.sent, "received": passed.received, "reason": passed.reason.value}
+
+
+def decode_passed(message: Json) -> Passed:
+    return Passed(number(message, "sent"), number(message, "received"), Reason(text(message, "reason")))
 
 
 def encode_http(http: Http | None) -> Json | None:

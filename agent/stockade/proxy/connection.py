@@ -30,7 +30,7 @@ class Served:
     policy: Any
     leaves: Leaves
     listeners: list[socket.socket]
-    connections: set[Connection] = field(default_factory=set)
+    connections: set[Open] = field(default_factory=set)
     _room: asyncio.Semaphore | None = None
 
     def room(self, connections: int) -> asyncio.Semaphore:
@@ -51,6 +51,16 @@ class Live(Protocol):
 
     def interrupt(self) -> None:
         """The worker stops: complete the records that are open, then cut."""
+
+
+class Open(Protocol):
+    """A connection that is not closed yet. live: what carries it, once it is admitted."""
+
+    @property
+    def live(self) -> Live | None: ...
+
+    def reset(self) -> None:
+        """End it at once; nothing is recorded."""
 
 
 class Connection:

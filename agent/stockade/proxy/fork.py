@@ -24,11 +24,12 @@ from stockade.proxy.authority import Authority
 from stockade.proxy.channel import Channel
 from stockade.proxy.parcel import pack
 from stockade.proxy.settings import Settings
-from stockade.proxy.spine import Begun, Listeners, Spine
+from stockade.proxy.spine import Begun, Listeners, Passed, Spine
 from stockade.types import Decision, Effect, Reason, Request
 
 WORKER_FRAME = 1024 * 1024  # the longest thing a worker may say
 CALLS = 4096  # of one worker at once
+JUDGE_PAUSE = 0.2  # seconds before the next one is started: one that cannot live must not keep the machine busy
 
 _log = logging.getLogger("stockade.proxy")
 
@@ -47,7 +48,7 @@ class Worker:
         self._ready = asyncio.Event()
         self._sandboxes: set[int] = set()
         self._tokens: dict[int, int] = {}  # token of a begun request → its sandbox
-        self._commands: dict[int, asyncio.Future[None]] = {}
+        self._commands: dict[int, asyncio.Future[codec.Json]] = {}
         self._number = 0
         self._judge: subprocess.Popen[bytes] | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -106,6 +107,21 @@ class Worker:
         await self._judged(policy)
         await self._command(("reload", sandbox, await asyncio.to_thread(pack, policy)), [])
 
+    async def carry(self, sandbox: int, port: int, source: str, outer: socket.socket, inner: socket.socket) -> Passed:
+        """Have bytes passed between the two, which are closed here, until both sides are done. Raises ConnectionError with the worker gone.
+
+        port, source: what the newest policy must admit as long as it lasts.
+        """
+        with outer, inner:
+            done = self._say(("pass", sandbox, port, source), [outer.fileno(), inner.fileno()])
+            assert self._channel is not None
+            await self._channel.drain()
+        try:
+            return codec.decode_passed(await done)
+        except ValueError as error:
+            self._distrust()
+            raise ConnectionError(f"proxy worker {self.pid}: {error}") from None
+
     async def _judged(self, policy: Any) -> None:
         """See to it that a policy with Rego finds its judge in the worker: a process of its own, since the worker can start none.
 
@@ -133,7 +149,7 @@ class Worker:
             process.wait()
             if not self.lost.is_set():
                 _log.warning("the process that evaluates Rego ended")
-                self._spawn(self._judged(policy))
+                loop.call_later(JUDGE_PAUSE, lambda: self._spawn(self._judged(policy)))
 
         loop.add_reader(descriptor, ended)
 
@@ -169,14 +185,18 @@ class Worker:
             os.waitpid(self.pid, 0)
 
     async def _command(self, command: tuple[Any, ...], descriptors: list[int]) -> None:
+        await self._say(command, descriptors)
+
+    def _say(self, command: tuple[Any, ...], descriptors: list[int]) -> asyncio.Future[codec.Json]:
+        """Settled when the worker has done it. Raises ConnectionError."""
         if self._channel is None or self.lost.is_set():
             raise ConnectionError(f"proxy worker {self.pid} is gone")
         self._number += 1
         number = self._number
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[codec.Json] = asyncio.get_running_loop().create_future()
         self._commands[number] = done
         self._channel.send(pickle.dumps((number, command)), descriptors)
-        await done
+        return done
 
     def _end(self) -> None:
         self.lost.set()
@@ -250,7 +270,7 @@ class Worker:
             return
         problem = codec.optional_text(message, "problem")
         if problem is None:
-            done.set_result(None)
+            done.set_result(codec.mapping(message, "value"))
         else:
             done.set_exception(ConnectionError(f"proxy worker {self.pid}: {problem}"))
 

@@ -48,6 +48,15 @@ class Begun:
     once: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What became of a connection that came in. sent: bytes of the peer outside; received: of the listener inside."""
+
+    sent: int
+    received: int
+    reason: Reason
+
+
 class Spine(Protocol):
     """The agent as a worker sees it: each method is one round trip on the channel."""
 

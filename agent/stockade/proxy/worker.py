@@ -20,17 +20,19 @@ from stockade.kernel.abi import Origin
 from stockade.memory import unhurried
 from stockade.policy import load_families
 from stockade.policy.rego import judge
+from stockade.proxy import codec
 from stockade.proxy import confine as confinement
 from stockade.proxy.agent import Agent
 from stockade.proxy.authority import Authority
 from stockade.proxy.channel import Channel
 from stockade.proxy.connection import Connection, RelayedConnection, Served, reach
 from stockade.proxy.engine import Engine
+from stockade.proxy.inbound import Passage
 from stockade.proxy.ladder import Decide
 from stockade.proxy.leaves import LeafKeys, Leaves
 from stockade.proxy.relay import ClientGone, Cut, Refused, Relay
 from stockade.proxy.settings import Settings, system_bundle
-from stockade.proxy.spine import Caller
+from stockade.proxy.spine import Caller, Passed
 from stockade.proxy.tls import Tls
 from stockade.proxy.upstream import Trust, Unreachable
 from stockade.types import Decision, Level, Reason
@@ -134,6 +136,7 @@ class Proxy:
             _log.error("task: %r", error)
 
     async def _obey(self, number: int, command: tuple[Any, ...]) -> None:
+        value = None
         try:
             match command:
                 case ("judge",):
@@ -143,9 +146,11 @@ class Proxy:
                 case ("reload", sandbox, packed):
                     with unhurried():
                         await self._reload(sandbox, pickle.loads(packed))  # noqa: S301 - from the agent
+                case ("pass", sandbox, port, source):
+                    value = codec.encode_passed(await self._pass(sandbox, port, source))
                 case ("stop",):
                     await self._stop()
-            self._agent.done(number)
+            self._agent.done(number, value=value)
         except Exception as error:  # the agent hears of it and decides what a worker is worth that cannot obey
             self._agent.done(number, repr(error)[:1024])
         if command == ("stop",):
@@ -168,6 +173,19 @@ class Proxy:
         for failure in await asyncio.gather(*scans, return_exceptions=True):
             if isinstance(failure, BaseException):
                 raise failure
+
+    async def _pass(self, sandbox: int, port: int, source: str) -> Passed:
+        """Carry what came in on a port of the sandbox, to its end."""
+        outer, inner = (socket.socket(fileno=descriptor) for descriptor in self._agent.take_descriptors(2))
+        for sock in (outer, inner):
+            sock.setblocking(False)
+        served = self._served[sandbox]
+        passage = Passage(served, port, source, outer, inner, self._settings)
+        served.connections.add(passage)
+        try:
+            return await passage.run()
+        finally:
+            served.connections.discard(passage)
 
     async def _stop(self) -> None:
         for served in self._served.values():
