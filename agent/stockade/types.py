@@ -95,6 +95,7 @@ class Reason(StrEnum):
     PROTOCOL_REFUSED = "protocol_refused"
     PORT_REFUSED = "port_refused"
     BIND_REFUSED = "bind_refused"
+    SOURCE_REFUSED = "source_refused"  # `inbound` does not let that address in
     RECORD_TYPE = "record_type"
     PACKET_DROPPED = "packet_dropped"
     # 4) what was said on the wire
@@ -127,8 +128,8 @@ class Reason(StrEnum):
     EVENTS_LOST = "events_lost"
     INTERRUPTED = "interrupted"
     WORKER_LOST = "worker_lost"
-    # 7) the sandbox's own bounds
     ENFORCEMENT_LOST = "enforcement_lost"  # a program was taken off its hook, a pin was removed, the sandbox was moved: it was killed
+    # 7) the sandbox's own bounds
     DEVICE_REFUSED = "device_refused"
     LIMIT_REACHED = "limit_reached"
 

@@ -42,6 +42,16 @@ class Reloads(Protocol):
     async def reload(self, sandbox: int, policy: Policy) -> None: ...
 
 
+class Ports(Protocol):
+    """What is open on the host for others to come in by."""
+
+    def open(self, policy: Policy) -> None:
+        """What it wants open, beside what is. Raises StockadeError with everything as it was."""
+
+    def settle(self) -> None:
+        """Shut what the policy in force does not want."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reloaded:
     """What came of one reload. generation: the one in force now. why: what kept the new one out; problems: the same, located.
@@ -74,9 +84,10 @@ class Generations:
         worker: Callable[[], Reloads],
         write: Write,
         rules: Callable[[], tuple[Rule, ...]] = tuple,
+        ports: Ports | None = None,
     ) -> None:
         self._governed, self._watch, self._load, self._worker = governed, watch, load, worker
-        self._write, self._rules = write, rules
+        self._write, self._rules, self._ports = write, rules, ports
         self._on_disk = governed.policy  # as it was read last
         self._turn = asyncio.Lock()
         self._asked: tuple[asyncio.Task[Reloaded], list[str]] | None = None  # the reload that has not begun, and who wants it
@@ -165,12 +176,17 @@ class Generations:
             governed.compile(policy)
             return policy
 
+        if self._ports is not None:
+            self._ports.open(on_disk)
         try:
             policy = await asyncio.to_thread(compiled)
             governed.switch(policy)
         except OSError:  # half of it may be written, and the next one has the same number
             await self._forget_others()
             raise
+        finally:
+            if self._ports is not None:
+                self._ports.settle()
         self._on_disk = on_disk
         with contextlib.suppress(ConnectionError):  # it just died: the next worker is given the policy in force
             await self._worker().reload(governed.number, policy)
