@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from framework.machine import Machine
+from framework.machine import STOCKADE, Machine
 from framework.policy import whole
 from stockade.sandbox.syscalls import KNOWN, NEEDED
 
@@ -140,3 +143,37 @@ def test_a_tracer_says_what_it_may_not(machine: Machine) -> None:
     result = machine.run(["strace", "true"], policy=whole(allow=["strace", "coreutils"]))
     assert result.status != 0, result
     assert "PTRACE_TRACEME: Operation not permitted" in result.stderr, result
+
+
+@pytest.mark.client("runc", "/usr/bin/python3")
+def test_a_container_runtime_takes_the_profile(tmp_path: Path, inside: dict[str, str]) -> None:
+    """What was exported, loaded by runc, answers as the filter in a sandbox does. The machine's own root is the container's, read-only."""
+    exported = subprocess.run([STOCKADE, "seccomp", "show", "--format", "oci"], check=True, capture_output=True, text=True)
+    subprocess.run(["runc", "spec"], cwd=tmp_path, check=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    names = [
+        "getpid",
+        "socketpair",
+        "io_setup",
+        "unshare",
+        "mount",
+        "ptrace",
+        "bpf",
+        "tiocsti",
+        "packet",
+        "memfd_create",
+        "clone3",
+        "newest",
+    ]
+    config["root"] = {"path": "root", "readonly": True}
+    config["process"] |= {"terminal": False, "args": ["/usr/bin/python3", "-c", inside["calls.py"], *names]}
+    config["mounts"] = [mount for mount in config["mounts"] if mount["type"] != "cgroup"]
+    config["linux"]["seccomp"] = json.loads(exported.stdout)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "root").mkdir()
+    script = f"mount --bind / {tmp_path}/root && exec runc run --bundle {tmp_path} stockade-{os.getpid()}"
+    done = subprocess.run(["unshare", "--mount", "sh", "-ec", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    refused = dict.fromkeys(("io_setup", "unshare", "mount", "ptrace", "bpf", "tiocsti", "memfd_create"), errno.EPERM)
+    answered = {"getpid": 0, "socketpair": 0, "packet": errno.EAFNOSUPPORT}
+    assert json.loads(done.stdout) == refused | answered | dict.fromkeys(("clone3", "newest"), errno.ENOSYS)
