@@ -50,7 +50,7 @@ def left_open(outside: Outside) -> Any:
 
 @pytest.fixture(scope="module")
 def control(machine: Machine, facts: dict[str, Any], left_open: socket.socket) -> Performed:
-    return battery.outside_run(machine, "sockets", facts, files={}, pass_fds=[left_open.fileno()])
+    return battery.outside_run(machine, "sockets", facts, room=machine.room(), pass_fds=[left_open.fileno()])
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def held(machine: Machine, facts: dict[str, Any], left_open: socket.socket, root
             process = {"process": {"user": "root"}} if phase == "root" else {}
             policy = whole(rule, allow=["python3", facts["attack"], "sh", "head"], **process)
             runs[phase] = battery.inside_run(
-                machine, "sockets", facts, phase=phase, policy=policy, room=machine.room(), files={}, pass_fds=[left_open.fileno()]
+                machine, "sockets", facts, phase=phase, policy=policy, room=machine.room(), pass_fds=[left_open.fileno()]
             )
         return runs[phase]
 
