@@ -76,6 +76,7 @@ _PRCTL = {
 _TERMINAL, _UPON_TERMINAL = 0x54, frozenset({0x12, 0x1C, 0x1D, 0x23})
 
 _IP, _SOL_SOCKET, _IPV6, _SOL_NETLINK = 0, 1, 41, 270
+_SOCKET_PROGRAMS = frozenset({26, 50, 51, 52})  # SO_ATTACH_FILTER, _BPF, _REUSEPORT_CBPF, _REUSEPORT_EBPF: code in the kernel
 _TCP_ULP = 31  # another protocol in the place of TCP's own: tls, smc, mptcp, each a driver that the kernel loads
 
 
@@ -125,8 +126,10 @@ def _commands() -> Iterator[Alternative]:
 
 
 def _options() -> Iterator[Alternative]:
-    for level in (_IP, _SOL_SOCKET, _UDP, _IPV6, _SOL_NETLINK):
+    for level in (_IP, _UDP, _IPV6, _SOL_NETLINK):
         yield (_is(1, level),)
+    for mask, value in _other_than(_SOCKET_PROGRAMS, 7):
+        yield _is(1, _SOL_SOCKET), _is(2, value, _WORD & ~0x7F | mask)
     for mask, value in _other_than(frozenset({_TCP_ULP}), 6):
         yield _is(1, _TCP), _is(2, value, _WORD & ~0x3F | mask)
 
@@ -157,7 +160,7 @@ CONDITIONS: dict[str, Condition] = {
     "mknodat": _node(2),
     "socket": Condition("UNIX; INET and INET6, TCP and UDP; NETLINK_ROUTE", tuple(_sockets()), tuple(_other_sockets())),
     "socketpair": Condition("UNIX", ((_is(0, UNIX),),)),
-    "setsockopt": Condition("of IP, IPv6, TCP, UDP, netlink and the socket itself; not TCP_ULP", tuple(_options())),
+    "setsockopt": Condition("of IP, IPv6, TCP, UDP, netlink and the socket itself; not TCP_ULP, not SO_ATTACH_…", tuple(_options())),
     "ioctl": Condition("not TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD", tuple(_commands())),
     "prctl": Condition("only PR_… of " + ", ".join(_PRCTL), tuple((_is(0, option),) for options in _PRCTL.values() for option in options)),
     "personality": Condition("Linux's own, or asking which", ((_is(0, 0),), (_is(0, _WORD),))),

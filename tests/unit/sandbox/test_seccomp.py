@@ -130,6 +130,8 @@ REFUSED = [
     ("PR_SET_PTRACER", "call(157, 0x59616D61, -1, 0, 0, 0)"),
     ("PR_SET_SYSCALL_USER_DISPATCH", "call(157, 59, 0, 0, 0, 0)"),
     ("a protocol in TCP's place", "call(54, socket.socket().fileno(), 6, 31, b'tls', 4)"),
+    ("a program on a socket", "call(54, socket.socket().fileno(), 1, 26, bytes(16), 16)"),
+    ("a program that shares out connections", "call(54, socket.socket().fileno(), 1, 51, bytes(16), 16)"),
     ("options of SCTP", "call(54, 0, 132, 0, b'', 0)"),
     ("a pair of TIPC sockets", "call(53, 30, 1, 0, bytes(8))"),
 ]
