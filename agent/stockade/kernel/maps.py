@@ -20,6 +20,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
+class KernelTask:
+    """What a process is tagged with."""
+
+    sandbox: int
+    identity: int
+    exec_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class KernelAsker:
     """Who sent the datagram that came from a source port."""
 
@@ -130,6 +139,11 @@ class Maps:
                 syscall.map_delete(self._fd[name], key)
 
     # reading
+
+    def task(self, pid: int) -> KernelTask | None:
+        """The tag of a process; None for one that is of no sandbox."""
+        raw = syscall.map_lookup(self._fd["tasks"], _U32.pack(pid), abi.TASK.size)
+        return KernelTask(*abi.TASK.unpack(raw)[:3]) if raw else None
 
     def asker(self, sandbox: int, port: int, family: int) -> KernelAsker | None:
         """Who sent a datagram from this source port; family 4 or 6."""

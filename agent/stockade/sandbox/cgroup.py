@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,16 +58,20 @@ class Cgroup:
         except OSError:
             return False
 
+    def processes(self) -> Iterator[int]:
+        """The PIDs in it and below, of this moment."""
+        for directory, _, _ in os.walk(self.path):
+            with contextlib.suppress(OSError):
+                yield from map(int, Path(directory, "cgroup.procs").read_text().split())
+
     def kill(self) -> None:
         """SIGKILL to everything in it and below: cgroup.kill (5.14), which no fork outruns, then process by process: cgroup.kill signals
         the leader's thread, and nobody dies when that one has ended before the others (seen on 6.18)."""
         with contextlib.suppress(OSError):
             (self.path / "cgroup.kill").write_text("1")
-        for directory, _, _ in os.walk(self.path):
-            with contextlib.suppress(OSError):
-                for pid in Path(directory, "cgroup.procs").read_text().split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), 9)
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
 
     def remove(self) -> None:
         """Children first; a cgroup that still has processes stays."""

@@ -13,7 +13,7 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
-from stockade.sandbox import libc
+from stockade.sandbox import libc, listener
 
 _SIOCGSKNS = 0x894C  # include/uapi/linux/sockios.h: a descriptor of the namespace that a socket is in
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
@@ -47,6 +47,10 @@ class Inside:
                 sock.close()
                 raise
         raise failure
+
+    async def listening(self, port: int) -> int | None:
+        """The inode of the socket that `dial` would reach. Raises OSError."""
+        return await asyncio.wrap_future(self._thread.submit(listener.socket_of, port))
 
     def close(self) -> None:
         """May be called twice."""

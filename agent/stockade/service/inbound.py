@@ -16,13 +16,14 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from stockade.audit import AuditError
 from stockade.policy import Policy
 from stockade.policy.hosts import Address
 from stockade.proxy.spine import Passed
 from stockade.sandbox.inside import Inside
+from stockade.sandbox.listener import holder_of
 from stockade.service.agent import Agent
 from stockade.service.governed import Governed
 from stockade.types import Action, Destination, Effect, Level, Outcome, Reason, Record, StockadeError
@@ -183,7 +184,8 @@ class Doors:
         """One connection from its admission to its end, written ahead before anything of it is inside."""
         with outer:
             outer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # however this ends here, no half-open door is left
-            allowed = dataclasses.replace(record, outcome=Outcome.ALLOW, effect=Effect.RELAY, reason=Reason.RULE_ALLOW)
+            who = await self._listener(port)
+            allowed = dataclasses.replace(record, outcome=Outcome.ALLOW, effect=Effect.RELAY, reason=Reason.RULE_ALLOW, **who)
             try:
                 begun = await self._agent.begin(self._governed.number, allowed)
             except AuditError:
@@ -197,6 +199,21 @@ class Doors:
                 return
             with inner:
                 await self._carry(begun.token, port, source, outer, inner)
+
+    async def _listener(self, port: int) -> dict[str, Any]:
+        """Who listens there, as fields of a record: nothing, where that cannot be told."""
+        governed = self._governed
+        try:
+            inode = await self._inside.listening(port)
+            pid = await asyncio.to_thread(holder_of, inode, governed.cgroup.processes()) if inode is not None else None
+            tag = self._agent.kernel.maps.task(pid) if pid is not None else None
+        except OSError as error:
+            log.error("who listens on port %d: %s", port, error)
+            return {}
+        if tag is None or tag.sandbox != governed.number:
+            return {}
+        binary, ancestry = governed.binary(tag.identity, tag.exec_id), governed.ancestry(tag.exec_id)
+        return {"binary": binary, "exec_id": tag.exec_id, "pid": pid, "ancestry": ancestry}
 
     async def _carry(self, token: int, port: int, source: Address, outer: socket.socket, inner: socket.socket) -> None:
         for sock in (outer, inner):
