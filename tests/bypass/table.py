@@ -63,17 +63,21 @@ def _row(bullet: str, given: dict[str, Any]) -> Row:
     return Row(bullet=bullet, **given | {"shown_by": tuple(given.get("shown_by", ()))})
 
 
+def _vector(bullet: str, given: dict[str, Any], written: dict[str, Any]) -> Row:
+    """A row of the vector tables; what the section says of it as `held` and, when it is also performed, as `wire`."""
+    held, wire = written["held"], written["wire"]
+    performed = {"battery": "wire", "record": wire[given["id"]]} if given["id"] in wire else {}
+    given = {key: given[key] for key in ("id", "item", "attack")} | {"shown_by": tuple(given.get("shown_by", ()))}
+    return Row(bullet=bullet, held=held.get(given["id"]) or held[bullet.split(" ")[0]], vectors=True, **given, **performed)
+
+
 def _section(path: Path) -> Section:
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
     bullets = written["bullets"]
     rows = [_row(bullet["bullet"], row) for bullet in bullets for row in bullet["rows"]]
     for name in written.get("vectors", ()):
-        held = written["held"]
         for table in yaml.safe_load((VECTORS / name).read_text(encoding="utf-8")):
-            for row in table["rows"]:
-                shown = tuple(row.get("shown_by", ()))
-                words = held.get(row["id"]) or held["*"]
-                rows.append(Row(row["id"], table["bullet"], row["item"], row["attack"], words, shown_by=shown, vectors=True))
+            rows += [_vector(table["bullet"], row, written) for row in table["rows"]]
     return Section(written["section"], tuple(dict.fromkeys(row.bullet for row in rows)), tuple(rows))
 
 

@@ -35,7 +35,7 @@ class Outside:
     """Up until close(). named: paths of unix sockets on the host, as a daemon has them; abstract: the name of another, without its NUL."""
 
     def __init__(self, internet: Internet) -> None:
-        self._namespace = internet.namespace
+        self._namespace, self._nginx = internet.namespace, internet.nginx
         self._heard: set[tuple[str, str]] = set()
         self._numbers = itertools.count(1)
         self._closing = threading.Event()
@@ -65,8 +65,9 @@ class Outside:
         return listener
 
     def heard(self, phase: str, attack: str) -> bool:
-        """Whether anything of this attack arrived. Call settle() first: frames are read by a thread."""
-        return (phase, attack) in self._heard
+        """Whether anything of this attack arrived, also inside TLS. Call settle() first: frames are read by a thread."""
+        within = token(phase, attack)
+        return (phase, attack) in self._heard or any(within in request["path"] for request in self._nginx.requests())
 
     def settle(self) -> None:
         """Wait until every frame that arrived before now was read. Raises AssertionError when the ear lost one: then nothing is proved."""
