@@ -88,6 +88,7 @@ class Reason(StrEnum):
     ENV_UNREADABLE = "env_unreadable"
     IDENTITY_UNKNOWN = "identity_unknown"
     IDENTITY_MISMATCH = "identity_mismatch"
+    SOCKET_TAINTED = "socket_tainted"  # another program than the one that connected speaks on the socket, and may not do this itself
     # 3) where to
     AGENT_ADDRESS = "agent_address"
     UNKNOWN_SYNTHETIC = "unknown_synthetic"

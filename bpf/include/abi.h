@@ -23,7 +23,9 @@ enum why {
 	WHY_WRITABLE,		/* a file that the sandbox may have written, to be mapped as code */
 };
 
-enum event_type { EVENT_EXEC = 1, EVENT_CONNECT, EVENT_DATAGRAM, EVENT_BIND, EVENT_SOCKET, EVENT_PACKET, EVENT_MAPPING };
+enum event_type { EVENT_EXEC = 1, EVENT_CONNECT, EVENT_DATAGRAM, EVENT_BIND, EVENT_SOCKET, EVENT_PACKET, EVENT_MAPPING,
+	EVENT_DEVICE,		/* agent/stockade/kernel/devices.py: major in port, minor in name, what was asked in protocol */
+};
 
 enum sandbox_flag {
 	SANDBOX_OBSERVE = 1,
@@ -195,8 +197,6 @@ _Static_assert(sizeof(struct asker) == 16, "abi.py: ASKER");
 struct usage {
 	__u64 tasks;
 	__u64 origins;
-};
-_Static_assert(sizeof(struct speaker) == 24, "abi.py: Speaker");
 	__u64 conversations;
 };
 _Static_assert(sizeof(struct usage) == 24, "abi.py: USAGE");
@@ -214,6 +214,8 @@ struct speaker {		/* who wrote to a connection beside the image that connected i
 	__u64 exec_id;
 	__u32 claims;		/* 0: nobody; 1: who is named here, once ready; more: several, or somebody without a tag */
 	__u32 ready;
+};
+_Static_assert(sizeof(struct speaker) == 24, "abi.py: Speaker");
 
 struct event {
 	__u8 type;

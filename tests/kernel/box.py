@@ -14,13 +14,14 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from stockade.kernel.abi import BinaryFlag, Event, EventType, FileFacts, SandboxFlag, Verdict, Why
 from stockade.kernel.backend import Backend
+from stockade.kernel.devices import Device
 from stockade.kernel.events import Ring
 from stockade.kernel.load import Kernel
 from stockade.sandbox.cgroup import Cgroup
@@ -147,11 +148,18 @@ class Box:
             os.close(descriptor)
 
     def govern(self) -> None:
-        """Attach every program. A Kernel keeps its links to its end; a hundred boxes of one session give theirs back."""
+        """Attach every program."""
+        self._attach(lambda: self.kernel.govern(self.cgroup.path))
+
+    def guard_devices(self, allowed: Iterable[Device] = ()) -> None:
+        self._attach(lambda: self.kernel.guard_devices(self.cgroup.path, self.number, allowed))
+
+    def _attach(self, attach: Callable[[], None]) -> None:
+        """A Kernel keeps its links to its end; a hundred boxes of one session give theirs back."""
         descriptors, pinned = list(self.kernel._descriptors), set(self.kernel.pins.iterdir())
-        self.kernel.govern(self.cgroup.path)
-        self._links = [fd for fd in self.kernel._descriptors if fd not in descriptors]
-        self._pinned = set(self.kernel.pins.iterdir()) - pinned
+        attach()
+        self._links += [fd for fd in self.kernel._descriptors if fd not in descriptors]
+        self._pinned |= set(self.kernel.pins.iterdir()) - pinned
 
     def _ungovern(self) -> None:
         for link in self._links:

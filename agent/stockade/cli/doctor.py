@@ -59,4 +59,48 @@ def machine_findings() -> list[Finding]:
         attempt("CA bundle", trust.system_bundle),
         attempt("libseccomp", lambda: f"{len(compile_filter(seccomp.sandbox())) // 8} instructions"),
         Finding("bpftool", Answer.AVAILABLE if tool else Answer.MISSING, tool or "", "apt-get install bpftool"),
+        *_landlock(),
+        *_limits(),
+        _user_namespaces(),
     ]
+
+
+def _landlock() -> list[Finding]:
+    """What each ABI adds, and whether this kernel has it. The first is the floor: without it a policy must say so in `best_effort`."""
+    from stockade.sandbox import landlock
+
+    here = landlock.abi()
+    hint = f"Linux {landlock.FLOOR} or newer, booted with lsm=landlock,…; or `best_effort: [landlock]` in the policy"
+    return [
+        Finding(
+            f"Landlock ABI {version} (Linux {kernel})",
+            Answer.AVAILABLE if version <= here else Answer.MISSING,
+            adds,
+            hint if version == 1 else "",
+            fatal=version == 1,
+        )
+        for version, (kernel, adds) in landlock.ADDS.items()
+    ]
+
+
+def _limits() -> list[Finding]:
+    from stockade.sandbox import limits
+
+    places = limits.places()
+    hint = "a policy with this limit needs the controller in a mounted cgroup hierarchy, or `best_effort: [limits]`"
+    return [
+        Finding(f"limit on {name}", Answer.AVAILABLE if name in places else Answer.MISSING, places.get(name, ""), hint, fatal=False)
+        for name in limits.CONTROLLERS
+    ]
+
+
+def _user_namespaces() -> Finding:
+    from stockade.sandbox import view
+
+    name, hint = "user namespaces", "sysctl user.max_user_namespaces; a workdir of another user, and process.user as a number, need one"
+    try:
+        os.close(view.user_namespace((0, 0), 1))
+    except OSError as error:
+        answer = Answer.UNKNOWN if os.geteuid() != 0 else Answer.MISSING
+        return Finding(name, answer, error.strerror or str(error), hint, fatal=False)
+    return Finding(name, Answer.AVAILABLE, fatal=False)

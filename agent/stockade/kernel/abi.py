@@ -55,6 +55,7 @@ class EventType(IntEnum):
     SOCKET = 5
     PACKET = 6
     MAPPING = 7
+    DEVICE = 8
 
 
 class SandboxFlag(IntFlag):
@@ -138,8 +139,8 @@ class Network:
             "INSPECT_PORT": self.inspect_port,
             "RELAY_PORT": self.relay_port,
             "ORIGIN_OPTION": ORIGIN_OPTION,
-            "NAME_LOCALHOST": NAME_LOCALHOST,
             "SPEAKER_OPTION": SPEAKER_OPTION,
+            "NAME_LOCALHOST": NAME_LOCALHOST,
             "NR_CPUS": os.sysconf("SC_NPROCESSORS_CONF"),  # those that may ever run: exec ids are numbered per CPU
         }
 

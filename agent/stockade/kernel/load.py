@@ -10,11 +10,13 @@ import ctypes
 import errno
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from stockade.kernel import backend, bytecode, syscall
+from stockade.kernel import backend, bytecode, devices, syscall
 from stockade.kernel.abi import Network
 from stockade.kernel.backend import Backend
+from stockade.kernel.devices import Device
 from stockade.kernel.hooks import HOOKS, LSM, LSM_HOOKS, TAINT_HOOK, TRACING, Hook
 from stockade.kernel.links import Link
 from stockade.kernel.maps import Maps
@@ -55,9 +57,9 @@ class Kernel:
         """
         self.network, self.pins = network, pins
         self.backend = refuse_by or backend.chosen()
+        self.tells_senders = backend.tells_senders()
         code = bytecode.compiled(network.defines())
         self._descriptors: list[int] = []
-        self.tells_senders = backend.tells_senders()
         self.links: list[Link] = []
         ours = False
         try:
@@ -98,9 +100,9 @@ class Kernel:
         A hook of the LSM holds 38 programs (BPF_MAX_TRAMP_LINKS), the agents of as many sandboxes. The next one does with the tracepoint.
         """
         self._attach("tracepoint", None)
+        self._attach("typed", None)
         if self.backend is not Backend.LSM:
             return
-        self._attach("typed", None)
         before = len(self.links)
         try:
             self._attach("lsm", None)
@@ -111,6 +113,18 @@ class Kernel:
     def govern(self, cgroup: Path) -> None:
         """Attach every per-sandbox program to this cgroup. Raises StockadeError: a sandbox with a hook missing is not started."""
         self._attach("sandbox", cgroup)
+
+    def guard_devices(self, cgroup: Path, sandbox: int, allowed: Iterable[Device]) -> None:
+        """Let this cgroup open the devices of every sandbox, and these. Raises StockadeError."""
+        fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            code = devices.program([*devices.SAFE, *allowed], sandbox, self.maps.events)
+            program = self._own(syscall.prog_load("devices", devices.PROGRAM_TYPE, devices.ATTACH_TYPE, code))
+            self._link("devices", syscall.link_cgroup(program, fd, devices.ATTACH_TYPE))
+        except OSError as error:
+            raise StockadeError(f"cannot attach devices (sandbox): {error.strerror or error}", code="bpf_attach") from None
+        finally:
+            os.close(fd)
 
     def answer_origins(self, cgroup: Path) -> None:
         """Let sockets created in this cgroup be asked for ORIGIN."""
@@ -126,6 +140,8 @@ class Kernel:
                 program = self._programs[hook.program]
                 if cgroup:
                     self._link(hook.program, syscall.link_cgroup(program, fd, hook.attach_type))
+                elif place == "typed":
+                    self._link(hook.program, syscall.link_typed_tracepoint(program))
                 elif place == "lsm":
                     self._link(hook.program, syscall.link_lsm(program))
                 else:
@@ -140,8 +156,6 @@ class Kernel:
 
     def _unlink_from(self, first: int) -> None:
         """Take off again what was attached last, down to link number `first`."""
-                elif place == "typed":
-                    self._link(hook.program, syscall.link_typed_tracepoint(program))
         while len(self.links) > first:
             link = self.links.pop()
             link.pin.unlink()

@@ -118,6 +118,11 @@ COMPOSITION = {
     "unknown_rule": Code(
         "`override` or `remove` of a rule that is not extended here", "remove: [nothing]", "a rule of the files under `extends`"
     ),
+    "shared_rule": Code(
+        "`override` or `remove` of a rule that is in force without this file, too: given beside it, or extended by another file",
+        "--policy base.yaml --policy mine.yaml, where mine.yaml extends base.yaml and removes its rule",
+        "--policy mine.yaml",
+    ),
     "source_writable": Code(
         "a file of the policy lies below a directory that the sandbox may write",
         "filesystem: {write: [DIR of this file]}",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from stockade.policy.model import Policy
+from stockade.policy.model import DEFAULT_PIDS, Policy, Process
 from stockade.policy.question import named_binary
 from stockade.policy.reach import Example, Gain, gains
 from stockade.policy.space import Space
@@ -23,7 +23,7 @@ class Change:
     """effect: `possible` and `impossible` say what the second policy does; `changed` is neither more nor less. gain: of the network."""
 
     effect: Literal["possible", "impossible", "changed"]
-    area: Literal["network", "rego", "exec", "filesystem", "process", "mode"]
+    area: Literal["network", "rego", "exec", "filesystem", "process", "inbound", "mode"]
     text: str
     gain: Gain | None = None
 
@@ -39,7 +39,8 @@ def diff(a: Policy, b: Policy) -> tuple[Change, ...]:
         *(Change("possible", "network", in_words(gain), gain) for gain in gains(space, a, b)),
         *(Change("impossible", "network", in_words(gain), gain) for gain in gains(space, b, a)),
     ]
-    return (*_mode(a, b), *network, *_addresses(a, b), *_rego(a, b), *_exec(a, b), *_filesystem(a, b), *_process(a, b), *_calls(a, b))
+    static = (*_exec(a, b), *_filesystem(a, b), *_process(a, b), *_calls(a, b))
+    return (*_mode(a, b), *network, *_addresses(a, b), *_rego(a, b), *_inbound(a, b), *static)
 
 
 def in_words(gain: Gain) -> str:
@@ -137,6 +138,8 @@ def _uncovered(paths: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
 def _process(a: Policy, b: Policy) -> Iterator[Change]:
     if a.process.user != b.process.user:
         yield Change("changed", "process", f"runs as {b.process.user or 'its own user'} instead of {a.process.user or 'its own user'}")
+    yield from _limits(a.process, b.process)
+    yield from _either("process", "device files that are shown", _missing(b, a), _missing(a, b))
     old, new = dict(a.process.env), dict(b.process.env)
     for name in dict.fromkeys((*old, *new)):
         if name not in new:
@@ -147,9 +150,34 @@ def _process(a: Policy, b: Policy) -> Iterator[Change]:
             yield Change("changed", "process", f"{name} in the environment is {_value(new[name])} instead of {_value(old[name])}")
 
 
+def _missing(a: Policy, b: Policy) -> list[str]:
+    """Devices of a that b has not."""
+    return [name for name in a.process.devices if name not in b.process.devices]
+
+
 def _calls(a: Policy, b: Policy) -> Iterator[Change]:
     before, after = (allowed(policy.process.seccomp.allow, policy.process.seccomp.deny) for policy in (a, b))
     yield from _either("process", "may be called", sorted(after - before), sorted(before - after))
+
+
+def _inbound(a: Policy, b: Policy) -> Iterator[Change]:
+    old, new = ({(each.port, source) for each in policy.inbound for source in each.sources} for policy in (a, b))
+    for effect, those in (("possible", new - old), ("impossible", old - new)):
+        by_port: dict[int, list[str]] = {}
+        for port, source in sorted(those, key=lambda pair: (pair[0], str(pair[1]))):
+            by_port.setdefault(port, []).append(str(source))
+        for port, sources in by_port.items():
+            yield Change("possible" if effect == "possible" else "impossible", "inbound", f"{_listed(sources)} may connect to port {port}")
+
+
+def _limits(old: Process, new: Process) -> Iterator[Change]:
+    for name in ("pids", "memory", "cpu"):
+        before, after = (getattr(process, name) or (DEFAULT_PIDS if name == "pids" else None) for process in (old, new))
+        if before == after:
+            continue
+        looser = after is None or (before is not None and after > before)
+        was, now = ("no limit" if limit is None else f"{limit:g}" for limit in (before, after))
+        yield Change("possible" if looser else "impossible", "process", f"{name}: {was} before, {now} after")
 
 
 def _value(value: str | None) -> str:

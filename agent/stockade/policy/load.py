@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from stockade.policy.amounts import amount, size
 from stockade.policy.calls import ALLOW, DENY, examine_calls
 from stockade.policy.document import Findings, Mapping, Node, Place, Scalar, compose
 from stockade.policy.families import load_families
+from stockade.policy.inbound import Stated, examine_inbound, inbound_of, parse_inbound, places_of
 from stockade.policy.lint import Whole, examine
 from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule, Seccomp
 from stockade.policy.origins import Origins
@@ -26,6 +28,9 @@ from stockade.policy.schema import Document, Part, Reader, RuleDraft
 
 # Of a key that several documents state, this value holds, whoever says it.
 _STRICT = {"mode": "enforce", "exec.unlisted": "refuse", "exec.writable": "false", "on_audit_failure": "deny"}
+
+# And of these the least.
+_LIMITS = frozenset({"process.pids", "process.memory", "process.cpu"})
 
 
 def load(
@@ -58,7 +63,9 @@ def _load(composition: _Composition, paths: Sequence[Path | str], presets: Seque
             findings.add(Place(f"preset {preset}"), "unknown_preset", f"there is no preset `{preset}`", accepted=", ".join(preset_names()))
         else:
             composition.include(found, Place(str(found)), ())
+    composition.whose()
     rules = composition.rules()
+    composition.read_inbound()
     if findings.failed:
         raise PolicyError(_sorted(findings))
     composition.examine(rules)
@@ -95,12 +102,20 @@ class _Composition:
     drafts: dict[str, RuleDraft] = field(default_factory=dict)
     unnamed: list[RuleDraft] = field(default_factory=list)
     rego: Rego | None = None
+    inbound: Stated = field(default_factory=dict)
     closure: dict[Path, set[str]] = field(default_factory=dict)  # names of the rules that a file brought, with those it extends
+    given: list[Path] = field(default_factory=list)  # by the user, not by `extends`
+    extended: dict[Path, set[Path]] = field(default_factory=dict)  # by a file
+    changed: list[tuple[Path, str, RuleDraft, Place]] = field(default_factory=list)  # by a file: rule, as it was, where it is said
 
     def include(self, path: Path, asked: Place, chain: tuple[Path, ...]) -> set[str]:
         """Reads one file and what it extends. asked: who wants it. Returns the names of its rules."""
         self.named.append(path)
         real = path.resolve()
+        if chain:
+            self.extended.setdefault(chain[-1], set()).add(real)
+        else:
+            self.given.append(real)
         if real in chain:
             loop = " → ".join(item.name for item in (*chain[chain.index(real) :], real))
             self.findings.add(asked, "extends_cycle", f"the files extend each other: {loop}")
@@ -117,7 +132,7 @@ class _Composition:
             target = self._target(path, entry)
             if target is not None:
                 inherited |= self.include(target, entry.place, (*chain, real))
-        self._change(document, inherited)
+        self._change(real, document, inherited)
         for draft in document.rules:
             self._add(draft)
         self.closure[real] = inherited | {draft.name for draft in document.rules}
@@ -143,16 +158,41 @@ class _Composition:
             self.findings.add(entry.place, "unknown_preset", message, accepted=accepted)
         return found
 
-    def _change(self, document: Document, inherited: set[str]) -> None:
+    def _change(self, file: Path, document: Document, inherited: set[str]) -> None:
         """Applies `override` and `remove` to what a document extends."""
         for name, override in document.override.items():
             if self._inherits(name, inherited, override.place) and name in self.drafts:
                 base = self.drafts[name]
+                self.changed.append((file, name, base, override.place))
                 keys = {key: (said, _keeping_denied(value, base.keys.get(key))) for key, (said, value) in override.keys.items()}
                 self.drafts[name] = RuleDraft(name, {**base.keys, **keys}, base.place, base.states_exec)
         for part in document.lists.get("remove", ()):
             if self._inherits(part.value, inherited, part.place):
-                self.drafts.pop(part.value, None)
+                if (removed := self.drafts.pop(part.value, None)) is not None:
+                    self.changed.append((file, part.value, removed, part.place))
+
+    def whose(self) -> None:
+        """A file changes what it extends for itself. What reaches the policy past it too, given by the user or extended by another file, is
+        not its own to change: two policies given together must never be looser than one of them.
+        """
+        for file, name, base, place in self.changed:
+            origin = Path(base.place.path).resolve()
+            if self._reached_past(file, origin):
+                message = f"rule `{name}` of {base.place.path} is in force without this file, which cannot change it"
+                accepted = "this file alone, or the rule under another name"
+                self.findings.add(place, "shared_rule", message, accepted=accepted)
+
+    def _reached_past(self, file: Path, origin: Path) -> bool:
+        seen: set[Path] = {file}
+        ahead = [given for given in self.given if given != file]
+        while ahead:
+            at = ahead.pop()
+            if at == origin:
+                return True
+            if at not in seen:
+                seen.add(at)
+                ahead += self.extended.get(at, ())
+        return False
 
     def _inherits(self, name: str, inherited: set[str], place: Place) -> bool:
         if name in inherited:
@@ -178,6 +218,9 @@ class _Composition:
             parse_rule(draft, 0, self.findings)
         return tuple(rule for rule in parsed if rule is not None)
 
+    def read_inbound(self) -> None:
+        self.inbound = parse_inbound((entry for document in self.documents for entry in document.inbound), self.findings)
+
     def exec(self, rules: tuple[Rule, ...]) -> Exec:
         """A document that does not list what may run means the binaries of its rules."""
         return Exec(
@@ -194,6 +237,7 @@ class _Composition:
             self.named += files
             self.sources |= {path.resolve(): path.stem for path in files}
             self.rego = read(list(files.items()), self.findings)
+        examine_inbound(self.inbound, rules, self.rego, self.findings)
         whole = Whole(rules, self.exec(rules), self.filesystem(), tuple(self.sources), self.origins(rules))
         examine(whole, load_families(), self.findings)
         examine_calls(self._seccomp(), whole.origins, self.findings)
@@ -214,15 +258,16 @@ class _Composition:
         return Filesystem(*(self._texts(f"filesystem.{key}") for key in ("read", "write", "hide")))
 
     def policy(self, rules: tuple[Rule, ...], generation: int) -> Policy:
-        name, user = self._word("name"), self._word("process.user")
+        name = self._word("name")
         return Policy(
             name=name.value if name else next(iter(self.sources.values())),
             labels={key: part.value for key, part in self._pairs("labels").items()},
             mode="observe" if self._says("mode", "observe") else "enforce",
-            best_effort=frozenset(self._texts("best_effort")),
+            best_effort=self._agreed("best_effort"),
             exec=self.exec(rules),
             filesystem=self.filesystem(),
-            process=Process(user.value if user else None, tuple(self._environment()), self._seccomp()),
+            process=self._process(),
+            inbound=inbound_of(self.inbound),
             on_audit_failure="continue" if self._says("on_audit_failure", "continue") else "deny",
             rules=rules,
             rego=self.rego,
@@ -232,12 +277,27 @@ class _Composition:
             origins=self.origins(rules),
         )
 
+    def _process(self) -> Process:
+        user, pids, memory, cpu = (self._word(f"process.{key}") for key in ("user", "pids", "memory", "cpu"))
+        return Process(
+            user=user.value if user else None,
+            env=tuple(self._environment()),
+            pids=int(pids.value) if pids else None,
+            memory=size(memory.value) if memory else None,
+            cpu=float(cpu.value) if cpu else None,
+            devices=self._texts("process.devices"),
+            seccomp=self._seccomp(),
+        )
+
     def _seccomp(self) -> Seccomp:
         return Seccomp(self._texts(ALLOW), self._texts(DENY))
 
     def origins(self, rules: tuple[Rule, ...]) -> Origins:
         words = {key: part.place for key in self._stated("words") if (part := self._word(key))}
-        entries = {key: self._union(key) for key in self._stated("lists")} | {"exec.allow": self._allowed(rules)}
+        entries = {key: self._union(key) for key in self._stated("lists")} | {
+            "exec.allow": self._allowed(rules),
+            "inbound": places_of(self.inbound),
+        }
         pairs = {key: {name: part.place for name, part in self._pairs(key).items()} for key in self._stated("pairs")}
         return Origins(words, entries | pairs, self.drafts)
 
@@ -248,6 +308,8 @@ class _Composition:
     def _word(self, key: str) -> Part[str] | None:
         """What holds: the strict value where somebody states it, or else what is stated first."""
         parts = [part for document in self.documents if (part := document.words.get(key))]
+        if key in _LIMITS and parts:
+            return min(parts, key=lambda part: amount(part.value))
         return next((part for part in parts if part.value == _STRICT.get(key)), parts[0] if parts else None)
 
     def _says(self, key: str, value: str) -> bool:
@@ -262,6 +324,11 @@ class _Composition:
             for part in document.lists.get(key, ()):
                 found.setdefault(tidy(part.value), part.place)
         return found
+
+    def _agreed(self, key: str) -> frozenset[str]:
+        """What every document has that states the list at all: none of them may give up what another insists on."""
+        lists = [{part.value for part in document.lists[key]} for document in self.documents if document.lists.get(key)]
+        return frozenset(set.intersection(*lists)) if lists else frozenset()
 
     def _texts(self, key: str) -> tuple[str, ...]:
         return tuple(self._union(key))

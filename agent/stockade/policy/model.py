@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from stockade.policy.compact import compact
 from stockade.policy.document import NOWHERE, Place
-from stockade.policy.hosts import LOCALHOST, HostPattern, Network, as_address
+from stockade.policy.hosts import LOCALHOST, Address, HostPattern, Network, as_address
 from stockade.policy.index import Index, build
 from stockade.policy.literals import disjoint
 from stockade.policy.origins import Origins
@@ -119,13 +119,31 @@ class Seccomp:
     deny: tuple[str, ...] = ()
 
 
+DEFAULT_PIDS = 4096  # where process.pids is not stated: no sandbox may fill the machine's table
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
-    """env: pairs of name and value; the value None means inherited from whoever started Stockade."""
+    """env: pairs of name and value; the value None means inherited from whoever started Stockade. memory: bytes. cpu: cores."""
 
     user: str | None = None
     env: tuple[tuple[str, str | None], ...] = ()
+    pids: int | None = None
+    memory: int | None = None
+    cpu: float | None = None
+    devices: tuple[str, ...] = ()
     seccomp: Seccomp = Seccomp()
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A port of the sandbox that is open to others, over TCP. sources: who may connect, at least one network."""
+
+    port: int
+    sources: tuple[Network, ...]
+
+    def admits(self, source: Address) -> bool:
+        return any(source.version == network.version and source in network for network in self.sources)
 
 
 # What a pickled policy leaves behind, and has instead.
@@ -145,6 +163,7 @@ class Policy:
     exec: Exec = Exec()
     filesystem: Filesystem = Filesystem()
     process: Process = Process()
+    inbound: tuple[Inbound, ...] = ()
     on_audit_failure: Literal["deny", "continue"] = "deny"
     rules: tuple[Rule, ...] = ()
     rego: Rego | None = None
@@ -206,6 +225,10 @@ class Policy:
         allowed = outcome is Outcome.ALLOW
         effect = Effect.PASS if allowed else Effect.REFUSE
         return Decision(outcome, effect, Level.EXEC, reason, None, self.generation, enforced=allowed or self.enforced)
+
+    def admits(self, port: int, source: Address) -> bool:
+        """Whether a connection from there may come in. `mode: observe` does not change it: it is about what the sandbox does."""
+        return any(each.port == port and each.admits(source) for each in self.inbound)
 
     def ports_for(self, host: str) -> tuple[int, ...]:
         """Every port that some rule, or Rego, may open on a normalised host, sorted: what the kernel compiler enumerates for a name."""

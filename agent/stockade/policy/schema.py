@@ -10,7 +10,7 @@ from typing import Any
 from stockade.policy.document import Findings, Listing, Mapping, Node, Place, Refused, Scalar, kind_of
 from stockade.policy.problems import closest, meant
 from stockade.policy.shapes import Anything, Choice, Key, Many, Named, Number, Record, Text, Type
-from stockade.policy.spec import ANY, POLICY, RULES
+from stockade.policy.spec import ANY, DOORS, POLICY, RULES
 
 
 @dataclass(slots=True)
@@ -43,6 +43,7 @@ class Document:
     pairs: dict[str, dict[str, Part[str]]] = field(default_factory=dict)
     override: dict[str, RuleDraft] = field(default_factory=dict)
     rules: list[RuleDraft] = field(default_factory=list)
+    inbound: list[Node] = field(default_factory=list)
 
 
 class Reader:
@@ -226,6 +227,8 @@ def _sort(node: Node, record: Record, prefix: str, document: Document) -> None:
         if isinstance(value, Listing):
             if wanted is RULES:
                 document.rules = _drafts(value)
+            elif wanted is DOORS:
+                document.inbound = list(value.items)
             else:
                 document.lists[name] = [Part(item.text, item.place) for item in value.items if isinstance(item, Scalar)]
         elif isinstance(value, Mapping):

@@ -59,7 +59,7 @@ class Number:
     """A number from least to most, both included; in decimal digits, with a fraction when whole is False."""
 
     means: str
-    least: int
+    least: float
     most: int
     code: str
     whole: bool = True

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from stockade import resources
+from stockade.policy.amounts import size_text
 from stockade.policy.document import NOWHERE, Place, plain_kind, quoted
-from stockade.policy.model import Policy, Rule
+from stockade.policy.model import Inbound, Policy, Rule
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/.][A-Za-z0-9_/.@+*-]*(?::[0-9]+)?")
 _COLUMN = 60  # comments begin here at the latest, unless their line is longer
@@ -21,7 +22,7 @@ _COLUMN = 60  # comments begin here at the latest, unless their line is longer
 class Stated:
     """A value and where it was written; origin is empty for what nobody wrote."""
 
-    value: str | int | bool
+    value: str | float | bool
     place: Place = NOWHERE
 
     @property
@@ -50,7 +51,7 @@ def as_text(policy: Policy) -> str:
 
 
 def _policy(policy: Policy) -> dict[str, Tree]:
-    def word(key: str, value: str | bool | None) -> Tree:
+    def word(key: str, value: str | float | None) -> Tree:
         return Stated(value, policy.origins.word(key)) if value is not None else []
 
     def several(key: str, values: Iterable[str]) -> Tree:
@@ -79,8 +80,13 @@ def _policy(policy: Policy) -> dict[str, Tree]:
             "process": {
                 "user": word("process.user", policy.process.user),
                 "env": pairs("process.env", environment),
+                "pids": word("process.pids", policy.process.pids),
+                "memory": word("process.memory", size_text(policy.process.memory) if policy.process.memory else None),
+                "cpu": word("process.cpu", policy.process.cpu),
+                "devices": several("process.devices", policy.process.devices),
                 "seccomp": {key: several(f"process.seccomp.{key}", getattr(policy.process.seccomp, key)) for key in ("allow", "deny")},
             },
+            "inbound": [_inbound(policy, each) for each in policy.inbound],
             "on_audit_failure": word("on_audit_failure", policy.on_audit_failure),
             "rego": _rego(policy),
             "network": [_rule(policy, rule) for rule in policy.rules],
@@ -94,6 +100,12 @@ def _rego(policy: Policy) -> Tree:
     places = {str(Path(place.path).parent / text): place for text, place in policy.origins.entries.get("rego", {}).items()}
     modules = policy.rego.modules if policy.rego else ()
     return [Stated(str(Path(module.name).resolve()), places.get(module.name, NOWHERE)) for module in modules]
+
+
+def _inbound(policy: Policy, inbound: Inbound) -> Tree:
+    places = policy.origins.entries.get("inbound", {})
+    sources: Tree = [Stated(str(network), places.get(f"{inbound.port} {network}", NOWHERE)) for network in inbound.sources]
+    return {"port": Stated(inbound.port, places.get(str(inbound.port), NOWHERE)), "from": sources}
 
 
 def _rule(policy: Policy, rule: Rule) -> Tree:
@@ -167,7 +179,7 @@ def _entry(item: Tree, indent: str) -> Iterator[tuple[str, str]]:
             yield (text if number else f"{indent}- {text[len(indent) + 2 :]}"), note
 
 
-def _scalar(value: str | int | bool) -> str:
+def _scalar(value: str | float | bool) -> str:
     """Plain where YAML takes it for what it is; otherwise in quotes."""
     if not isinstance(value, str):
         return json.dumps(value)

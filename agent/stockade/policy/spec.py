@@ -51,7 +51,10 @@ VARIABLE = Text(
 )
 USER = Text(
     "a user's name or number",
-    (Form("[a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}", "bad_user", "`{text}` is no user", "agent, 1000"),),
+    (
+        Form("nobody|65534", "bad_user", "`{text}` is whoever has no name, and shared", "a user of its own: agent, 1000", refused=True),
+        Form("[a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}", "bad_user", "`{text}` is no user", "agent, 1000"),
+    ),
     title="user",
     or_number=True,
 )
@@ -93,7 +96,20 @@ SYSCALL = Text(
     (Form("[a-z_][a-z0-9_]*", "bad_syscall", "`{text}` is no system call", "ptrace, io_uring_setup"),),
     title="syscall",
 )
-SIZE = Text("a size", (Form("[1-9][0-9]*[KMGT]i?", "bad_size", "`{text}` is no size", "512M, 2G"),), title="size")
+SIZE = Text(
+    "a size, as 512M or 2G",
+    (
+        Form(
+            "[1-9][0-9]*Ki?|(?:[1-9]|1[0-5])Mi?",
+            "bad_size",
+            "`{text}` is less than a sandbox takes for itself",
+            "16M or more",
+            refused=True,
+        ),
+        Form("[1-9][0-9]*[KMGT]i?", "bad_size", "`{text}` is no size", "512M, 2G"),
+    ),
+    title="size",
+)
 CATEGORY = Text(
     "a category of data",
     (Form(r"[a-z]+\.(?:[a-z][a-z0-9_-]*|\*)", "bad_category", "`{text}` is no category", "phi.identifier, pii.person, credential.*"),),
@@ -203,23 +219,29 @@ PROCESS = Record(
     "process",
     "As whom and with what the command runs. Fixed when the sandbox starts.",
     (
-        Key("user", USER, "whom the sandbox runs as", "a user of its own"),
+        Key(
+            "user",
+            USER,
+            "who the command is inside: a name, or a number, 0 or `root` too; outside it is always the sandbox's own user",
+            "agent",
+        ),
         Key("env", Named(VARIABLE, ANY, "NAME: value, or NAME: inherit"), "what is set beside the short list every sandbox has"),
-        Key("pids", Number("a number of processes", 1, 4194304, "bad_number"), "how many processes at once", carried_out=False),
-        Key("memory", SIZE, "how much memory", carried_out=False),
-        Key("cpu", Number("a number of cores", 0, 4096, "bad_number", whole=False), "how many cores", carried_out=False),
-        Key("devices", Many(Choice(("nvidia",))), "device files that are shown", carried_out=False),
+        Key("pids", Number("a number of processes", 1, 4194304, "bad_number"), "how many processes and threads at once", "4096"),
+        Key("memory", SIZE, "how much memory, private /tmp and swap included; beyond it the largest process is killed", "no limit"),
+        Key("cpu", Number("a number of cores", 0.01, 4096, "bad_number", whole=False), "how many cores' time", "no limit"),
+        Key("devices", Many(Choice(("nvidia",))), "device files that are shown, as far as this machine has them: /dev/nvidia*, /dev/dri"),
         Key("seccomp", SECCOMP, "which system calls it may make", "the built-in list"),
     ),
 )
 INBOUND = Record(
     "an inbound port",
     "inbound",
-    "A port of the sandbox that others may reach.",
+    "A port that the agent opens on the host and relays to the same port of the sandbox's loopback: on 127.0.0.1 or ::1 where `from` holds "
+    "nothing but loopback of that family, otherwise on every address of it. It is read again while the sandbox runs.",
     (
         Key("port", PORT, "the port", missing=_needed("port", "an inbound port", "port: 8080")),
-        Key("protocol", Choice(("tcp", "udp")), "the transport", "tcp"),
-        Key("from", Many(NETWORK), "who may connect", missing=_needed("from", "an inbound port", "from: [10.0.0.0/8]")),
+        Key("protocol", Choice(("tcp",)), "the transport; udp is not relayed", "tcp"),
+        Key("from", Many(NETWORK), "who may; others are reset", missing=_needed("from", "an inbound port", "from: [10.0.0.0/8]")),
     ),
 )
 
@@ -292,6 +314,7 @@ PRIVACY = Record(
 # --- a policy ----------------------------------------------------------------------------------------------------------------------------
 
 RULES = Many(RULE)
+DOORS = Many(INBOUND)
 POLICY = Record(
     "a policy",
     "policy",
@@ -316,7 +339,7 @@ POLICY = Record(
         Key("network", RULES, "what it may reach", "nothing"),
         Key("rego", Many(REGO), "Rego files beside the rules: either may allow, either may deny"),
         Key("on_audit_failure", Choice(("deny", "continue")), "the audit trail cannot be written", "deny"),
-        Key("inbound", Many(INBOUND), "ports that others may reach", "none", carried_out=False),
+        Key("inbound", DOORS, "ports that others may reach", "none"),
         Key("privacy", PRIVACY, "where each request to a language model may go", carried_out=False),
     ),
 )

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from stockade.kernel.abi import Network
-from stockade.sandbox import libc, view
+from stockade.sandbox import landlock, libc, view
 from stockade.sandbox.plan import Plan
 from stockade.types import StockadeError
 
@@ -190,13 +190,11 @@ def _bind(unbound: socket.socket, family: int, network: Network, port: int) -> N
 
 def _become(plan: Plan, channel: socket.socket) -> int:
     """Everything that needs root, in the order in which each step still can be done. Returns the PID of init, seen from outside."""
-    procs = os.open(plan.cgroup, os.O_WRONLY | os.O_CLOEXEC)
+    joining = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in plan.cgroups]
+    people = view.user_namespace((plan.identity, plan.identity), plan.user) if plan.identity is not None else None
     os.unshare(libc.CLONE_NEWNS)
     view.build(plan)
     libc.set_hostname(plan.name)
-    os.write(procs, b"0")
-    os.close(procs)
-    os.unshare(libc.CLONE_NEWCGROUP)
     os.unshare(libc.CLONE_NEWPID)
     failed_read, failed_write = os.pipe()
     pid = os.fork()
@@ -204,7 +202,8 @@ def _become(plan: Plan, channel: socket.socket) -> int:
         os.close(failed_read)
         channel.close()
         try:
-            _init(plan, lambda: os.close(failed_write))
+            _join(joining)
+            _init(plan, people, lambda: os.close(failed_write))
         except BaseException:
             os.write(failed_write, traceback.format_exc(limit=-1).strip().splitlines()[-1].encode()[:500])
             os._exit(125)
@@ -217,18 +216,30 @@ def _become(plan: Plan, channel: socket.socket) -> int:
     return pid
 
 
-def _init(plan: Plan, ready: Callable[[], None]) -> NoReturn:
-    """PID 1 of the sandbox. It stays, without rights, to reap orphans and pass on signals and the command's status."""
+def _join(cgroups: list[int]) -> None:
+    """Enter them, and see nothing above: init is the first process that their limits count."""
+    for procs in cgroups:
+        os.write(procs, b"0")
+        os.close(procs)
+    os.unshare(libc.CLONE_NEWCGROUP)
+
+
+def _init(plan: Plan, people: int | None, ready: Callable[[], None]) -> NoReturn:
+    """PID 1 of the sandbox. It stays, without rights, to reap orphans and pass on signals and the command's status.
+
+    people: the user namespace to be somebody else in. Landlock holds init as well: in a domain outside its own the command could not signal
+    it, and what runs beside init is no more than init.
+    """
     libc.mount("proc", "/proc", "proc", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc.drop_capabilities()
-    os.setgroups([])
-    os.setresgid(plan.user, plan.user, plan.user)
-    os.setresuid(plan.user, plan.user, plan.user)
+    ruleset = landlock.rules(plan) if plan.landlock else None
+    _give_up_root(plan, people)
     os.umask(0o022)
     libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
     os.chdir(plan.workdir)
+    if ruleset is not None:
+        landlock.restrict(ruleset, plan.landlock)
     libc.apply_seccomp(plan.seccomp)
     signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, signal.SIGCHLD))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -250,6 +261,22 @@ def _init(plan: Plan, ready: Callable[[], None]) -> NoReturn:
                 if reaped[0] == command:
                     status = reaped[1]
                     os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
+def _give_up_root(plan: Plan, people: int | None) -> None:
+    libc.drop_bounding_capabilities()
+    os.setgroups(sorted({node.group for node in plan.devices if node.group is not None}))
+    user = plan.user
+    if people is not None and plan.identity is not None:
+        os.setns(people, libc.CLONE_NEWUSER)
+        os.close(people)
+        libc.drop_bounding_capabilities()  # entering gave them all back, in there
+        user = plan.identity
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    libc.drop_capabilities()  # changing the uid took them only where the old one was root's and the new one is not
+    if plan.processes is not None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (plan.processes, plan.processes))
 
 
 def _exec(plan: Plan) -> NoReturn:

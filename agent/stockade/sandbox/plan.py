@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stockade.sandbox.devices import Node
+
+# The device files of every sandbox: none of them leads anywhere, or remembers anything.
+NODES = ("null", "zero", "full", "random", "urandom", "tty")
+
 
 @dataclass(frozen=True, slots=True)
 class Bind:
@@ -20,13 +25,15 @@ class Bind:
 class Plan:
     """A sandbox to be launched.
 
-    files: path in the sandbox → content, shown read-only over what is there. user: uid and gid, both. argv[0] is looked up in `path`.
-    cgroup: the path of its cgroup.procs on the host. seccomp: struct sock_filter[].
+    files: path in the sandbox → content, shown read-only over what is there. user: uid and gid, both, as the machine knows them.
+    identity: the number that they are inside, in a user namespace that maps no other; None: the same as outside. argv[0] is looked up in
+    `path`. cgroups: cgroup.procs, on the host, of every cgroup to join. processes: RLIMIT_NPROC, where no cgroup limits them. landlock:
+    the ABI to use, 0 for none. seccomp: struct sock_filter[]. devices: shown beside NODES.
     """
 
     name: str
     user: int
-    cgroup: str
+    cgroups: tuple[str, ...]
     argv: tuple[str, ...]
     environment: dict[str, str]
     workdir: str
@@ -36,5 +43,9 @@ class Plan:
     hidden: tuple[str, ...]
     home: str
     seccomp: bytes
+    landlock: int = 0
+    identity: int | None = None
+    processes: int | None = None
+    devices: tuple[Node, ...] = ()
     noexec: bool = True
     tmpfs_bytes: int = 1 << 30

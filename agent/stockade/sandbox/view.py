@@ -8,11 +8,10 @@ import stat
 from pathlib import Path
 
 from stockade.sandbox import libc
-from stockade.sandbox.plan import Bind, Plan
+from stockade.sandbox.plan import NODES, Bind, Plan
 from stockade.types import StockadeError
 
 STAGE = "/run/stockade/root"  # in the launcher's own mount namespace
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEVER_WRITABLE = ("/etc", "/dev", "/proc", "/sys", "/run", "/boot")
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -53,7 +52,11 @@ def workdir_bind(directory: Path, user: int, *, executable: bool) -> Bind:
 
 
 def user_namespace(owner: tuple[int, int], user: int) -> int:
-    """Descriptor of a user namespace that maps `owner` on disk to `user` in an id-mapped mount."""
+    """Descriptor of a user namespace that maps the one `owner`, uid and gid, to `user` outside it.
+
+    For an id-mapped mount, owner is who owns the files on disk; for a process that enters, who it is then. Needs the machine's own /proc.
+    Raises OSError.
+    """
     ready_read, ready_write = os.pipe()
     done_read, done_write = os.pipe()
     child = os.fork()
@@ -70,6 +73,7 @@ def user_namespace(owner: tuple[int, int], user: int) -> int:
     try:
         if os.read(ready_read, 1) != b"1":
             raise OSError("cannot make a user namespace for the workdir")
+        Path(f"/proc/{child}/setgroups").write_text("deny")
         Path(f"/proc/{child}/uid_map").write_text(f"{owner[0]} {user} 1\n")
         Path(f"/proc/{child}/gid_map").write_text(f"{owner[1]} {user} 1\n")
         return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -108,7 +112,7 @@ def build(plan: Plan) -> None:
         _bind(bind, inside(bind.target), plan.user)
     for path in ("/run", "/proc"):
         _directory(path)
-    _dev(_directory("/dev"))
+    _dev(_directory("/dev"), plan)
     for path in plan.hidden:
         _hide(inside(path))
     libc.mount("none", STAGE, "", libc.MS_REMOUNT | libc.MS_RDONLY | private, "mode=755")
@@ -181,12 +185,13 @@ def _etc(plan: Plan, target: str) -> None:
     libc.mount("overlay", target, "overlay", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV, f"lowerdir={layer}:/etc")
 
 
-def _dev(target: str) -> None:
+def _dev(target: str, plan: Plan) -> None:
     libc.mount("tmpfs", target, "tmpfs", libc.MS_NOSUID | libc.MS_NOEXEC, "mode=755,size=64k")
-    for name in _DEVICES:
-        node = Path(target, name)
+    for path in (*(f"/dev/{name}" for name in NODES), *(node.path for node in plan.devices)):
+        node = Path(target + path.removeprefix("/dev"))
+        node.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         node.touch()
-        libc.bind(f"/dev/{name}", str(node), libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC)
+        libc.bind(path, str(node), libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC)
     for name, link in {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}.items():
         Path(target, name).symlink_to(link)
     for name in ("pts", "shm"):

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+from stockade.kernel import devices
 from stockade.kernel.abi import Event, EventType, Verdict, Why
 from stockade.policy import decide
 from stockade.service.governed import Governed
@@ -40,7 +41,17 @@ def record_of(event: Event, governed: Governed) -> Record:
         return _connect(event, governed)
     if event.type is EventType.MAPPING:
         return _mapping(event, governed)
+    if event.type is EventType.DEVICE:
+        return _device(event)
     return _refusal(event, governed)
+
+
+def _device(event: Event) -> Record:
+    """Refused in every mode. Who asked is not known: see kernel/devices.py."""
+    kind = {1: "block", 2: "char"}.get(event.protocol >> 8, "?")
+    asked = [word for bit, word in ((devices.MKNOD, "mknod"), (devices.READ, "read"), (devices.WRITE, "write")) if event.protocol & bit]
+    detail: dict[str, str | int | list[str]] = {"device": f"{kind} {event.port}:{event.name}", "access": asked}
+    return Record(Action.DEVICE, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.DEVICE_REFUSED, detail=detail)
 
 
 def executed_binary(event: Event, governed: Governed) -> Binary:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from stockade.kernel.abi import Network
 from stockade.policy import Policy
-from stockade.sandbox import seccomp, trust, view
+from stockade.sandbox import devices, landlock, seccomp, trust, view
 from stockade.sandbox.filter import compile_filter
+from stockade.sandbox.limits import Limits
+from stockade.sandbox.person import Person
 from stockade.sandbox.plan import Bind, Plan
 from stockade.sandbox.roster import PATH, Roster
 from stockade.types import StockadeError
 
-HOME = "/home/agent"
 INHERITED = ("TERM", "COLORTERM", "LANG", "LC_ALL", "TZ")
 HIDDEN = (
     *("/etc/stockade", "/etc/ssh", "/etc/ssl/private", "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-"),
@@ -37,12 +38,12 @@ def draw(
     policy: Policy,
     roster: Roster,
     user: int,
-    cgroup: Path,
+    limits: Limits,
     network: Network,
     authority_pem: bytes,
 ) -> Plan:
     """The plan. workdir None: the current directory, unless that is / or the caller's home. Raises StockadeError."""
-    executable = policy.exec.writable
+    executable, person = policy.exec.writable, Person.named(policy.process.user)
     store = trust.build(authority_pem)
     system, links = view.system_binds()
     shown = [*system, *_of_policy(policy, user), *_of_order(binds, user, executable=executable)]
@@ -54,16 +55,20 @@ def draw(
     plan = Plan(
         name=re.sub(r"[^a-zA-Z0-9-]", "-", name)[:63],
         user=user,
-        cgroup=str(cgroup / "cgroup.procs"),
+        cgroups=tuple(str(path) for path in limits.procs),
         argv=command,
-        environment=_environment(policy, store.variables),
+        environment=_environment(policy, person, store.variables),
         workdir=inside,
         binds=tuple(shown),
         links=links,
-        files={**store.files, **_files(name, user, network)},
+        files={**store.files, **person.files(user), **_files(name, network)},
         hidden=(*HIDDEN, *policy.filesystem.hide, *(path for source in policy.sources for path in _shown_as(source, shown))),
-        home=HOME,
+        home=person.home,
         seccomp=compile_filter(seccomp.sandbox(policy.process.seccomp, executable=executable)),
+        landlock=landlock.required(policy.best_effort),
+        identity=person.identity,
+        processes=limits.processes,
+        devices=devices.found(policy.process.devices),
         noexec=not executable,
     )
     for source in policy.sources:
@@ -159,9 +164,9 @@ def _shown_as(path: Path, binds: list[Bind]) -> list[str]:
     return [*shown, str(found)] if found.is_relative_to("/etc") else shown
 
 
-def _environment(policy: Policy, trusted: dict[str, str]) -> dict[str, str]:
+def _environment(policy: Policy, person: Person, trusted: dict[str, str]) -> dict[str, str]:
     """Empty but for a short list: whoever starts Stockade has secrets in theirs."""
-    environment = {"PATH": PATH, "HOME": HOME, "USER": "agent", "LOGNAME": "agent", "SHELL": "/bin/sh", "TMPDIR": "/tmp"}
+    environment = {"PATH": PATH, **person.environment(), "SHELL": "/bin/sh", "TMPDIR": "/tmp"}
     environment["PYTHONNOUSERSITE"] = "1"  # $HOME is writable: without it any package there runs in every Python tool (bpf/exec.c insists)
     environment |= {name: os.environ[name] for name in INHERITED if name in os.environ} | trusted
     for name, value in policy.process.env:
@@ -170,13 +175,10 @@ def _environment(policy: Policy, trusted: dict[str, str]) -> dict[str, str]:
     return environment
 
 
-def _files(name: str, user: int, network: Network) -> dict[str, bytes]:
-    people = f"root:x:0:0:root:/root:/bin/sh\nagent:x:{user}:{user}:agent:{HOME}:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
+def _files(name: str, network: Network) -> dict[str, bytes]:
     return {
         "/etc/resolv.conf": f"nameserver {network.agent4}\n".encode(),
         "/etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n".encode(),
         "/etc/nsswitch.conf": b"passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n",
-        "/etc/passwd": people.encode(),
-        "/etc/group": f"root:x:0:\nagent:x:{user}:\nnogroup:x:65534:\n".encode(),
         "/etc/hostname": f"{name}\n".encode(),
     }

@@ -21,25 +21,30 @@ from pathlib import Path
 from stockade import dns
 from stockade.audit import Trail
 from stockade.kernel.abi import Event
+from stockade.kernel.devices import Device
 from stockade.kernel.load import Kernel, mounted_bpffs
 from stockade.policy import Policy, load, load_families
 from stockade.policy.rego import judge
 from stockade.proxy import Authority, Listeners, Worker
-from stockade.sandbox import libc, seccomp
+from stockade.sandbox import landlock, libc, seccomp
+from stockade.sandbox.inside import Inside
 from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
+from stockade.sandbox.limits import Limits, Wanted
 from stockade.sandbox.plan import Plan
 from stockade.sandbox.roster import Resolver
 from stockade.service import blueprint, verbs
 from stockade.service.agent import Agent
 from stockade.service.approvals import Approvals
 from stockade.service.approved import Approved
+from stockade.service.bounds import Bounds
 from stockade.service.control import Control
 from stockade.service.desk import Desk
+from stockade.service.enforcement import Enforcement
 from stockade.service.generations import Generations, Load
 from stockade.service.governed import Governed
+from stockade.service.inbound import Doors
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
-from stockade.service.enforcement import Enforcement
 from stockade.service.stdio import Stdio
 from stockade.service.watch import Watch
 from stockade.types import Outcome, Reason, Sandbox, StockadeError
@@ -92,8 +97,6 @@ def run(order: Order, settings: Settings) -> int:
         named += policy.sources
     for warning in policy.warnings if order.verbose else ():
         print(f"stockade: {warning}", file=sys.stderr)
-    if policy.process.user in ("root", "0"):
-        raise StockadeError("a sandbox cannot run as uid 0 yet", hint="leave out process.user", code="uid_zero")
     worker_filter = seccomp.confinement(seccomp.WORKER)
     slot = Slot.take(settings, mounted_bpffs(settings.run / "bpf"))
     launcher = None
@@ -183,6 +186,8 @@ class _Run:
             stack.push_async_callback(_forsake, networking)
             authority = Authority.create(self._name)
             roster = Resolver(policy, load_families(), weak=policy.exec.writable).roster(order.command[0])
+            wanted = Wanted(policy.process.pids, policy.process.memory, policy.process.cpu)
+            limits = Limits.impose(slot.sandbox, wanted, best_effort="limits" in policy.best_effort)
             plan = blueprint.draw(
                 name=self._name,
                 command=order.command,
@@ -191,7 +196,7 @@ class _Run:
                 policy=policy,
                 roster=roster,
                 user=slot.user,
-                cgroup=slot.sandbox.path,
+                limits=limits,
                 network=network,
                 authority_pem=authority.certificate_pem,
             )
@@ -206,7 +211,7 @@ class _Run:
             sandbox = Sandbox(uuid.uuid4().hex[:12], self._name, policy.name, policy.generation, dict(policy.labels))
             governed = Governed(slot.number, sandbox, slot.sandbox, policy, roster, kernel.maps, network)
             agent.governed[governed.number] = governed
-            self._govern(kernel, governed)
+            self._govern(kernel, governed, plan)
             agent.start()
             stack.push_async_callback(agent.close)
             server = await dns.serve(
@@ -219,12 +224,18 @@ class _Run:
             )
             stack.callback(server.close)
             table = Approvals()
-            generations = Generations(governed, self._watch, self._load_for(plan), lambda: self._worker, agent.write, table.rules)
+            doors = Doors(governed, agent, Inside.of(sockets.inspect4), lambda: self._worker)
+            stack.push_async_callback(doors.close)
+            generations = Generations(governed, self._watch, self._load_for(plan), lambda: self._worker, agent.write, table.rules, doors)
             desk = agent.desks[governed.number] = Desk(governed, table, generations, self._order.approved, agent.write)
             await self._serve(agent, governed, sockets, authority)
+            doors.open(policy)
             started: dict[str, str | int | list[str]] = {
                 "command": list(order.command),
-                "exec_backend": "tracepoint",
+                "exec_backend": kernel.backend.value,
+                "landlock": landlock.said(plan.landlock),
+                "limits": limits.said,
+                "devices": [node.path for node in plan.devices],
                 "sources": [str(path) for path in policy.sources],
                 "missing_binaries": list(roster.missing),
                 "seccomp_allow": list(policy.process.seccomp.allow),
@@ -235,19 +246,30 @@ class _Run:
             self._launching = True  # from here on the command may run: a signal waits until there is somebody to forward it to
             self._init = await asyncio.to_thread(self._launcher.start, plan)
             control.serve(verbs.of(governed, generations, desk))
-            for watching in (generations.watch(), desk.watch()):
+            bounds = Bounds(limits, governed, agent.write)
+            for watching in (generations.watch(), desk.watch(), bounds.watch(self._settings.failures_every)):
                 stack.callback(asyncio.create_task(watching).cancel)
             self._reload = lambda: generations.ask("signal")
             ended = asyncio.create_task(self._wait(self._init))
             lost = await Enforcement(kernel.links, self._init).until(ended)
             slot.sandbox.kill()
+            if lost:
+                await self._end_worker()  # before anything is waited for: connections that are open must not outlive what held them
+            status = await ended
             self._stdio.finish()
+            await doors.close()
             await self._end_worker()
             await agent.settle()
+            bounds.look()
+            if lost:
+                agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
             agent.lifecycle(governed, Reason.STOPPED, {"status": status})
+            if lost:
+                said = f"what holds the sandbox was taken away, so it was killed: {'; '.join(lost)}"
+                raise StockadeError(said, hint="somebody with root's rights did that", code="enforcement_lost")
             return status if self._refused_command is None else COULD_NOT_RUN
 
-    def _govern(self, kernel: Kernel, governed: Governed) -> None:
+    def _govern(self, kernel: Kernel, governed: Governed, plan: Plan) -> None:
         """Everything the kernel must know before the first exec. A map that is full, a hook that is refused: no sandbox."""
         try:
             kernel.maps.register(governed.number, governed.cgroup.id, governed.cgroup.level, governed.policy.generation, governed.flags)
@@ -255,20 +277,13 @@ class _Run:
             governed.compile(governed.policy)
         except (OSError, ValueError) as error:
             raise StockadeError(f"the policy does not fit into the kernel's maps: {error}", code="maps") from None
-            if lost:
-                await self._end_worker()  # before anything is waited for: connections that are open must not outlive what held them
-            status = await ended
         kernel.govern(governed.cgroup.path)
+        kernel.guard_devices(governed.cgroup.path, governed.number, [Device(node.major, node.minor) for node in plan.devices])
         kernel.answer_origins(self._slot.listeners.path)
         kernel.attach_tracepoints()
 
-            if lost:
-                agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
     async def _serve(self, agent: Agent, governed: Governed, sockets: Sockets, authority: Authority) -> None:
         """Hand the listeners to the worker; when it dies, to the next one, for whom connections wait meanwhile."""
-            if lost:
-                said = f"what holds the sandbox was taken away, so it was killed: {'; '.join(lost)}"
-                raise StockadeError(said, hint="somebody with root's rights did that", code="enforcement_lost")
         kept = [sock.dup() for sock in sockets[:4]]
 
         async def start(worker: Worker) -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+from stockade.sandbox import limits
 from stockade.sandbox.cgroup import Cgroup
 from stockade.service.settings import Settings
 from stockade.types import StockadeError
@@ -39,10 +40,17 @@ class Slot:
                 continue
             slot = cls(number, lock, settings, bpffs)
             if not slot.sandbox.populated():
-                shutil.rmtree(slot.pins, ignore_errors=True)
+                slot._sweep()
                 return slot
             os.close(lock)  # its agent died, its sandbox lives on without egress
         raise StockadeError(f"all {settings.slots} sandboxes of this machine are in use", code="no_slot")
+
+    def _sweep(self) -> None:
+        """What a dead agent left must not hold for the next one: its programs, and the limits of its cgroups."""
+        shutil.rmtree(self.pins, ignore_errors=True)
+        limits.remove(self.sandbox.path.name)
+        self.sandbox.remove()
+        self.sandbox = Cgroup.make(self.sandbox.path.name)
 
     def release(self) -> None:
         """Kill what is left in the sandbox, and take its cgroups away."""
@@ -53,4 +61,5 @@ class Slot:
             os.sched_yield()
         self.sandbox.remove()
         self.listeners.remove()
+        limits.remove(self.sandbox.path.name)
         os.close(self._lock)

@@ -57,16 +57,25 @@ ACTIONS = {
 
 
 def test_the_tables_are_whole() -> None:
-    assert set(REASONS) == set(Why) - {Why.POLICY} and set(ACTIONS) == set(EventType)
+    assert set(REASONS) == set(Why) - {Why.POLICY} and set(ACTIONS) | {EventType.DEVICE} == set(EventType)
 
 
-@pytest.mark.parametrize(("kind", "why"), list(itertools.product(EventType, REASONS)), ids=lambda value: value.name)
+@pytest.mark.parametrize(("kind", "why"), list(itertools.product(ACTIONS, REASONS)), ids=lambda value: value.name)
 def test_every_refusal_has_its_reason(box: Governed, kind: EventType, why: Why) -> None:
     record = attempts.record_of(event(kind, why=why, identity=0, address=ipaddress.ip_address("203.0.113.9")), box)
     assert (record.action, record.outcome, record.effect, record.reason) == (ACTIONS[kind], DENY, Effect.REFUSE, REASONS[why])
     level = Level.EXEC if kind in (EventType.EXEC, EventType.MAPPING) else Level.BINARY if why in WHO else Level.DESTINATION
     assert (record.level, record.enforced, record.rule) == (level, True, None)
     assert (record.pid, record.exec_id, record.generation) == (4242, 4, 1)
+
+
+def test_a_device_refusal_says_which_and_what_was_asked(box: Governed) -> None:
+    """Nobody is named: the kernel does not say who asked."""
+    asked = event(EventType.DEVICE, port=1, name=11, protocol=2 << 8 | 2 | 4, pid=0, exec_id=0, identity=0, generation=0)
+    record = attempts.record_of(asked, box)
+    assert (record.action, record.outcome, record.effect, record.reason) == (Action.DEVICE, DENY, Effect.REFUSE, Reason.DEVICE_REFUSED)
+    assert record.detail == {"device": "char 1:11", "access": ["read", "write"]}
+    assert (record.binary, record.pid, record.exec_id, record.enforced) == (None, None, None, True)
 
 
 # exec
