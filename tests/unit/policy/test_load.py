@@ -194,3 +194,36 @@ def test_a_spoilt_policy_loads_or_is_a_policy_error(tmp_path_factory: pytest.Tem
         load([file])
     except PolicyError as error:
         assert error.problems and all(problem.line >= 1 for problem in error.problems)
+
+
+BASE = """\
+version: 1
+name: base
+best_effort: [lsm]
+network:
+  - name: web
+    binary: {allow: [curl]}
+    destination: {allow: [a.example.com]}
+    method: {allow: [GET]}
+    path: {allow: [/**], deny: [/secret/*]}
+"""
+
+
+@pytest.mark.parametrize("change", ["remove: [web]", "override: {web: {path: {allow: [/**], deny: [/other]}}}"])
+@pytest.mark.parametrize("order", [("base", "mine"), ("mine", "base"), ("mine", "also"), ("also", "mine")])
+def test_what_is_in_force_without_a_file_is_not_its_own_to_change(change: str, order: tuple[str, str], tmp_path: Path) -> None:
+    """Two policies given together are never looser than one of them: a veto of the one is not taken away by the other."""
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "also.yaml").write_text("version: 1\nname: also\nextends: [./base.yaml]\n")
+    (tmp_path / "mine.yaml").write_text(f"version: 1\nname: mine\nexec: {{allow: [curl]}}\nextends: [./base.yaml]\n{change}\n")
+    assert load([tmp_path / "mine.yaml"])
+    with pytest.raises(PolicyError) as error:
+        load([tmp_path / f"{name}.yaml" for name in order])
+    (problem,) = error.value.problems
+    assert (problem.code, Path(problem.path).name, problem.line) == ("shared_rule", "mine.yaml", 5)
+
+
+def test_best_effort_is_what_all_that_speak_of_it_have(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "mine.yaml").write_text("version: 1\nname: mine\nextends: [./base.yaml]\nbest_effort: [lsm, limits]\n")
+    assert load([tmp_path / "base.yaml"]).best_effort == load([tmp_path / "mine.yaml"]).best_effort == {"lsm"}
