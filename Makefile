@@ -4,10 +4,10 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean root
+.PHONY: help setup demo test test-kernels lint format bench clean root
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## packages, a Python >= 3.12, .venv/bin/stockade
 	@deploy/setup.sh
@@ -20,6 +20,11 @@ test: root ## lint, types, then every test; skips are printed with their reasons
 	@deploy/setup.sh --tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+test-kernels: root ## the tests on Debian's 6.1 and 6.12 under emulation, with BPF LSM and without; writes docs/kernels.md (an hour)
+	@deploy/setup.sh --kernels
+	@STOCKADE_VM=all $(BIN)/pytest tests/vm $(PYTEST_ARGS)
+	@$(BIN)/python tests/vm/table.py
 
 lint: ## ruff and mypy --strict
 	@deploy/setup.sh
@@ -37,7 +42,7 @@ bench: root ## what Stockade costs beside the same work without it (BENCH_ARGS="
 	@$(BIN)/python tests/bench/bench.py $(BENCH_ARGS)
 
 clean: ## remove the venv and every cache
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis agent/*.egg-info
+	rm -rf .venv .vm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis agent/*.egg-info
 	find agent tests policies bpf -name __pycache__ -type d -prune -exec rm -rf {} +
 
 root:

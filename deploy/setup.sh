@@ -4,6 +4,7 @@
 #   deploy/setup.sh            what Stockade needs to run
 #   deploy/setup.sh --tests    and the clients and servers that the tests drive
 #   deploy/setup.sh --bench    and the load generator of the benchmarks
+#   deploy/setup.sh --kernels  and an emulator with Debian's kernels, unpacked into .vm and not installed (about 200 MB to fetch)
 #
 # Idempotent: the second run finds everything in place, asks no registry and takes well under a second.
 # PYTHON=/path/to/python3 chooses the interpreter. Where pip and apt fetch from is theirs to know: nothing is set here.
@@ -18,6 +19,9 @@ RUNTIME=(python3-bpfcc bpftool iproute2 libseccomp2 ca-certificates python3-venv
 TESTS=(python3-requests python3-pip libc6-dev musl-tools gcc=gcc git=git openssl=openssl dig=bind9-dnsutils nginx=nginx-light
        node=nodejs npm=npm java=default-jre-headless javac=default-jdk-headless make=make strace=strace less=less ps=procps runc=runc)
 BENCH=(wrk=wrk)
+EMULATOR=(qemu-system-x86_64=qemu-system-x86 modprobe=kmod mkfs.ext4=e2fsprogs busybox-static)
+KERNELS=(6.1 6.12)      # of those, what apt offers
+readonly VM=.vm VIRTME=virtme-ng==1.42
 
 say()  { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$1" >&2; shift; printf '       %s\n' "$@" >&2; exit 1; }
@@ -101,10 +105,43 @@ make_venv() {
     printf '%s' "$wanted" >$STAMP
 }
 
+newest_kernel() {  # of a series: the package, not of the cloud or the real-time flavour
+    apt-cache search --names-only "^linux-image-${1//./\\.}\\.[0-9]+[^-]*(-[0-9]+)?-amd64\$" | cut -d' ' -f1 | sort -V | tail -n 1
+}
+
+unpack_kernels() {
+    local series package
+    mkdir -p $VM/cache $VM/results
+    [ -n "$(newest_kernel "${KERNELS[-1]}")" ] || apt-get update -q >/dev/null || fail "apt-get update failed"
+    for series in "${KERNELS[@]}"; do
+        package=$(newest_kernel "$series")
+        [ -n "$package" ] || { say "apt offers no kernel $series: it is left out"; continue; }
+        [ ! -e "$VM/$series/$package" ] || continue
+        say "fetching $package"
+        rm -rf "${VM:?}/$series" "$VM/fetched" && mkdir -p "$VM/fetched"
+        (cd "$VM/fetched" && apt-get download -q "$package" >log 2>&1) || fail "apt-get could not fetch $package" "see $VM/fetched/log"
+        dpkg-deb -x "$VM/fetched/$package"_*.deb "$VM/$series"
+        PATH=$PATH:/usr/sbin:/sbin depmod -b "$PWD/$VM/$series" "${package#linux-image-}"
+        rm -r "$VM/fetched"
+        touch "$VM/$series/$package"
+    done
+}
+
+make_virtme() {
+    [ "$(cat $VM/virtme/.wanted 2>/dev/null)" != "$VIRTME" ] || return 0
+    say "installing $VIRTME into $VM/virtme"
+    $VENV/bin/python -m venv --clear $VM/virtme
+    $VM/virtme/bin/python -m pip install --disable-pip-version-check -q "$VIRTME" >$VM/virtme/log 2>&1 ||
+        { tail -n 20 $VM/virtme/log >&2; fail "pip could not install $VIRTME"; }
+    printf '%s' "$VIRTME" >$VM/virtme/.wanted
+}
+
 case ${1:-} in
     '')      install_packages "${RUNTIME[@]}" ;;
     --tests) install_packages "${RUNTIME[@]}" "${TESTS[@]}" ;;
     --bench) install_packages "${RUNTIME[@]}" "${TESTS[@]}" "${BENCH[@]}" ;;
-    *)       fail "unknown argument: $1" "usage: deploy/setup.sh [--tests | --bench]" ;;
+    --kernels) install_packages "${RUNTIME[@]}" "${TESTS[@]}" "${EMULATOR[@]}" ;;
+    *)       fail "unknown argument: $1" "usage: deploy/setup.sh [--tests | --bench | --kernels]" ;;
 esac
 make_venv
+[ "${1:-}" != --kernels ] || { unpack_kernels; make_virtme; }

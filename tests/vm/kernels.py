@@ -1,0 +1,127 @@
+"""Debian's kernels under emulation, on this machine's own files: what deploy/setup.sh --kernels put into .vm, and how one is booted.
+
+The guest's root is the host's, read-only over 9p below a layer of its own; it runs the checkout with the checkout's .venv. Only .vm is
+shared for writing: there the guest finds the bytecode that an earlier boot compiled, and leaves its results.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+VM = (ROOT / ".vm").resolve()
+GUEST = Path(__file__).parent / "guest.py"
+SERIES = ("6.1", "6.12")
+_CACHED = (  # the host's root once more, for guest.py to mount with a cache
+    "-fsdev local,id=cached,path=/,security_model=none,readonly=on,multidevs=remap -device virtio-9p-pci,fsdev=cached,mount_tag=cached"
+)
+WITH_LSM, WITHOUT_LSM = "landlock,lockdown,yama,bpf", "landlock,lockdown,yama"
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One test as the guest's pytest tells of it. outcome: passed, failed or skipped; why: the reason, or the error."""
+
+    module: str
+    name: str
+    outcome: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one boot came to. seconds: of the guest's own clock, from power-on to the first line of guest.py, and of its tests."""
+
+    release: str
+    lsm: str
+    findings: list[dict[str, Any]]
+    tests: list[Test]
+    boot_seconds: float
+    test_seconds: float
+
+    def counts(self, module: str | None = None) -> Counter[str]:
+        return Counter(test.outcome for test in self.tests if module in (None, test.module))
+
+    def answer(self, name: str) -> str:
+        """What `stockade doctor` says of one of its findings there."""
+        return str(next(finding["answer"] for finding in self.findings if finding["name"] == name))
+
+
+def emulator_missing() -> str | None:
+    """Why no kernel can be booted here."""
+    if not shutil.which("qemu-system-x86_64"):
+        return "no qemu-system-x86_64 (deploy/setup.sh --kernels)"
+    if not (VM / "virtme/bin/vng").exists():
+        return "no virtme-ng in .vm (deploy/setup.sh --kernels)"
+    return None if any(map(_image, SERIES)) else "no kernel in .vm (deploy/setup.sh --kernels)"
+
+
+def missing(series: str) -> str | None:
+    """Why this one cannot: Debian 13 has no 6.1."""
+    return None if _image(series) else f"no kernel {series} in .vm (deploy/setup.sh --kernels fetches it where apt offers it)"
+
+
+def _image(series: str) -> Path | None:
+    return next((VM / series / "boot").glob("vmlinuz-*"), None)
+
+
+def boot(series: str, *, lsm: str, tests: list[str], timeout: float) -> Outcome:
+    """Boot, run these tests (arguments of pytest) as root, and power off. lsm: the LSMs, as the kernel's command line takes them.
+
+    Raises AssertionError with the end of the console when the guest did not come to its end within `timeout` seconds.
+    """
+    image = _image(series)
+    assert image is not None, missing(series)
+    results = VM / "results" / f"{series}-{'lsm' if 'bpf' in lsm else 'tracepoint'}"
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    console = results / "console"
+    line = [VM / "virtme/bin/vng", "--run", image, "--disable-kvm", "--cpus", "2", "--memory", "3G", "--user", "root", "--verbose"]
+    line += ["--append", f"lsm={lsm}", "--rwdir", str(VM), "--rwdir", f"/var/cache/stockade={VM / 'cache'}", f"--qemu-opts={_CACHED}", "--"]
+    line += [ROOT / ".venv/bin/python", GUEST, results, *tests]
+    environment = os.environ | {"PATH": f"{VM / 'virtme/bin'}:{os.environ['PATH']}:/usr/sbin:/sbin"}
+    with console.open("w") as said:
+        process = subprocess.Popen(
+            [str(word) for word in line],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: os.nice(10) and None,
+        )
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+            raise AssertionError(f"not over after {timeout:.0f} s:\n{_end(console)}") from None
+    if not (results / "summary.json").exists():
+        raise AssertionError(f"the guest came to no end:\n{_end(console)}")
+    return read(results)
+
+
+def read(results: Path) -> Outcome:
+    """What guest.py left in a directory."""
+    summary = json.loads((results / "summary.json").read_text())
+    return Outcome(**summary, tests=[_test(case) for case in ET.parse(results / "tests.xml").iter("testcase")])
+
+
+def _test(case: ET.Element) -> Test:
+    verdict = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
+    outcome = "passed" if verdict is None else "skipped" if verdict.tag == "skipped" else "failed"
+    why = "" if verdict is None else (verdict.text if outcome == "failed" else verdict.get("message")) or ""
+    return Test(case.get("classname", "").removeprefix("tests."), case.get("name", ""), outcome, why)
+
+
+def _end(console: Path) -> str:
+    return "\n".join(console.read_text(errors="replace").splitlines()[-25:])

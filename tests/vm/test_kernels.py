@@ -1,0 +1,57 @@
+"""Other kernels, with BPF LSM and without: what the product's own probes find there, and the tests that run on it.
+
+    make test-kernels                     everything, on each kernel; writes docs/kernels.md
+    STOCKADE_VM=quick pytest tests/vm     one boot a kernel, and the tests whose outcome depends most on the kernel
+
+Without STOCKADE_VM the quick ones run where a kernel and an emulator are at hand, and are skipped elsewhere with what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from vm import kernels
+from vm.kernels import SERIES, WITH_LSM, WITHOUT_LSM, Outcome
+
+CHOSEN = os.environ.get("STOCKADE_VM", "")
+QUICK = ["tests/kernel/test_lsm.py", "tests/kernel/test_tasks.py", "tests/e2e/test_backends.py"]
+ALL = ["tests/kernel", "tests/e2e/test_backends.py", "tests/e2e/test_must_pass.py", "tests/e2e/test_names.py"]
+QUICK_BOOTS = [("6.1", WITH_LSM), ("6.12", WITHOUT_LSM)]
+ALL_BOOTS = [(series, lsm) for series in SERIES for lsm in (WITH_LSM, WITHOUT_LSM)]
+BOOTS = ALL_BOOTS if CHOSEN == "all" else QUICK_BOOTS
+
+pytestmark = pytest.mark.skipif(CHOSEN == "guest", reason="this is the guest")
+
+
+@pytest.fixture(scope="module", params=BOOTS, ids=lambda boot: f"{boot[0]}-{'lsm' if boot[1] == WITH_LSM else 'tracepoint'}")
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    series, lsm = request.param
+    if why := kernels.emulator_missing():
+        (pytest.fail if CHOSEN else pytest.skip)(why)
+    if why := kernels.missing(series):
+        pytest.skip(why)
+    return kernels.boot(series, lsm=lsm, tests=ALL if CHOSEN == "all" else QUICK, timeout=3600 if CHOSEN == "all" else 900)
+
+
+def test_the_kernel_has_all_that_stockade_needs(outcome: Outcome) -> None:
+    lacking = [finding for finding in outcome.findings if finding["fatal"] and finding["answer"] != "available"]
+    assert not lacking, lacking
+
+
+def test_lsm_is_found_where_the_kernel_was_booted_with_it(outcome: Outcome) -> None:
+    """Also without `bpf` in the list the programs load and attach: the probe must see that nobody calls them."""
+    assert outcome.answer("exec refusal by BPF LSM") == ("available" if "bpf" in outcome.lsm.split(",") else "missing")
+
+
+def test_every_test_that_ran_there_passed(outcome: Outcome) -> None:
+    failed = [test for test in outcome.tests if test.outcome == "failed"]
+    assert not failed, "\n\n".join(f"{test.module}::{test.name}\n{test.why}" for test in failed)
+
+
+def test_none_was_skipped_but_for_lsm(outcome: Outcome) -> None:
+    skipped = [test for test in outcome.tests if test.outcome == "skipped"]
+    if "bpf" not in outcome.lsm.split(","):
+        skipped = [test for test in skipped if "exec refusal by BPF LSM" not in test.why]
+    assert not skipped and outcome.counts()["passed"] > 30, skipped
