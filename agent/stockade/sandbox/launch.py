@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import pickle
 import resource
@@ -291,7 +292,7 @@ def _exec(plan: Plan) -> NoReturn:
         status = NOT_FOUND
     except OSError as error:
         sys.stderr.write(f"stockade: {plan.argv[0]}: {error.strerror}\n")
-        if plan.noexec and isinstance(error, PermissionError):
+        if plan.noexec and error.errno == errno.EACCES:  # EPERM is the policy's answer by LSM, and said by the agent
             sys.stderr.write("  hint: nothing that is writable inside can be executed, unless the policy says `exec: {writable: true}`\n")
     sys.stderr.flush()
     os._exit(status)
