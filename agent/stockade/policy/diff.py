@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from stockade.policy.amounts import size_text
 from stockade.policy.model import DEFAULT_PIDS, Policy, Process
 from stockade.policy.question import named_binary
 from stockade.policy.reach import Example, Gain, gains
@@ -176,7 +177,7 @@ def _limits(old: Process, new: Process) -> Iterator[Change]:
         if before == after:
             continue
         looser = after is None or (before is not None and after > before)
-        was, now = ("no limit" if limit is None else f"{limit:g}" for limit in (before, after))
+        was, now = ("no limit" if limit is None else size_text(limit) if name == "memory" else f"{limit:g}" for limit in (before, after))
         yield Change("possible" if looser else "impossible", "process", f"{name}: {was} before, {now} after")
 
 
