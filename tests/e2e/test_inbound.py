@@ -143,6 +143,7 @@ def test_an_allowed_source_reaches_the_server_inside(house: House, family: str) 
     assert (record["binary"]["name"], record["binary"]["identity"]) == ("python3", "strong") and record["pid"] > 1, "who listens"
     assert record["destination"] == {"host": house.name, "port": house.port, "address": to}
     assert record["detail"]["source"] == source and record["detail"]["source_port"] > 0
+    assert result.select(action="connect") == [], "the agent's own connect is none of the sandbox's"
     answer = b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\ninside"
     assert (record["detail"]["bytes_received"], record["detail"]["bytes_sent"]) == (len(GET), len(answer))
     assert house.log.read_text().splitlines()[1].startswith("connected "), "the server saw one connection, from its own loopback"

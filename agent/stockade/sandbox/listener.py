@@ -5,6 +5,7 @@ For the record alone, and bounded: a sandbox with very many descriptors is not s
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,14 +41,11 @@ def holder_of(inode: int, processes: Iterable[int]) -> int | None:
     """A process that has this socket open."""
     wanted, looked = f"socket:[{inode}]", 0
     for pid in processes:
-        directory = f"/proc/{pid}/fd"
-        try:
-            for descriptor in os.listdir(directory):  # noqa: PTH208 (thousands of them, as text)
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:  # it ended, or closed what was listed
+            for descriptor in descriptors:  # as they are read: one process may have a million
                 looked += 1
                 if looked > LINKS:
                     return None
-                if os.readlink(f"{directory}/{descriptor}") == wanted:  # noqa: PTH115
+                if os.readlink(descriptor.path) == wanted:  # noqa: PTH115 (a text, not a path)
                     return pid
-        except OSError:  # the process ended, or closed what was listed
-            continue
     return None

@@ -31,7 +31,7 @@ from stockade.types import Action, Destination, Effect, Level, Outcome, Reason, 
 log = logging.getLogger(__name__)
 
 DIAL_SECONDS = 10.0  # for a listener inside whose backlog is full
-PASSAGES = 1024  # of one sandbox at once: beyond, whoever comes waits in the kernel's backlog
+PASSAGES = 256  # of one sandbox at once: beyond, whoever comes waits in the kernel's backlog
 LAST_WORDS = 1.0  # seconds in which connections may end by themselves when the sandbox has
 _BACKLOG = 128
 _AFTER_FAILURE = 0.1  # seconds without accepting when it failed, which is for want of descriptors
