@@ -11,7 +11,7 @@ import pytest
 from stockade.kernel.abi import NAME_LOCALHOST, EventType, Verdict, Why
 from stockade.service import attempts
 from stockade.service.governed import ANCESTORS, Governed
-from stockade.types import Action, Binary, Effect, Level, Outcome, Reason
+from stockade.types import FORGOTTEN, Action, Binary, Effect, Level, Outcome, Reason
 from unit.service.samples import CURL, NUMBERS, POLICY, event, governed
 
 ALLOW, DENY = Outcome.ALLOW, Outcome.DENY
@@ -155,7 +155,7 @@ def test_ancestry_is_the_chain_of_execs_nearest_first(box: Governed) -> None:
 def test_ancestry_ends(box: Governed) -> None:
     """A circle cannot come from the kernel, and would not hang the agent."""
     box.executed(4, CURL, 4)
-    assert box.ancestry(4) == ()
+    assert box.ancestry(4) == (FORGOTTEN,)
 
 
 def test_no_ancestor_is_lost_behind_others(box: Governed) -> None:
