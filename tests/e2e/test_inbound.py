@@ -243,6 +243,26 @@ def test_a_crowd_comes_in(house: House) -> None:
         assert ports == {caller.getsockname()[1] for caller in callers}
 
 
+def test_two_sandboxes_meet_where_both_policies_say_so(house: House) -> None:
+    """One may call a service of the host's loopback, the other lets loopback in: both are on record, and neither opens it alone."""
+    code = f"import urllib.request; print(urllib.request.urlopen('http://localhost:{house.port}/', timeout=10).read().decode())"
+    call = ["/usr/bin/python3", "-c", code]
+    calling = policy(rules=[http("python3", "localhost", port=[house.port])])
+    with house.run(policy((house.port, ["127.0.0.1"]))):
+        result = house.machine.run(call, policy=calling)
+        assert result.stdout.strip() == "inside", result
+        assert result.select(action="http", decision="allow", host="localhost", port=house.port, status=200), result
+        (record,) = house.wait_for_records(decision="allow")
+        assert record["detail"]["source"] == "127.0.0.1"
+        alone = house.machine.run(call, policy=policy(rules=[http("python3", ECHO)]))
+        assert alone.stdout == "" and "refused" in alone.stderr.lower(), "its own loopback, on which nobody listens"
+        assert house.reload(policy())["switched"]
+        shut = house.machine.run(call, policy=calling)
+        assert "inside" not in shut.stdout and shut.status != 0, shut
+        house.stop()
+    assert house.log.read_text().count("connected") == 1
+
+
 # it is no way out
 
 

@@ -322,6 +322,17 @@ def test_finish_says_what_became_of_it(path: Path) -> None:
     assert one["detail"]["began"] <= one["time"]
 
 
+def test_what_finish_adds_stands_beside_what_was_begun(path: Path) -> None:
+    trail = Trail.open(path)
+    begun = replace(http_request("/x"), detail={"source": "192.0.2.1", "bytes_sent": 0})
+    trail.finish(trail.begin(BOX, begun), detail={"bytes_sent": 7, "error": "at https://user:secret@example.com/"})
+    trail.close()
+    (one,) = records(path)
+    assert one["detail"].pop("began")
+    assert one["detail"] == {"source": "192.0.2.1", "bytes_sent": 7, "error": "at https://***@example.com/"}
+    assert verify(path).ok
+
+
 def test_close_records_what_is_under_way(path: Path) -> None:
     trail = Trail.open(path)
     trail.begin(BOX, http_request("/x"))
