@@ -110,31 +110,3 @@ def test_root_inside_is_the_sandboxs_user_to_the_machine(machine: Machine) -> No
 def test_nobody_is_an_error(machine: Machine) -> None:
     result = machine.run("true", policy=whole(allow=["true"], process={"user": "nobody"}))
     assert result.status == 125 and "[bad_user]" in result.stderr, result
-
-
-def test_a_device_of_the_policy_is_shown_and_opens_and_without_it_is_not_there(machine: Machine) -> None:
-    """No GPU is needed: in the run's own mount namespace /dev/nvidia0 is made, with the numbers of /dev/fuse."""
-    if not Path("/dev/fuse").exists():
-        pytest.skip("no /dev/fuse to stand for a GPU")
-    state = Path("/dev/fuse").stat()
-    make = (
-        "mkdir -p $1; mount -t tmpfs dev $1; cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty $1; mkdir $1/dri;"
-        f"mknod -m 666 $1/nvidia0 c {os.major(state.st_rdev)} {os.minor(state.st_rdev)}; ln -s null $1/nvidiactl;"
-        f"mknod -m 660 $1/dri/renderD128 c {os.major(state.st_rdev)} {os.minor(state.st_rdev)}; chgrp 4242 $1/dri/renderD128;"
-        'mkdir $1/pts $1/shm; mount --move $1 /dev; shift; exec "$@"'
-    )
-    script = "import os\nfor name in ('nvidia0', 'dri/renderD128'):\n    os.close(os.open('/dev/' + name, os.O_RDWR))\n"
-    script += "print(sorted(os.listdir('/dev')), os.getgroups())\n"
-    for process, there in (({"devices": ["nvidia"]}, True), ({}, False)):
-        room = machine.room({"open.py": script})
-        through = ["sh", "-ec", make, "sh", room / "dev"]
-        result = machine.run(["python3", "open.py"], policy=whole(allow=["python3"], process=process), room=room, through=through)
-        [started] = result.select(reason="started")
-        if there:
-            assert (
-                result.status == 0 and "'nvidia0'" in result.stdout and "'nvidiactl'" not in result.stdout and "[4242]" in result.stdout
-            ), result
-            assert started["detail"]["devices"] == ["/dev/dri/renderD128", "/dev/nvidia0"]
-        else:
-            assert result.status == 1 and "FileNotFoundError" in result.stderr, result
-            assert started["detail"]["devices"] == []

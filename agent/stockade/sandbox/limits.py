@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stockade.policy.model import DEFAULT_PIDS
-from stockade.sandbox.cgroup import PARENT, Cgroup, mounted
+from stockade.sandbox.cgroup import Cgroup, mounted
 from stockade.types import StockadeError
 
 CONTROLLERS = ("pids", "memory", "cpu")
@@ -85,7 +85,7 @@ class Limits:
     def _place(cgroup: Cgroup, controller: str, hierarchies: dict[str, Path]) -> tuple[int, Path] | None:
         """The version of the hierarchy that has a controller, and the sandbox's cgroup there."""
         if (root := hierarchies.get(controller)) is not None:
-            path = root / PARENT / cgroup.path.name
+            path = _like(cgroup, root)
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError:  # read-only, or not ours to divide
@@ -117,10 +117,15 @@ class Limits:
         return news
 
 
-def remove(name: str, mountinfo: Path = _MOUNTINFO) -> None:
+def remove(cgroup: Cgroup, mountinfo: Path = _MOUNTINFO) -> None:
     """Take away the v1 cgroups of a sandbox, as its own run or one that was killed left them. What still has processes stays."""
     for root in dict.fromkeys(_v1(mountinfo).values()):
-        Cgroup(root / PARENT / name).remove()
+        Cgroup(_like(cgroup, root)).remove()
+
+
+def _like(cgroup: Cgroup, root: Path) -> Path:
+    """The cgroup of the same name below the same parent in a v1 hierarchy."""
+    return root / cgroup.path.parent.name / cgroup.path.name
 
 
 def places(mountinfo: Path = _MOUNTINFO) -> dict[str, str]:

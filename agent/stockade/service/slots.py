@@ -48,7 +48,7 @@ class Slot:
     def _sweep(self) -> None:
         """What a dead agent left must not hold for the next one: its programs, and the limits of its cgroups."""
         shutil.rmtree(self.pins, ignore_errors=True)
-        limits.remove(self.sandbox.path.name)
+        limits.remove(self.sandbox)
         self.sandbox.remove()
         self.sandbox = Cgroup.make(self.sandbox.path.name)
 
@@ -61,5 +61,5 @@ class Slot:
             os.sched_yield()
         self.sandbox.remove()
         self.listeners.remove()
-        limits.remove(self.sandbox.path.name)
+        limits.remove(self.sandbox)
         os.close(self._lock)
