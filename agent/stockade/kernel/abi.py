@@ -161,6 +161,9 @@ class FileFacts:
 
     @classmethod
     def decode(cls, data: bytes) -> FileFacts:
+        """Raises ValueError when data is of another length."""
+        if len(data) != cls.LAYOUT.size:
+            raise ValueError(f"the facts of a file have {cls.LAYOUT.size} bytes, not {len(data)}")
         ino, dev, generation, size, ctime_sec, ctime_nsec, nlink = cls.LAYOUT.unpack(data)
         return cls(ino, dev, generation, size, ctime_sec, ctime_nsec, nlink)
 
@@ -258,7 +261,9 @@ class Origin:
         if len(data) != cls.LAYOUT.size:
             raise ValueError(f"struct origin has {cls.LAYOUT.size} bytes, not {len(data)}")
         sandbox, identity, exec_id, pid, name, generation, port, family, verdict, raw, cookie = cls.LAYOUT.unpack(data)
-        address = ipaddress.IPv4Address(raw[:4]) if family == 4 else ipaddress.IPv6Address(raw)
+        address = address_of(family, raw)
+        if address is None:
+            raise ValueError(f"struct origin names the address family {family}")
         return cls(sandbox, identity, exec_id, pid, name, generation, port, Verdict(verdict), address, cookie)
 
     @classmethod

@@ -6,11 +6,14 @@ libbpf reads the ring: its memory barriers are right on every architecture. Noth
 from __future__ import annotations
 
 import ctypes
+import logging
 import time
 from collections.abc import Callable
 
 from stockade.kernel.abi import Event
 from stockade.types import StockadeError
+
+log = logging.getLogger(__name__)
 
 TURN = 256  # events in one turn of the loop: some milliseconds
 
@@ -18,7 +21,10 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, cty
 
 
 class Ring:
-    """Calls `deliver` with each event, in order, from consume(). `descriptor` is readable when there is something to consume."""
+    """Calls `deliver` with each event, in order, from consume(). `descriptor` is readable when there is something to consume.
+
+    lost: how many were not one (malformed), and how many `deliver` failed on (undelivered). Neither ends the reading.
+    """
 
     def __init__(self, map_fd: int, deliver: Callable[[Event], None]) -> None:
         try:
@@ -30,7 +36,7 @@ class Ring:
         for name in ("ring_buffer__consume", "ring_buffer__epoll_fd", "ring_buffer__free"):
             getattr(self._lib, name).argtypes = [ctypes.c_void_p]
         self._deliver = deliver
-        self.malformed = 0
+        self.lost = {"malformed": 0, "undelivered": 0}
         self._left = 0
         self._last = 0
         self._callback = _CALLBACK(self._received)  # kept: the library holds a bare pointer to it
@@ -40,14 +46,20 @@ class Ring:
         self.descriptor: int = self._lib.ring_buffer__epoll_fd(self._ring)
 
     def _received(self, _context: int | None, data: int, size: int) -> int:
+        event: Event | None
         try:
             event = Event.decode(ctypes.string_at(data, size))
         except ValueError:
-            self.malformed += 1
-            return 0
-        self._deliver(event)
-        self._last = event.time
+            event = None
+            self.lost["malformed"] += 1
         self._left -= 1
+        if event is not None:
+            self._last = event.time
+            try:
+                self._deliver(event)
+            except Exception:  # ctypes would print it and forget it
+                log.exception("an event of the kernel's is not recorded")
+                self.lost["undelivered"] += 1
         return -1 if self._left <= 0 else 0  # an event is used up all the same; the library goes on until the ring is empty otherwise
 
     def consume(self, limit: int = TURN) -> bool:
@@ -73,8 +85,6 @@ def explain_packet(raw: bytes) -> str:
 
     scapy takes up to half a second to import and reads bytes a sandbox chose: call it off the event loop.
     """
-    import logging
-
     logging.getLogger("scapy").setLevel(logging.ERROR)
     try:
         from scapy.layers.inet import IP

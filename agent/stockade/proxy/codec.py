@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
-from stockade.kernel.abi import Origin, Verdict
+from stockade.kernel.abi import Address, Origin, Verdict
 from stockade.proxy.spine import Passed
 from stockade.types import Action, Binary, Destination, Effect, Http, Level, Outcome, Reason, Record
 
@@ -90,9 +90,17 @@ def decode_origin(message: Json) -> Origin:
         generation=number(message, "generation", maximum=2**32 - 1),
         port=number(message, "port", maximum=65535),
         verdict=Verdict(number(message, "verdict", maximum=255)),
-        address=ipaddress.ip_address(text(message, "address")),
+        address=_address(text(message, "address")),
         cookie=number(message, "cookie"),
     )
+
+
+def _address(spelt: str) -> Address:
+    """An address in the one spelling that encode_origin writes: no zone, which would be text of the worker's own in every record."""
+    address = ipaddress.ip_address(spelt)
+    if str(address) != spelt or "%" in spelt:
+        raise ValueError("address: not as it is written")
+    return address
 
 
 def encode_passed(passed: Passed) -> Json:

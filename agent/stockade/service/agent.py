@@ -19,7 +19,7 @@ from stockade.kernel.events import Ring, explain_packet
 from stockade.kernel.load import Kernel
 from stockade.policy import decide
 from stockade.proxy import Begun, Caller, Resolved
-from stockade.service import attempts, upstream
+from stockade.service import attempts, refused, upstream
 from stockade.service.desk import Desk
 from stockade.service.governed import Governed
 from stockade.types import (
@@ -48,7 +48,7 @@ class Agent:
         self.desks: dict[int, Desk] = {}
         self.exec_refused: Callable[[Event], None] = lambda _event: None
         self._ring = Ring(kernel.maps.events, self.handle)
-        self._counted = kernel.maps.failures()
+        self._counted = kernel.maps.failures() | self._ring.lost
         self._every = failures_every
         self._audit_failure: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,6 +63,7 @@ class Agent:
         """Record everything that the kernel has told and counted so far."""
         self._ring.drain()
         self._count_failures()
+        self._tell_refusals(everything=True)
         await asyncio.gather(*(task for task in self._tasks if task.get_name() == "packet"))
 
     async def close(self) -> None:
@@ -127,18 +128,27 @@ class Agent:
         while True:
             await asyncio.sleep(self._every)
             self._count_failures()
+            self._tell_refusals()
 
     def _count_failures(self) -> None:
-        counted = self.kernel.maps.failures()
+        counted = self.kernel.maps.failures() | self._ring.lost
         grown: Detail = {name: count - self._counted[name] for name, count in counted.items() if count != self._counted[name]}
         self._counted = counted
         if not grown:
             return
+        reason = Reason.EVENTS_LOST if grown.keys() & {"event", *self._ring.lost} else Reason.PACKET_DROPPED
         for governed in self.governed.values():
             try:
-                self.lifecycle(governed, Reason.EVENTS_LOST if "event" in grown else Reason.PACKET_DROPPED, grown, outcome=Outcome.DENY)
+                self.lifecycle(governed, reason, grown, outcome=Outcome.DENY)
             except AuditError as error:
                 self._fail_audit(error)
+
+    def _tell_refusals(self, *, everything: bool = False) -> None:
+        """What the kernel refused without asking us. After the events: an exec is known before what it was refused."""
+        self._ring.consume()
+        for refusal in self.kernel.refusals.take(everything=everything):
+            if governed := self.governed.get(refusal.sandbox):
+                self.write(governed, refused.record_of(refusal, governed))
 
     def _catch_up(self, governed: Governed, exec_id: int) -> None:
         """Read the kernel's events before answering a question about a process: all of them when its exec is still among them.
