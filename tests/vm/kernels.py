@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ SERIES = ("6.1", "6.12")
 _CACHED = (  # the host's root once more, for guest.py to mount with a cache
     "-fsdev local,id=cached,path=/,security_model=none,readonly=on,multidevs=remap -device virtio-9p-pci,fsdev=cached,mount_tag=cached"
 )
+QUICK = ("tests/kernel/test_lsm.py", "tests/kernel/test_tasks.py", "tests/e2e/test_backends.py")
+ALL = ("tests/kernel", "tests/e2e/test_backends.py", "tests/bypass/test_execs.py")
 WITH_LSM, WITHOUT_LSM = "landlock,lockdown,yama,bpf", "landlock,lockdown,yama"
 
 
@@ -38,14 +41,20 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one boot came to. seconds: of the guest's own clock, from power-on to the first line of guest.py, and of its tests."""
+    """What one boot came to, or the same tests on the host. Seconds are of its own clock: from power-on to guest.py, and of its tests."""
 
     release: str
     lsm: str
+    host: bool
     findings: list[dict[str, Any]]
     tests: list[Test]
     boot_seconds: float
     test_seconds: float
+
+    @property
+    def with_lsm(self) -> bool:
+        """Whether the kernel was booted with `bpf` among its LSMs, whatever it does with it."""
+        return "bpf" in self.lsm.split(",")
 
     def counts(self, module: str | None = None) -> Counter[str]:
         return Counter(test.outcome for test in self.tests if module in (None, test.module))
@@ -73,7 +82,15 @@ def _image(series: str) -> Path | None:
     return next((VM / series / "boot").glob("vmlinuz-*"), None)
 
 
-def boot(series: str, *, lsm: str, tests: list[str], timeout: float) -> Outcome:
+def here(tests: Sequence[str]) -> Outcome:
+    """The same on this machine's own kernel, for the table's last column."""
+    results = VM / "results" / "host"
+    results.mkdir(parents=True, exist_ok=True)
+    subprocess.run([ROOT / ".venv/bin/python", GUEST, "--here", results, *tests], cwd=ROOT, check=True)
+    return read(results)
+
+
+def boot(series: str, *, lsm: str, tests: Sequence[str], timeout: float) -> Outcome:
     """Boot, run these tests (arguments of pytest) as root, and power off. lsm: the LSMs, as the kernel's command line takes them.
 
     Raises AssertionError with the end of the console when the guest did not come to its end within `timeout` seconds.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from vm.kernels import ROOT, VM, Outcome, read
+from vm.kernels import ALL, ROOT, VM, Outcome, here, read
 
 PAGE = ROOT / "docs/kernels.md"
 HEAD = """\
@@ -24,7 +24,7 @@ SIGNS = {"available": "yes", "missing": "no", "could not tell": "?"}
 
 
 def column(outcome: Outcome) -> str:
-    return f"{outcome.release} {'LSM' if 'bpf' in outcome.lsm.split(',') else ''}".strip()
+    return f"{outcome.release} (host)" if outcome.host else f"{outcome.release} LSM" if outcome.with_lsm else outcome.release
 
 
 def page(outcomes: list[Outcome]) -> str:
@@ -57,5 +57,5 @@ def _counts(outcome: Outcome, module: str | None) -> str:
 
 
 if __name__ == "__main__":
-    found = [read(directory) for directory in sorted((VM / "results").iterdir()) if (directory / "summary.json").exists()]
-    PAGE.write_text(page(found))
+    booted = [read(directory) for directory in sorted((VM / "results").glob("6*")) if (directory / "summary.json").exists()]
+    PAGE.write_text(page([*booted, here(ALL)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -64,7 +65,7 @@ def bind(source: str, target: str, attributes: int, user_namespace: int | None =
     try:
         _set_attributes(tree, source, _AT_RECURSIVE, attributes, 0)
         if user_namespace is not None:  # the mounts below keep their owners
-            _set_attributes(tree, source, 0, MOUNT_ATTR_IDMAP, user_namespace)
+            _map_owners(tree, source, user_namespace)
         place = open_path(target)
         try:
             _check(_libc.syscall(_SYS_MOVE_MOUNT, tree, b"", place, b"", _MOVE_MOUNT_EMPTY_PATHS), f"bind {source} on {target}")
@@ -72,6 +73,18 @@ def bind(source: str, target: str, attributes: int, user_namespace: int | None =
             os.close(place)
     finally:
         os.close(tree)
+
+
+def _map_owners(tree: int, source: str, user_namespace: int) -> None:
+    try:
+        _set_attributes(tree, source, 0, MOUNT_ATTR_IDMAP, user_namespace)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        said = (
+            f"{source} has another owner, and on its file system this kernel cannot map owners (tmpfs: 6.3): chown it, or keep it elsewhere"
+        )
+        raise OSError(errno.EINVAL, said) from None
 
 
 def _set_attributes(tree: int, source: str, recursive: int, attributes: int, user_namespace: int) -> None:
