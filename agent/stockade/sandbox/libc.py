@@ -81,10 +81,8 @@ def _map_owners(tree: int, source: str, user_namespace: int) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        said = (
-            f"{source} has another owner, and on its file system this kernel cannot map owners (tmpfs: 6.3): chown it, or keep it elsewhere"
-        )
-        raise OSError(errno.EINVAL, said) from None
+        why = "on its file system this kernel cannot map owners (tmpfs: before 6.3)"
+        raise OSError(errno.EINVAL, f"{source} is not the sandbox's, and {why}: chown it, or keep it elsewhere") from None
 
 
 def _set_attributes(tree: int, source: str, recursive: int, attributes: int, user_namespace: int) -> None:
