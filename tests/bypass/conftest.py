@@ -38,37 +38,40 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when != "call" and report.outcome == "passed":
         return
     why = report.longrepr[2].removeprefix("Skipped: ") if report.skipped and isinstance(report.longrepr, tuple) else ""
+    outcome = "unproved" if report.failed and "where_nothing_is_enforced" in report.nodeid else report.outcome
     for name, value in report.user_properties:
         if name == "attack":
-            _account[str(value)].append((report.outcome, why))
-        elif name == "limit":
-            _account[str(value)].append(("limit", ""))
+            _account[str(value)].append((outcome, why))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The account. A limit is never counted as held, nor is what was skipped."""
     if not _account:
         return
     rows = {row.id: row for row in table.rows()}
-    said = {identifier: [outcome for outcome, _ in outcomes] for identifier, outcomes in _account.items()}
-    limits = sorted(identifier for identifier, outcomes in said.items() if "limit" in outcomes)
+    limits = {identifier: row.limit for identifier, row in rows.items() if row.limit}
+    said = {identifier: {outcome for outcome, _ in outcomes} for identifier, outcomes in _account.items() if identifier not in limits}
     out = sorted(identifier for identifier, outcomes in said.items() if "failed" in outcomes)
-    held = sorted(identifier for identifier, outcomes in said.items() if "passed" in outcomes and identifier not in (*limits, *out))
-    elsewhere = [row for row in rows.values() if row.id not in said and (row.shown_by or row.vectors)]
+    unproved = sorted(identifier for identifier, outcomes in said.items() if "unproved" in outcomes and identifier not in out)
+    held = {identifier for identifier, outcomes in said.items() if "passed" in outcomes} - {*out, *unproved}
+    elsewhere = {row.id for row in rows.values() if row.id not in said and (row.shown_by or row.vectors) and not row.limit}
     skipped = {identifier: why for identifier, outcomes in _account.items() for outcome, why in outcomes if outcome == "skipped"}
-    only = {identifier: why for identifier, why in skipped.items() if identifier not in (*held, *limits, *out)}
-    part = {identifier: why for identifier, why in skipped.items() if identifier in held}
+    only = {identifier: why for identifier, why in skipped.items() if said.get(identifier) == {"skipped"}}
+    counted = len(held) + len(out) + len(unproved)
     terminalreporter.section("attacks")
     write = terminalreporter.write_line
-    write(f"{len(rows)} ids: {len(held) + len(out) + len(limits)} tried here, {len(held)} held, {len(limits)} documented limits, {len(out)} not held;")
-    write(f"{len(elsewhere)} shown by tests elsewhere ({sum(row.vectors for row in elsewhere)} of them by the vector tables), {len(only)} skipped")
-    for identifier in out:
-        write(f"NOT HELD  {identifier}: {rows[identifier].attack if identifier in rows else ''}")
-    for identifier in limits:
-        write(f"limit     {identifier}: {rows[identifier].limit}")
+    write(f"{len(rows)} ids: {counted} tried here: {len(held)} held, {len(out)} not held, {len(unproved)} not proved;")
+    write(f"{len(elsewhere)} tried by tests elsewhere, {len(limits)} documented limits, {len(only)} skipped")
+    for word, identifiers in (("NOT HELD ", out), ("unproved ", unproved)):
+        for identifier in identifiers:
+            write(f"{word} {identifier}: {rows[identifier].attack if identifier in rows else 'no row'}")
+    for identifier, limit in sorted(limits.items()):
+        write(f"limit     {identifier}: {limit}")
     for identifier, why in sorted(only.items()):
         write(f"skipped   {identifier}: {why}")
-    for why in sorted(set(part.values())):
-        write(f"partly    {sum(said == why for said in part.values())} ids were tried, but not in every way: {why}")
+    for why in sorted({why for identifier, why in skipped.items() if identifier in held}):
+        ids = sorted(identifier for identifier, said_why in skipped.items() if said_why == why and identifier in held)
+        write(f"partly    {', '.join(ids) if len(ids) < 5 else f'{len(ids)} ids'}: {why}")
 
 
 @pytest.fixture(scope="session")

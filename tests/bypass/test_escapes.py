@@ -84,7 +84,9 @@ def control(machine: Machine, around: Callable[[Path], dict[str, Any]]) -> Perfo
 
 
 @pytest.fixture(scope="module")
-def held(machine: Machine, around: Callable[[Path], dict[str, Any]], raised: dict[str, str], root_inside: str | None) -> Callable[[str], Performed]:
+def held(
+    machine: Machine, around: Callable[[Path], dict[str, Any]], raised: dict[str, str], root_inside: str | None
+) -> Callable[[str], Performed]:
     runs: dict[str, Performed] = {}
 
     def run(phase: str) -> Performed:

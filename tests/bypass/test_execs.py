@@ -20,7 +20,16 @@ from framework.programs import Programs
 ROWS = table.battery("execs")
 PARAMETERS = [pytest.param(row, id=row.id, marks=pytest.mark.attack(row.id)) for row in ROWS]
 OWN = ("linked", "renamed", "overwritten")  # allowed binaries that lie in the workdir
-SYSTEM = ("curl", "node", "perl", "git", "/usr/bin/iconv", "bash", "python3", "/usr/bin/du")  # each with a rule: what foreign code would use
+SYSTEM = (
+    "curl",
+    "node",
+    "perl",
+    "git",
+    "/usr/bin/iconv",
+    "bash",
+    "python3",
+    "/usr/bin/du",
+)  # each with a rule: what foreign code would use
 PLAIN = ("busybox", "sh", "true")  # may run, and have no rule
 # Where writable files may run, the host's own loader may map them too: SECURITY.md says so, and the records say `identity: weak`.
 LIFTED = ("curl-engine", "library-in-workdir")
@@ -37,7 +46,6 @@ def built(programs: Programs) -> dict[str, Any]:
         "evil": str(programs.c("evil.so", "gcc", "-shared", "-fPIC", source="evil")),
         "loader": next(str(path) for path in (Path("/lib64/ld-linux-x86-64.so.2"), Path("/lib/ld-linux-aarch64.so.1")) if path.exists()),
         "victim": "/usr/bin/du",
-        "overlaid": None,
     }
 
 

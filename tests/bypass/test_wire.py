@@ -40,4 +40,3 @@ def test_it_arrives_where_nothing_is_enforced(row: table.Row, control: Performed
 @pytest.mark.parametrize("row", PARAMETERS)
 def test_it_does_not_arrive_from_a_sandbox(row: table.Row, held: Performed, outside: Outside) -> None:
     battery.check_held(row, held, outside)
-

@@ -1,6 +1,7 @@
 """What attacks try to reach: listeners in the tests' namespace and on the host, and an ear on the wire that misses no frame.
 
-Every attack carries a token of its own, `~phase.id~`, which is a path segment as well. What was heard of a token, on the wire or by a listener, got out.
+Every attack carries a token of its own, `~phase.id~`, which is a path segment as well. What was heard of a token, on the wire or by a
+listener, got out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import struct
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -29,6 +31,10 @@ _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 
 def token(phase: str, attack: str) -> str:
     return f"~{phase}.{attack}~"
+
+
+def _started(target: Callable[..., None], *arguments: socket.socket) -> None:
+    threading.Thread(target=target, args=arguments, daemon=True).start()
 
 
 class Outside:
@@ -48,13 +54,11 @@ class Outside:
         self.named = {name: str(self._directory / name) for name in ("docker.sock", "bus", "agent")}
         listeners = [self._namespace.listen("::", PORT), *(self._unix(path) for path in ("\0" + self.abstract, *self.named.values()))]
         datagrams = self._namespace.listen("::", PORT, socket.SOCK_DGRAM)
-        for target, arguments in (
-            (self._hear, (self._tap,)),
-            (self._datagrams, (datagrams,)),
-            (self._call_in, ()),
-            *((self._accept, (listener,)) for listener in listeners),
-        ):
-            threading.Thread(target=target, args=arguments, daemon=True).start()
+        _started(self._hear, self._tap)
+        _started(self._datagrams, datagrams)
+        _started(self._call_in)
+        for listener in listeners:
+            _started(self._accept, listener)
 
     def _unix(self, path: str) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX)
@@ -92,7 +96,7 @@ class Outside:
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                threading.Thread(target=self._stream, args=(listener.accept()[0],), daemon=True).start()
+                _started(self._stream, listener.accept()[0])
 
     def _stream(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):

@@ -71,7 +71,8 @@ def mark(number):
 def main():
     module, facts = sys.argv[1], json.loads(pathlib.Path(sys.argv[2]).read_text())
     importlib.import_module(module)
-    chosen = {name: function for name, function in ATTACKS.items() if name not in facts["left_out"]}
+    mine = {name: function for name, function in ATTACKS.items() if function.__module__ == module}
+    chosen = {name: function for name, function in mine.items() if name not in facts["left_out"]}
     for number, (name, function) in enumerate(chosen.items()):
         if facts["phase"] != "control":
             mark(number)

