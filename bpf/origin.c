@@ -44,9 +44,10 @@ int listener_ops(struct bpf_sock_ops *ops)
 
 	if (!sk)
 		return 1;
+	/* Over before the worker asked who it was: it may never be accepted at all. What was asked for goes with its descriptor. */
 	if (ops->op == BPF_SOCK_OPS_STATE_CB && ops->args[1] == BPF_TCP_CLOSE) {
 		conversation = conversations.sk_storage_get(sk, 0, 0);
-		if (conversation)
+		if (conversation && accepted.sk_storage_get(sk, 0, 0))
 			end_conversation(conversation->cookie, conversation->sandbox);
 		return 1;
 	}
@@ -69,6 +70,15 @@ int listener_ops(struct bpf_sock_ops *ops)
 		end_conversation(found->cookie, found->sandbox);
 	}
 	forget_origin(&key, found->sandbox);
+	return 1;
+}
+
+int listener_release(struct bpf_sock *ctx)
+{
+	struct conversation *conversation = conversations.sk_storage_get(ctx, 0, 0);
+
+	if (conversation)
+		end_conversation(conversation->cookie, conversation->sandbox);
 	return 1;
 }
 

@@ -45,8 +45,8 @@ BPF_SK_STORAGE(sockets, struct socket_state);
 /* Accepted socket -> origin, until the worker reads it. Freed with the socket. */
 BPF_SK_STORAGE(accepted, struct origin);
 
-/* Cookie of a client's socket -> who else spoke on it. Written as it connects, by whoever sends on it, deleted when the accepted socket
-   comes to its end. Full: no origin. Missing: the worker cuts. */
+/* Cookie of a client's socket -> who else spoke on it. Written as it connects and by whoever sends on it, deleted with the accepted
+   socket. Full: no origin. Missing: the worker refuses. */
 SHARED_HASH(speakers, __u64, struct speaker, 65536);
 
 /* Accepted socket -> its conversation. Freed with the socket. */

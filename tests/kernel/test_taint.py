@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.box import PYTHON, RUNS, Actor, Box, wait_for
+from kernel.box import PYTHON, RUNS, Actor, Box
 from kernel.dial import DIAL, V4, V6, Verdicts
 from kernel.wire import Wire
 from stockade.kernel import backend
@@ -142,20 +142,34 @@ def test_sendfile_is_sending(speaking: Actor, governed: Box, wire: Wire) -> None
 
 
 @pytest.mark.parametrize("end", ["s.close()", "reset(s)"])
-def test_nothing_is_kept_of_a_connection_that_is_over(speaking: Actor, governed: Box, wire: Wire, end: str) -> None:
-    """After a reset the bytes can still be read, and nobody answers for them."""
-    speaking(f"s = dial({V4!r}, 443); s.sendall(b'request')")
+def test_a_client_that_is_gone_is_answered_for_until_the_worker_closes(speaking: Actor, governed: Box, wire: Wire, end: str) -> None:
+    """Its bytes can still be read, after a reset too."""
+    governed.enrol(SHELL, RUNS)
+    speaking(f"s = inherited(dial({V4!r}, 443)); spawn({SHELL!r}, '-c', 'echo foreign >&' + str(s.fileno()))")
+    arrival = wire.arrival()
+    assert arrival.origin and governed.maps.usage(governed.number)[2] == 1
+    speaking(end)
+    assert arrival.connection.recv(64) == b"foreign\n"
+    assert Speaker.of(arrival.connection) is not None
+    arrival.connection.close()
+    assert governed.maps.usage(governed.number)[2] == 0
+
+
+def test_after_a_reset_that_came_before_the_worker_asked_nobody_answers(speaking: Actor, governed: Box, wire: Wire) -> None:
+    speaking(f"s = dial({V4!r}, 443); s.sendall(b'request'); reset(s)")
+    assert governed.maps.usage(governed.number)[2] == 0
+    arrival = wire.arrival()
+    assert arrival.origin and arrival.connection.recv(64) == b"request"
+    with pytest.raises(OSError):
+        Speaker.of(arrival.connection)
+
+
+def test_connections_that_no_worker_took_keep_nothing(speaking: Actor, governed: Box, wire: Wire) -> None:
+    speaking(f"s = dial({V4!r}, 443)")
     connection = wire.arrival().connection
     assert governed.maps.usage(governed.number)[2] == 1
-    speaking(end)
-    if end == "reset(s)":
-        assert connection.recv(64) == b"request"
-        with pytest.raises(OSError):
-            Speaker.of(connection)
-    else:
-        assert Speaker.of(connection) is None, "a client that closed may still be answered for"
     connection.close()
-    wait_for(lambda: governed.maps.usage(governed.number)[2] == 0, "the end of the conversation")
+    assert governed.maps.usage(governed.number)[2] == 0
 
 
 def test_a_connect_that_came_to_nothing_keeps_nothing(governed: Box, speaking: Actor, wire: Wire) -> None:

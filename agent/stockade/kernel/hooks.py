@@ -46,6 +46,7 @@ HOOKS = (
     Hook("skb_egress", _SKB, 1, "sandbox"),
     Hook("listener_ops", _SOCK_OPS, 3, "listeners"),
     Hook("getsockopt", _SOCKOPT, 21, "listeners"),
+    Hook("listener_release", _SOCK, 34, "listeners"),
 )
 
 LSM_HOOKS = (  # beside the tracepoints, where the kernel runs them (backend.py)

@@ -6,6 +6,7 @@ Owns the records about connections. What flows inside is the business of `relay`
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from stockade.proxy.leaves import Leaves
 from stockade.proxy.relay import Relay, reset_on_close
 from stockade.proxy.settings import Settings
 from stockade.proxy.spine import Caller
+from stockade.proxy.taint import SpeakerOf, Taint
 from stockade.proxy.upstream import Unreachable, dial
 from stockade.types import Action, Decision, Destination, Effect, Http, Level, Outcome, Reason, Record, Request
 
@@ -64,10 +66,14 @@ class Open(Protocol):
 
 
 class Connection:
-    """From accept to close. origin and caller are set as they become known; both stay the same for the connection's life."""
+    """From accept to close. origin and caller are set as they become known; both stay the same for the connection's life.
 
-    def __init__(self, served: Served, client: socket.socket, agent: Agent, decide: Decide) -> None:
+    taint: who else speaks on it.
+    """
+
+    def __init__(self, served: Served, client: socket.socket, agent: Agent, decide: Decide, speaker_of: SpeakerOf) -> None:
         self.served, self.client, self.agent, self.decider = served, client, agent, decide
+        self.taint = Taint(client, speaker_of)
         self.origin: Origin | None = None
         self.caller: Caller | None = None
         self.live: Live | None = None
@@ -79,6 +85,11 @@ class Connection:
         assert caller is not None and caller.host is not None
         self._decided = self.served.policy
         return self.decider(Request(caller.binary, caller.host, caller.port, ancestors=caller.ancestry), self.served.policy)
+
+    @property
+    def enforced(self) -> bool:
+        """Whether the policy refuses what it denies, rather than observe it."""
+        return bool(getattr(self.served.policy, "enforced", True))
 
     @property
     def stale(self) -> bool:
@@ -95,6 +106,11 @@ class Connection:
         """Whether the rule that relays says `tls: passthrough`; only an explicit `protocol: tcp` may carry anything else."""
         rules = getattr(self.served.policy, "rules", ())
         return not any(rule.name == decision.rule and rule.protocol == "tcp" for rule in rules)
+
+    async def other(self) -> Caller | None:
+        """Who else speaks on it; every decision is made for both. Raises Gone, ConnectionError."""
+        assert self.origin is not None and self.caller is not None
+        return await self.taint.look(self.origin, self.caller, self.agent)
 
     def record(
         self,
@@ -113,6 +129,11 @@ class Connection:
         port = origin.port if origin is not None else None
         if caller is not None and caller.host is not None:
             host, port = caller.host, caller.port
+        binary = caller.binary if caller is not None else None
+        said: dict[str, str | int | list[str]] = dict(detail or {})
+        if binary is not None and self.taint.caller is not None:
+            binary = dataclasses.replace(binary, identity="tainted")
+            said |= {"speaker": self.taint.caller.binary.path, "speaker_pid": self.taint.pid or 0}
         return Record(
             action=action,
             outcome=decision.outcome if decision is not None else Outcome.DENY,
@@ -121,14 +142,14 @@ class Connection:
             reason=reason,
             rule=decision.rule if decision is not None else None,
             enforced=decision.enforced if decision is not None else True,
-            binary=caller.binary if caller is not None else None,
+            binary=binary,
             exec_id=origin.exec_id if origin is not None else None,
             pid=origin.pid if origin is not None else None,
             ancestry=caller.ancestry if caller is not None else (),
             destination=Destination(host, port) if host else None,
             http=http,
             generation=decision.generation if decision is not None else None,
-            detail=dict(detail or {}),
+            detail=said,
         )
 
     async def refuse(self, level: Level, reason: Reason, error: str, decision: Decision | None = None) -> None:
@@ -171,6 +192,27 @@ class RelayedConnection:
     def __init__(self, connection: Connection, relay: Relay) -> None:
         self._connection, self._relay = connection, relay
         self.ended = False
+        self.tainted = False
+
+    def heard(self) -> bool:
+        """Whether what came from the client may pass: a relay cannot tell where a request begins, so anybody else's word ends it."""
+        self.tainted = self.tainted or self._connection.taint.fresh
+        if not self.tainted or not self._connection.enforced:
+            return True
+        self._connection.reset()
+        return False
+
+    async def over(self) -> None:
+        """Record that somebody else spoke, also when it was noticed after the last piece had passed."""
+        connection = self._connection
+        assert connection.origin is not None and connection.caller is not None
+        if await connection.taint.recall(connection.origin, connection.caller, connection.agent) is None:
+            return
+        sizes = {"bytes_sent": self._relay.sent, "bytes_received": self._relay.received}
+        record = connection.record(Level.BINARY, Reason.SOCKET_TAINTED, effect=Effect.CUT, detail=sizes)
+        if not connection.enforced:
+            record = dataclasses.replace(record, effect=Effect.PASS, enforced=False)
+        await connection.agent.record(connection.served.sandbox, record)
 
     def cut(self) -> None:
         self.ended = True

@@ -31,6 +31,7 @@ from stockade.proxy.ladder import Head, Refusal, same_host
 from stockade.proxy.layers import ANSWER, BY_CLIENT, HANG_UP, Answer, GovernedHttp, HeadUnreadableHook, Withdrawn
 from stockade.proxy.relay import is_literal, reset_on_close
 from stockade.proxy.settings import Settings
+from stockade.proxy.taint import Gone
 from stockade.proxy.tls import Tls
 from stockade.proxy.upstream import Unreachable
 from stockade.types import Effect, Level, Reason
@@ -387,10 +388,19 @@ class Handler(server.LiveConnectionHandler):
         if exchange is None or exchange.finished:
             message.drop()  # type: ignore[no-untyped-call]  # killing the flow stops no message
             self.cut()
+        elif message.from_client and self.connection.enforced and self.connection.taint.fresh:
+            message.drop()  # type: ignore[no-untyped-call]  # what passes inside is not judged: it is for who was, when it was opened
+            exchange.finish(Effect.CUT, Reason.SOCKET_TAINTED)
+            self._spawn(self._spoken_over())
         elif message.from_client:
             exchange.count_request(message.content)
         else:
             exchange.count_response(message.content)
+
+    async def _spoken_over(self) -> None:
+        with contextlib.suppress(Gone):
+            await self.connection.other()
+        await self.connection.cut_and_record(Level.BINARY, Reason.SOCKET_TAINTED)
 
     def _over(self, flow: http.HTTPFlow, effect: Effect = Effect.PASS, reason: Reason | None = None) -> None:
         exchange = self.exchanges.pop(flow.id, None)

@@ -6,11 +6,13 @@ Knows nothing of mitmproxy. A request goes out only after `open` returned an Exc
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from stockade.proxy.canonical import readings
 from stockade.proxy.connection import Connection
 from stockade.proxy.ladder import Admitted, Head, Refusal, judge
 from stockade.proxy.spine import Begun
+from stockade.proxy.taint import Gone
 from stockade.types import Decision, Effect, Http, Level, Reason, Request
 
 
@@ -27,15 +29,15 @@ class Exchange:
     @classmethod
     async def open(cls, connection: Connection, head: Head) -> Exchange | Refusal:
         """Judge a head and write the outcome down. Never raises for what the client sent or the agent could not do: both are refusals."""
-        caller, served = connection.caller, connection.served
-        assert caller is not None
+        served, path = connection.served, head.path.partition("?")[0][:256]
         while True:
             policy = served.policy
-            outcome = judge(head, caller, policy, connection.decider)
             try:
+                outcome = await judged(connection, head, policy)
+                path = outcome.path
                 if isinstance(outcome, Refusal):
                     return dataclasses.replace(outcome, approval=await record_refusal(connection, head.method, outcome))
-                http = Http(head.method, outcome.path)
+                http = Http(head.method, path)
                 decision = outcome.decision
                 record = connection.record(
                     decision.level, decision.reason, action=outcome.action, effect=Effect.PASS, decision=decision, http=http
@@ -43,11 +45,15 @@ class Exchange:
                 begun = await connection.agent.begin(served.sandbox, record)
                 if begun is None:
                     if served.policy is policy:  # no newer one came: nothing would be different the next time
-                        return unrecorded(outcome.path)
+                        return unrecorded(path)
                     continue
             except ConnectionError:
-                return unrecorded(outcome.path)
+                return unrecorded(path)
             exchange = cls(connection, head.method, outcome, begun)
+            if connection.taint.fresh:
+                # The kernel tells of a foreign sender when the data is here already, so a quick worker may have asked too early.
+                exchange.finish(Effect.REFUSE, Reason.SOCKET_TAINTED)
+                continue
             if served.policy is policy or (exchange.once and exchange.denial() is None):
                 return exchange
             exchange.finish(Effect.REFUSE, Reason.POLICY_CHANGED)  # reloaded while the record was on its way: once more, under the newest
@@ -72,14 +78,34 @@ class Exchange:
 
     def denial(self) -> Decision | None:
         """What the newest policy has against this request, if anything. That its one approval is used up is nothing: it used it."""
-        connection, caller = self.connection, self.connection.caller
-        assert caller is not None and caller.host is not None
-        for path in readings(self.admitted.path):
-            request = Request(caller.binary, caller.host, caller.port, self.method, path, caller.ancestry)
-            decision = connection.decider(request, connection.served.policy)
-            if not decision.passes and not (self.once and decision.reason is Reason.NO_RULE):
-                return decision
+        connection = self.connection
+        for caller in filter(None, (connection.caller, connection.taint.caller)):
+            assert caller.host is not None
+            for path in readings(self.admitted.path):
+                request = Request(caller.binary, caller.host, caller.port, self.method, path, caller.ancestry)
+                decision = connection.decider(request, connection.served.policy)
+                if not decision.passes and not (self.once and decision.reason is Reason.NO_RULE):
+                    return decision
         return None
+
+
+async def judged(connection: Connection, head: Head, policy: Any) -> Admitted | Refusal:
+    """What the policy says to a head: to the program that opened the connection, and to the one that speaks on it beside that."""
+    assert connection.caller is not None
+    outcome = judge(head, connection.caller, policy, connection.decider)
+    if isinstance(outcome, Refusal):
+        return outcome
+    try:
+        other = await connection.other()
+    except Gone as gone:
+        return Refusal(Level.BINARY, Reason.INTERRUPTED, str(gone), outcome.path, action=outcome.action)
+    if other is None:
+        return outcome
+    theirs = judge(head, other, policy, connection.decider)
+    if isinstance(theirs, Refusal):
+        said = f"{other.binary.path} speaks on this connection too, and may not do this itself"
+        return dataclasses.replace(theirs, reason=Reason.SOCKET_TAINTED, error=said, hint="each program has to open its own connection")
+    return outcome if theirs.decision.allowed else theirs
 
 
 async def record_refusal(connection: Connection, method: str, refusal: Refusal) -> str | None:

@@ -36,6 +36,10 @@ _log = logging.getLogger("stockade.proxy")
 Decide = Callable[[Request, Any], Decision]
 
 
+def _nobody(_connection: socket.socket) -> None:
+    """Nobody else speaks on it."""
+
+
 class Worker:
     """One forked proxy worker. `fork` before threads and loop exist, then `connect` on the loop, then `serve` sandboxes."""
 
@@ -63,8 +67,12 @@ class Worker:
         settings: Settings | None = None,
         decide: Decide | None = None,
         origin_of: Callable[[socket.socket], Any] | None = None,
+        speaker_of: Callable[[socket.socket], Any] | None = None,
     ) -> Worker:
-        """Fork now; the child imports and drops meanwhile. decide and origin_of stand in for the policy's and the kernel's."""
+        """Fork now; the child imports and drops meanwhile.
+
+        decide, and origin_of with speaker_of, stand in for the policy's and the kernel's; with origin_of alone, nobody else ever speaks.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         pid = os.fork()
         if pid == 0:
@@ -74,7 +82,10 @@ class Worker:
                 from stockade.proxy import worker
 
                 ours.close()
-                worker.main(theirs, uid=uid, gid=gid, confine=confine, settings=settings or Settings(), decide=decide, origin_of=origin_of)
+                if origin_of is not None and speaker_of is None:
+                    speaker_of = _nobody
+                kernel = {"origin_of": origin_of, "speaker_of": speaker_of}
+                worker.main(theirs, uid=uid, gid=gid, confine=confine, settings=settings or Settings(), decide=decide, **kernel)
                 status = 0
             except BaseException as error:  # said here, since nobody above will ever see it
                 os.write(2, f"proxy[{os.getpid()}] could not start: {error!r}\n".encode())

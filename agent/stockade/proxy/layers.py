@@ -268,6 +268,8 @@ class ClientHttp1(Http1Server):
         yield from self.state(event)
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, ResponseProtocolError) and event.stream_id != self.stream_id:
+            return  # refused and answered; meanwhile the client had left, which ends the stream a second time
         answer = self._parent.answer(event.stream_id) if isinstance(event, ResponseProtocolError) and not self.response else None
         if answer is None:
             yield from super().send(event)

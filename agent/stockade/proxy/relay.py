@@ -19,6 +19,9 @@ from stockade.types import Reason
 CHUNK = 256 * 1024
 
 
+Heard = Callable[[], bool]
+
+
 class Refused(Exception):
     """The first flight may not pass: reason for the record, error in words."""
 
@@ -38,7 +41,8 @@ class Cut(Exception):
 class Half(asyncio.BufferedProtocol):
     """One side of a relay. What it reads goes to `other`; a full write buffer there pauses reading here."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Heard = lambda: True) -> None:
+        self._heard = heard
         self.transport: asyncio.Transport | None = None
         self.other: Half | None = None
         self.received = 0
@@ -54,6 +58,8 @@ class Half(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        if not self._heard():
+            return
         self.received += nbytes
         if self.other is not None and self.other.transport is not None and not self.other.transport.is_closing():
             self.other.transport.write(bytes(self._buffer[:nbytes]))
@@ -77,6 +83,7 @@ class Half(asyncio.BufferedProtocol):
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._heard()  # the last word has passed, and is yet told of
         if not self.closed.done():
             self.closed.set_result(None)
         if self.other is not None and self.other.transport is not None:
@@ -86,8 +93,9 @@ class Half(asyncio.BufferedProtocol):
 class Relay:
     """One relayed connection from its first byte to its end; `cut` ends it at once."""
 
-    def __init__(self, client: socket.socket, host: str, *, tls: bool, settings: Settings) -> None:
-        self._client, self._host, self._tls, self._settings = client, host, tls, settings
+    def __init__(self, client: socket.socket, host: str, *, tls: bool, settings: Settings, heard: Heard = lambda: True) -> None:
+        """heard: asked at each piece from the client whether it may pass; it has cut when it may not."""
+        self._client, self._host, self._tls, self._settings, self._heard = client, host, tls, settings, heard
         self._server: socket.socket | None = None
         self._halves: tuple[Half, Half] | None = None
         self._cut = False
@@ -153,12 +161,14 @@ class Relay:
 
     async def _pass_on(self, server: socket.socket, first: bytes) -> None:
         loop = asyncio.get_running_loop()
-        left, right = Half(), Half()
+        left, right = Half(self._heard), Half()
         self._halves = (left, right)
         await loop.connect_accepted_socket(lambda: right, server)
         assert right.transport is not None
         right.transport.pause_reading()
         left.other, right.other = right, left
+        if first and not self._heard():
+            raise Cut
         if first:
             left.received += len(first)
             right.transport.write(first)

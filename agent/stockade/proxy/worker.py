@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from stockade.kernel.abi import Origin
+from stockade.kernel.abi import Origin, Speaker
 from stockade.memory import unhurried
 from stockade.policy import load_families
 from stockade.policy.rego import judge
@@ -33,6 +33,7 @@ from stockade.proxy.leaves import LeafKeys, Leaves
 from stockade.proxy.relay import ClientGone, Cut, Refused, Relay
 from stockade.proxy.settings import Settings, system_bundle
 from stockade.proxy.spine import Caller, Passed
+from stockade.proxy.taint import SpeakerOf
 from stockade.proxy.tls import Tls
 from stockade.proxy.upstream import Trust, Unreachable
 from stockade.types import Decision, Level, Reason
@@ -51,6 +52,7 @@ def main(
     settings: Settings,
     decide: Decide | None,
     origin_of: Callable[[socket.socket], Origin] | None,
+    speaker_of: SpeakerOf | None,
 ) -> None:
     """The whole life of a worker, from just after the fork. Everything that reads a file comes before `drop`."""
     confinement.detach(channel.fileno())
@@ -68,7 +70,7 @@ def main(
     confinement.drop(uid, gid)
     if confine is not None:
         confine()
-    asyncio.run(Proxy(channel, engine, settings, decide, origin_of or Origin.of).run())
+    asyncio.run(Proxy(channel, engine, settings, decide, origin_of or Origin.of, speaker_of or Speaker.of).run())
 
 
 class Lines(logging.Formatter):
@@ -96,8 +98,10 @@ class Proxy:
         settings: Settings,
         decide: Decide,
         origin_of: Callable[[socket.socket], Origin],
+        speaker_of: SpeakerOf,
     ) -> None:
-        self._sock, self._engine, self._settings, self._decide, self._origin_of = sock, engine, settings, decide, origin_of
+        self._sock, self._engine, self._settings, self._decide = sock, engine, settings, decide
+        self._origin_of, self._speaker_of = origin_of, speaker_of
         self._agent = Agent(self._command)
         self._served: dict[int, Served] = {}
         self._callers: OrderedDict[tuple[object, ...], Caller] = OrderedDict()
@@ -219,7 +223,7 @@ class Proxy:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a relay has no other way to learn of a client that is no more
         try:
-            await self._handle(Connection(served, client, self._agent, self._decide))
+            await self._handle(Connection(served, client, self._agent, self._decide, self._speaker_of))
         except ConnectionError as error:
             _log.error("not recorded: %s", error)  # the connection falls with it
         finally:
@@ -270,7 +274,8 @@ class Proxy:
     async def _relay(self, connection: Connection, decision: Decision) -> None:
         caller = connection.caller
         assert caller is not None and caller.host is not None
-        relay = Relay(connection.client, caller.host, tls=connection.demands_tls(decision), settings=self._settings)
+        tls = connection.demands_tls(decision)
+        relay = Relay(connection.client, caller.host, tls=tls, settings=self._settings, heard=lambda: live.heard())
         connection.live = live = RelayedConnection(connection, relay)
         connection.served.connections.add(connection)
         try:
@@ -281,5 +286,8 @@ class Proxy:
         except (ClientGone, Cut):
             pass  # before it had asked for anything; what was cut is on record
         finally:
-            relay.cut()
             connection.served.connections.discard(connection)
+            try:
+                await live.over()
+            finally:
+                relay.cut()

@@ -233,6 +233,7 @@ class _Run:
             started: dict[str, str | int | list[str]] = {
                 "command": list(order.command),
                 "exec_backend": kernel.backend.value,
+                "senders": "told by the kernel" if kernel.tells_senders else "unknown: a socket speaks for whoever connected it",
                 "landlock": landlock.said(plan.landlock),
                 "limits": limits.said,
                 "devices": [node.path for node in plan.devices],
