@@ -101,8 +101,14 @@ class House:
     def records(self, **expected: object) -> list[Record]:
         return select(self.running.records(), action="inbound", **expected)
 
-    def wait_for_records(self, **expected: object) -> list[Record]:
-        return wait_for(lambda: self.records(**expected), f"a record with {expected}", running=self.running)
+    def wait_for_records(self, count: int = 1, **expected: object) -> list[Record]:
+        """A refusal is written after the reset, which a caller may see first."""
+
+        def found() -> list[Record]:
+            records = self.records(**expected)
+            return records if len(records) >= count else []
+
+        return wait_for(found, f"{count} records with {expected}", running=self.running)
 
 
 def everything(connection: socket.socket) -> bytes:
@@ -155,7 +161,7 @@ def test_a_refused_source_is_reset_and_nothing_of_it_is_inside(house: House) -> 
     with house.run(policy((house.port, [allowed]))):
         for source in (stranger, "127.0.0.1"):
             assert house.reset(house.host.v4 if source == stranger else "127.0.0.1", source=source)
-        refused = house.wait_for_records(decision="deny", reason="source_refused")
+        refused = house.wait_for_records(2, decision="deny", reason="source_refused")
         assert {record["detail"]["source"] for record in refused} == {stranger, "127.0.0.1"}
         assert all((record["effect"], record["enforced"]) == ("refuse", True) for record in refused)
         assert house.log.read_text() == "listening\n"
