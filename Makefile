@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kernels lint format bench clean root
+.PHONY: help setup demo test fuzz test-kernels lint format bench clean root
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,10 @@ test-kernels: root ## the tests on Debian's 6.1 and 6.12 under emulation, with B
 	@deploy/setup.sh --kernels
 	@STOCKADE_VM=all $(BIN)/pytest tests/vm $(PYTEST_ARGS)
 	@$(BIN)/python tests/vm/table.py
+
+fuzz: root ## mutate tests/golden/corpus for STOCKADE_FUZZ minutes per target (default 5); every `make test` does some seconds of it
+	@deploy/setup.sh --tests
+	@STOCKADE_FUZZ=$${STOCKADE_FUZZ:-5} $(BIN)/pytest tests/fuzz $(PYTEST_ARGS)
 
 lint: ## ruff and mypy --strict
 	@deploy/setup.sh

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import UnionType
 from typing import BinaryIO
 
 from stockade.audit.chain import BrokenLine, unseal
@@ -19,6 +20,27 @@ from stockade.audit.record import Json
 from stockade.types import StockadeError
 
 POLL_SECONDS = 0.2
+
+_Shape = Mapping[str, type | UnionType]
+
+# What is read of a record. Anybody who can write the file can put a hash to any JSON.
+_RECORD: _Shape = {
+    "seq": int,
+    "time": str,
+    "action": str,
+    "decision": str,
+    "reason": str,
+    "enforced": bool,
+    "rule": str | None,
+    "pid": int | None,
+}
+_PARTS: Mapping[str, _Shape] = {
+    "sandbox": {"id": str, "name": str, "generation": int},
+    "binary": {"name": str, "path": str, "script": str | None},
+    "destination": {"host": str, "port": int | None},
+    "http": {"method": str, "path": str, "status": int | None, "response_bytes": int | None},
+}
+_NEEDED = "sandbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +80,19 @@ FILTERS = tuple(field.name for field in fields(Filter))
 
 def _like(pattern: str | None, *values: str | None) -> bool:
     return pattern is None or any(value is not None and fnmatchcase(value, pattern) for value in values)
+
+
+def _is_record(line: Json) -> bool:
+    def has(value: object, shape: _Shape) -> bool:
+        return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in shape.items())
+
+    detail = line.get("detail")
+    return (
+        has(line, _RECORD)
+        and all(has(line.get(part), shape) or (line.get(part) is None and part != _NEEDED) for part, shape in _PARTS.items())
+        and isinstance(detail, dict)
+        and all(isinstance(item, str | int) for value in detail.values() for item in (value if isinstance(value, list) else [value]))
+    )
 
 
 def read(path: Path, wanted: Filter, *, last: int | None = None, follow: bool = False) -> Iterator[Json | Broken]:
@@ -100,5 +135,9 @@ class _Lines:
             except BrokenLine as problem:
                 yield Broken(self._number, str(problem))
                 continue
-            if "checkpoint" not in line and wanted.matches(line):
+            if "checkpoint" in line:
+                continue
+            if not _is_record(line):
+                yield Broken(self._number, "not a record")
+            elif wanted.matches(line):
                 yield line

@@ -103,7 +103,11 @@ class _Checker:
         key = str(what.get("key"))
         if self._trusted is not None and not any(hmac.compare_digest(key, one) for one in self._trusted):
             raise _Bad(f"forged: the checkpoint is signed by a key that is not the trail's ({key[:16]}…)")
-        if not signed(key, str(line.get("signature")), canonical(what)):
+        try:
+            message = canonical(what)
+        except (ValueError, RecursionError):  # NaN, 1e999: Python reads what it does not write
+            raise _Bad("forged: the checkpoint cannot have been signed") from None
+        if not signed(key, str(line.get("signature")), message):
             raise _Bad("forged: the signature of the checkpoint does not match")
         self._checkpoints, self._unsigned = self._checkpoints + 1, 0
 
