@@ -1,6 +1,6 @@
 """Runs a command on this kernel as if it were an older one: system calls that it lacks answer ENOSYS.
 
-    python lacking.py CALL… -- COMMAND…
+python lacking.py CALL… -- COMMAND…
 """
 
 from __future__ import annotations

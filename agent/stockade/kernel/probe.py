@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from stockade.kernel import backend, headers, syscall
+from stockade.kernel import backend, devices, headers, syscall
 from stockade.kernel.hooks import HOOKS
 from stockade.types import StockadeError
 
@@ -75,6 +75,7 @@ def kernel_findings() -> list[Finding]:
     seen: dict[tuple[int, int], str] = {}
     for hook in HOOKS:
         seen.setdefault((hook.kind, hook.attach_type), hook.program)
+    seen.setdefault((devices.PROGRAM_TYPE, devices.ATTACH_TYPE), "devices")
     found += [_try(f"program type of {name}", _program(*kind)) for kind, name in seen.items()]
     found += [
         _try("socket storage", _map(syscall.MAP_TYPE_SK_STORAGE, 4, 8, 0, 1)),
