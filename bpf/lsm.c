@@ -176,7 +176,11 @@ int check_mmap(struct bpf_raw_tracepoint_args *ctx)
 	return verdict == VERDICT_DENY ? -EPERM : 0;
 }
 
-/* file_mprotect(vma, reqprot, prot): a mapping that becomes code. bpf_d_path is not to be had here: the record has the last component. */
+/*
+ * file_mprotect(vma, reqprot, prot): a mapping that becomes code. bpf_d_path is not to be had here: the record has the last component. On an
+ * overlay the file is its layer's (6.8 and later), so one in an upper layer is refused behind a read-only mount too; text relocations are all
+ * that would need it.
+ */
 int check_mprotect(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sandbox *box;

@@ -48,7 +48,9 @@ enum task_flag { TASK_CARRIES = 1, TASK_WEAK = 2 };
 enum failure {
 	FAIL_TASK_TAG, FAIL_SK_STORAGE, FAIL_ORIGIN, FAIL_ASKER, FAIL_EVENT, FAIL_SIGNAL, FAIL_SCRATCH, FAIL_EXE, FAIL_CB_FLAGS, FAIL_QUOTA,
 	FAIL_DROPPED,		/* packets dropped by the last net: exact, while their events are sampled */
-	FAIL_ENV, FAIL_COUNT
+	FAIL_ENV,
+	FAIL_REFUSAL,		/* a call that the kernel refused, for which there was no room */
+	FAIL_COUNT
 };
 
 struct file_key {
@@ -241,10 +243,43 @@ _Static_assert(sizeof(struct event) == 96, "abi.py: Event");
 
 struct long_event {
 	struct event head;
-	char tail[SCRIPT_PATH];	/* EVENT_EXEC: the path given to execve; EVENT_MAPPING: that of the file; EVENT_PACKET: the start of the packet, from the IP header */
+	char tail[SCRIPT_PATH];	/* the path given to execve, or that of the file mapped; EVENT_PACKET: the packet from its IP header */
 	char variable[32];	/* WHY_LOADER_VARIABLE: the start of NAME=value */
 };
 _Static_assert(sizeof(struct long_event) == 384, "abi.py: Event with tail");
+
+enum refused {			/* of a system call: with which errors it is told of, and where its path is */
+	REFUSED_EPERM = 1, REFUSED_EACCES = 2, REFUSED_EROFS = 4, REFUSED_EPROTONOSUPPORT = 8, REFUSED_EAFNOSUPPORT = 16,
+	REFUSED_FIRST_PATH = 32, REFUSED_SECOND_PATH = 64,
+	REFUSED_UNIX = 128,	/* the second argument is a socket's address: of a unix socket alone */
+};
+
+/*
+ * Calls are told of by numbers below REFUSED_CALLS. REFUSALS_APART of a sandbox are kept apart in one turn, the others counted by call and
+ * error alone; how many there are is counted under REFUSAL_ROOM, a call that there is not.
+ */
+#define REFUSED_CALLS 512
+#define REFUSALS_APART 64
+#define REFUSAL_ROOM 65535
+
+struct refusal_key {
+	__u32 sandbox;
+	__u32 identity;
+	__u64 exec_id;
+	__u32 epoch;
+	__u16 call;
+	__u16 error;
+	char path[SCRIPT_PATH];
+};
+_Static_assert(sizeof(struct refusal_key) == 280, "abi.py: REFUSAL_KEY");
+
+struct refusal {
+	__u64 count;
+	__u64 time;		/* of the first one: CLOCK_MONOTONIC, ns */
+	__u32 pid;		/* of the last one */
+	__u32 generation;	/* at the first one */
+};
+_Static_assert(sizeof(struct refusal) == 24, "abi.py: REFUSAL");
 
 struct file_facts {		/* what BPF reads of an open file: written by enrol(), run through BPF_PROG_TEST_RUN */
 	struct file_key key;
