@@ -21,11 +21,15 @@ CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-
     *("neighbour-processes", "neighbour-tmp", "neighbour-unix", "neighbour-abstract", "neighbour-loopback"),
     *("neighbour-synthetic", "neighbour-ca"),
 )
-def test_nothing_of_one_is_in_another(machine: Machine) -> None:
+@pytest.mark.parametrize("user", ["its own", "root"])
+def test_nothing_of_one_is_in_another(machine: Machine, user: str, root_inside: str | None) -> None:
     """The first has one of each; that each is there at all, it shows to itself before the second one reaches for them."""
     room = machine.room({"neighbour.py": battery.FILES["neighbour.py"], "visitor.py": battery.FILES["visitor.py"]})
     work = room / "work"
-    policy = whole(http("python3", ECHO, H1), allow=["python3", "sh"])
+    if user == "root" and root_inside:
+        pytest.skip(root_inside)
+    process = {"process": {"user": "root"}} if user == "root" else {}
+    policy = whole(http("python3", ECHO, H1), allow=["python3", "sh"], **process)
     visit = f"while [ ! -e facts.json ]; do :; done; {battery.PYTHON} visitor.py facts.json {ECHO} >own.json"
     script = f"{battery.PYTHON} neighbour.py {H1} & {visit}; wait"
     with machine.start(["sh", "-c", script], policy=policy, room=room) as first:
@@ -49,7 +53,7 @@ def test_nothing_of_one_is_in_another(machine: Machine) -> None:
         heard = (work / "heard.log").read_text()
 
         files = {"visitor.py": battery.FILES["visitor.py"], "facts.json": json.dumps(given)}
-        narrow = whole(http("python3", TLS12), allow=["python3"])
+        narrow = whole(http("python3", TLS12), allow=["python3"], **process)
         second = machine.run([battery.PYTHON, "visitor.py", "facts.json", TLS12], policy=narrow, files=files)
         found = json.loads(second.stdout)
         assert (work / "heard.log").read_text() == heard, "the neighbour heard the visitor"

@@ -113,6 +113,11 @@ class Agent:
             log.error("audit trail: %s; nothing is allowed from here on", error)
         self._audit_failure = str(error)
 
+    @property
+    def audit_failure(self) -> str | None:
+        """Why the trail could not be written, if that ever happened: nothing was allowed after it."""
+        return self._audit_failure
+
     def _require_audit(self, governed: Governed) -> None:
         if self._audit_failure is not None and governed.policy.on_audit_failure == "deny":
             raise AuditError(self._audit_failure)

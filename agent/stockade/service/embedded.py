@@ -264,6 +264,8 @@ class _Run:
             bounds.look()
             if lost:
                 agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
+            if agent.audit_failure:  # there may be room again for one record of it
+                agent.lifecycle(governed, Reason.AUDIT_UNAVAILABLE, {"error": agent.audit_failure}, outcome=Outcome.DENY)
             agent.lifecycle(governed, Reason.STOPPED, {"status": status})
             if lost:
                 said = f"what holds the sandbox was taken away, so it was killed: {'; '.join(lost)}"
