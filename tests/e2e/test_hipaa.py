@@ -18,7 +18,7 @@ import pytest
 from framework.internet import CLOUD, HOSPITAL, Internet
 from framework.machine import Machine, Result, wait_for
 from framework.policy import bare, http, whole
-from stockade.policy.suite import Case, read_suite
+from stockade.policy.cases.suite import Case, read_suite
 from stockade.proxy.canonical import canonical_path
 from stockade.resources import POLICIES
 

@@ -11,7 +11,7 @@ import yaml
 from framework.internet import Internet
 from framework.machine import Machine
 from stockade.policy import load
-from stockade.policy.suite import Case, read_suite
+from stockade.policy.cases.suite import Case, read_suite
 from stockade.proxy.canonical import canonical_path
 from stockade.resources import POLICIES
 

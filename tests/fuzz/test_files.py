@@ -22,8 +22,8 @@ from stockade.audit.read import Broken, Filter, read
 from stockade.audit.trail import beside
 from stockade.audit.verify import verify
 from stockade.cli import main
-from stockade.policy.problems import PolicyError
-from stockade.policy.suite import MOST, read_suite
+from stockade.policy.cases.suite import MOST, read_suite
+from stockade.policy.format.problems import PolicyError
 from unit.audit.samples import BOX, connect, request
 from unit.policy.test_load_fuzz import loads
 

@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from stockade import resources
-from stockade.policy.document import Findings, Listing, Mapping, Node, Scalar, compose
-from stockade.policy.problems import PolicyError
+from stockade.policy.format.document import Findings, Listing, Mapping, Node, Scalar, compose
+from stockade.policy.format.problems import PolicyError
 
 SEARCHED = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")  # where PATH leads on most systems
 

@@ -6,8 +6,8 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from stockade.policy.document import Findings, Listing, Node, Place, Scalar
-from stockade.policy.document import Mapping as Keys
+from stockade.policy.format.document import Findings, Listing, Node, Place, Scalar
+from stockade.policy.format.document import Mapping as Keys
 from stockade.policy.hosts import LOCALHOST, Network
 from stockade.policy.model import Inbound, Rule
 from stockade.policy.rego import Rego

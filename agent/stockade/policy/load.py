@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from stockade.policy.amounts import amount, size
-from stockade.policy.calls import ALLOW, DENY, examine_calls
-from stockade.policy.document import Findings, Mapping, Node, Place, Scalar, compose
 from stockade.policy.families import load_families
+from stockade.policy.format.amounts import amount, size
+from stockade.policy.format.calls import ALLOW, DENY, examine_calls
+from stockade.policy.format.document import Findings, Mapping, Node, Place, Scalar, compose
+from stockade.policy.format.lint import Whole, examine
+from stockade.policy.format.origins import Origins
+from stockade.policy.format.problems import PolicyError, Problem, meant
+from stockade.policy.format.rules import parse_rule
+from stockade.policy.format.schema import Document, Part, Reader, RuleDraft
 from stockade.policy.inbound import Stated, examine_inbound, inbound_of, parse_inbound, places_of
-from stockade.policy.lint import Whole, examine
 from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule, Seccomp
-from stockade.policy.origins import Origins
 from stockade.policy.presets import preset_names, preset_path
-from stockade.policy.problems import PolicyError, Problem, meant
 from stockade.policy.rego import Rego, read
-from stockade.policy.rules import parse_rule
-from stockade.policy.schema import Document, Part, Reader, RuleDraft
 
 # Of a key that several documents state, this value holds, whoever says it.
 _STRICT = {"mode": "enforce", "exec.unlisted": "refuse", "exec.writable": "false", "on_audit_failure": "deny"}
@@ -167,9 +167,8 @@ class _Composition:
                 keys = {key: (said, _keeping_denied(value, base.keys.get(key))) for key, (said, value) in override.keys.items()}
                 self.drafts[name] = RuleDraft(name, {**base.keys, **keys}, base.place, base.states_exec)
         for part in document.lists.get("remove", ()):
-            if self._inherits(part.value, inherited, part.place):
-                if (removed := self.drafts.pop(part.value, None)) is not None:
-                    self.changed.append((file, part.value, removed, part.place))
+            if self._inherits(part.value, inherited, part.place) and (removed := self.drafts.pop(part.value, None)) is not None:
+                self.changed.append((file, part.value, removed, part.place))
 
     def whose(self) -> None:
         """A file changes what it extends for itself. What reaches the policy past it too, given by the user or extended by another file, is
@@ -242,7 +241,7 @@ class _Composition:
         examine(whole, load_families(), self.findings)
         examine_calls(self._seccomp(), whole.origins, self.findings)
         if self.thorough and not self.findings.failed:
-            from stockade.policy.conflicts import conflicts  # here: a running agent never asks
+            from stockade.policy.proof.conflicts import conflicts  # here: a running agent never asks
 
             conflicts(rules, whole.origins, self.findings)
 

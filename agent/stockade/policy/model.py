@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stockade.policy.compact import compact
-from stockade.policy.document import NOWHERE, Place
+from stockade.policy.format.document import NOWHERE, Place
+from stockade.policy.format.origins import Origins
+from stockade.policy.format.problems import Problem
 from stockade.policy.hosts import LOCALHOST, Address, HostPattern, Network, as_address
 from stockade.policy.index import Index, build
 from stockade.policy.literals import disjoint
-from stockade.policy.origins import Origins
 from stockade.policy.paths import PathList
-from stockade.policy.problems import Problem
 from stockade.policy.rego.module import Rego
 from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason
 

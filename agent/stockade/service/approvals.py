@@ -21,10 +21,10 @@ from typing import Any
 from stockade.audit.mask import mask_path
 from stockade.policy import Policy, PolicyError, Rule
 from stockade.policy.decide import by_rules
-from stockade.policy.document import Findings, compose
+from stockade.policy.format.document import Findings, compose
+from stockade.policy.format.rules import parse_rule
+from stockade.policy.format.schema import Reader
 from stockade.policy.own import HOST
-from stockade.policy.rules import parse_rule
-from stockade.policy.schema import Reader
 from stockade.proxy.canonical import readings
 from stockade.types import Action, Binary, Decision, Outcome, Reason, Record, Request, StockadeError
 

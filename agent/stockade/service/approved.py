@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from stockade.policy import Policy, PolicyError, load
-from stockade.policy.document import Findings, Listing, compose
+from stockade.policy.format.document import Findings, Listing, compose
 from stockade.service.approvals import with_rules
 from stockade.types import StockadeError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stockade.policy import Policy, PolicyError, Rule
-from stockade.policy.document import Findings, Mapping, Place, compose
+from stockade.policy.format.document import Findings, Mapping, Place, compose
 
 SECTIONS = ("exec", "filesystem", "process", "best_effort")
 

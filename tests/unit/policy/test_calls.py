@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from stockade.policy import Policy, PolicyError, load
-from stockade.policy.diff import diff
+from stockade.policy.format.show import as_text
 from stockade.policy.model import Seccomp
-from stockade.policy.show import as_text
+from stockade.policy.proof.diff import diff
 from stockade.sandbox.syscalls import KNOWN, NEEDED, NEVER, names
 from stockade.service.static import demand_same
 

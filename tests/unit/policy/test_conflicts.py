@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from framework.policies import policies, requests
 from stockade.policy import Policy, decide
-from stockade.policy.conflicts import EXAMINED, conflicts
-from stockade.policy.document import Findings, Place
+from stockade.policy.format.document import Findings, Place
+from stockade.policy.format.origins import Origins
+from stockade.policy.format.problems import Problem
 from stockade.policy.hosts import parse_pattern
 from stockade.policy.model import Destination, Names, Paths, Rule
-from stockade.policy.origins import Origins
 from stockade.policy.paths import allow_list, deny_list
-from stockade.policy.problems import Problem
+from stockade.policy.proof.conflicts import EXAMINED, conflicts
 from stockade.types import Request
 
 

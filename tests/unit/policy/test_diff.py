@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from framework.policies import policies, requests
 from stockade.cli import main
 from stockade.policy import Policy
-from stockade.policy.diff import Change, diff
 from stockade.policy.model import Destination, Names
+from stockade.policy.proof.diff import Change, diff
+from stockade.policy.proof.reach import ANYTHING
 from stockade.policy.question import ask
-from stockade.policy.reach import ANYTHING
 from stockade.types import Request
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

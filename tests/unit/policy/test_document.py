@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stockade import resources
-from stockade.policy import document
-from stockade.policy.document import MAX_BYTES, Findings, Listing, Mapping, Node, Scalar, compose
+from stockade.policy.format import document
+from stockade.policy.format.document import MAX_BYTES, Findings, Listing, Mapping, Node, Scalar, compose
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "policy"
 FILES = sorted([*GOLDEN.glob("*.yaml"), *resources.POLICIES.rglob("*.yaml")])

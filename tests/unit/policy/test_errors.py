@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stockade.policy import PolicyError, load
-from stockade.policy.problems import Problem
-from stockade.policy.suite import is_test_file, read_suite
+from stockade.policy.cases.suite import is_test_file, read_suite
+from stockade.policy.format.problems import Problem
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "policy"
 

@@ -8,7 +8,7 @@ import pytest
 
 from stockade import resources
 from stockade.cli import main
-from stockade.policy.suite import Case, read_suite
+from stockade.policy.cases.suite import Case, read_suite
 
 EXAMPLES = resources.POLICIES / "examples"
 CASES = [

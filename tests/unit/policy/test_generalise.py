@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockade.policy.generalise import CROWD, SIBLINGS, generalise
+from stockade.policy.making.generalise import CROWD, SIBLINGS, generalise
 from stockade.policy.paths import allow_list, check_glob
 
 HASH = "149a00dd41f10bc29e5921b496af8b574d8413afcd5e30dfa0ed46c2cc5e"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stockade.policy import Policy, load
-from stockade.policy.diff import diff
-from stockade.policy.show import as_json, as_text
+from stockade.policy.format.show import as_json, as_text
+from stockade.policy.proof.diff import diff
 
 OWN = """\
 version: 1

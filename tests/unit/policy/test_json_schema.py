@@ -25,13 +25,13 @@ from jsonschema import Draft202012Validator
 
 from stockade import resources
 from stockade.cli import main
-from stockade.policy.document import Findings, Listing, Mapping, Node, Scalar, compose
+from stockade.policy.format.document import Findings, Listing, Mapping, Node, Scalar, compose
+from stockade.policy.format.json_schema import as_text, schema
+from stockade.policy.format.rules import parse_rule
+from stockade.policy.format.schema import Reader
+from stockade.policy.format.spec import HOST, PATH
 from stockade.policy.hosts import HostError, parse_pattern
-from stockade.policy.json_schema import as_text, schema
 from stockade.policy.paths import PathError, check_glob
-from stockade.policy.rules import parse_rule
-from stockade.policy.schema import Reader
-from stockade.policy.spec import HOST, PATH
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "policy"
 FILES = [

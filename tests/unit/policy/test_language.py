@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stockade.policy.language import Automaton, Budget, TooComplexError, allowing, denying, example, find
 from stockade.policy.paths import PathError, allow_list, check_glob, deny_list
-from stockade.policy.spelling import Spelling
+from stockade.policy.proof.language import Automaton, Budget, TooComplexError, allowing, denying, example, find
+from stockade.policy.proof.spelling import Spelling
 from stockade.proxy.canonical import canonical_path, readings
 
 

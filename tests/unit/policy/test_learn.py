@@ -11,8 +11,8 @@ import pytest
 
 from stockade.cli import main
 from stockade.policy import Policy, decide, load
-from stockade.policy.learn import Learnt, learn
-from stockade.policy.writing import as_yaml
+from stockade.policy.making.learn import Learnt, learn
+from stockade.policy.making.writing import as_yaml
 from stockade.types import UNKNOWN_BINARY, Action, Binary, Effect, Reason, Request
 from unit.policy.trails import CURL, PIP, http, record, trail
 

@@ -13,8 +13,8 @@ import pytest
 from stockade.cli import main
 from stockade.policy import Policy, PolicyError, load
 from stockade.policy.families import Families, load_families
+from stockade.policy.format.overlaps import overlaps
 from stockade.policy.model import Rule
-from stockade.policy.overlaps import overlaps
 
 Read = Callable[[str], Policy]
 

@@ -7,7 +7,7 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockade.policy.document import NOWHERE
+from stockade.policy.format.document import NOWHERE
 from stockade.policy.hosts import parse_pattern
 from stockade.policy.literals import disjoint
 from stockade.policy.model import Destination, Names, Rule

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stockade.policy import DEFAULT, Policy, PolicyError, decide, load
-from stockade.policy.document import Findings, compose
-from stockade.policy.schema import Reader
+from stockade.policy.format.document import Findings, compose
+from stockade.policy.format.schema import Reader
 from stockade.types import Binary, Request
 
 Read = Callable[[str], Policy]

@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stockade.policy import PolicyError, decide, load
-from stockade.policy.document import NOWHERE
+from stockade.policy.format.document import NOWHERE
+from stockade.policy.format.show import as_text
 from stockade.policy.model import Rule
-from stockade.policy.show import as_text
 from stockade.types import Binary, Request
 
 REPOSITORY = Path(__file__).resolve().parents[3]

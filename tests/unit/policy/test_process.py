@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from stockade.policy import PolicyError, load
-from stockade.policy.amounts import size, size_text
-from stockade.policy.diff import diff
+from stockade.policy.format.amounts import size, size_text
 from stockade.policy.model import Policy
+from stockade.policy.proof.diff import diff
 
 KEYS = "process: {user: builder, pids: 100, memory: 512M, cpu: 1.5, devices: [nvidia]}\n"
 

@@ -15,7 +15,7 @@ from stockade.cli import main
 from stockade.policy import Policy, decide, load
 from stockade.policy.hosts import HostPattern
 from stockade.policy.paths import allow_list
-from stockade.policy.prove import Claim, parse_claim, prove
+from stockade.policy.proof.prove import Claim, parse_claim, prove
 from stockade.policy.question import ask, parse_target
 from stockade.types import Request, StockadeError
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from stockade.policy.codes import CODES
-from stockade.policy.document import NOWHERE, Findings
-from stockade.policy.reference import codes, keys, renewed
-from stockade.policy.spec import POLICY, RULE
+from stockade.policy.format.codes import CODES
+from stockade.policy.format.document import NOWHERE, Findings
+from stockade.policy.format.reference import codes, keys, renewed
+from stockade.policy.format.spec import POLICY, RULE
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "policy"

@@ -12,10 +12,10 @@ import pytest
 from stockade import resources
 from stockade.cli import main
 from stockade.policy import DEFAULT, Policy, load, load_families, loader_variables, presets
+from stockade.policy.cases.suite import Suite, read_suite
+from stockade.policy.cases.testing import coverage
+from stockade.policy.cases.testing import run as put
 from stockade.policy.question import ask, named_binary
-from stockade.policy.suite import Suite, read_suite
-from stockade.policy.testing import coverage
-from stockade.policy.testing import run as put
 from stockade.types import Binary, Request
 
 PRESETS = [preset.name for preset in presets()]

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from stockade import resources
 from stockade.cli import main
 from stockade.policy import DEFAULT, Policy, load, presets
-from stockade.policy.document import NOWHERE, plain_kind
-from stockade.policy.origins import Origins
-from stockade.policy.show import _scalar, as_json, as_text
+from stockade.policy.format.document import NOWHERE, plain_kind
+from stockade.policy.format.origins import Origins
+from stockade.policy.format.show import _scalar, as_json, as_text
 
 EXAMPLES = sorted(path for path in (resources.POLICIES / "examples").glob("*.yaml") if not path.stem.endswith("_test"))
 

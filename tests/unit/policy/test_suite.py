@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from framework.policies import policies, requests
 from stockade.cli import main
 from stockade.policy import Policy, PolicyError, decide
-from stockade.policy.coverage import Entry, spoken
+from stockade.policy.cases.coverage import Entry, spoken
+from stockade.policy.cases.nearest import nearest
+from stockade.policy.cases.suite import Suite, read_suite
+from stockade.policy.cases.testing import coverage
+from stockade.policy.cases.testing import run as put
 from stockade.policy.model import Destination, Names, Paths, Rule
-from stockade.policy.nearest import nearest
 from stockade.policy.paths import allow_list, deny_list
 from stockade.policy.question import named_binary
-from stockade.policy.suite import Suite, read_suite
-from stockade.policy.testing import coverage
-from stockade.policy.testing import run as put
 from stockade.types import Level, Reason, Request
 
 POLICY = """

@@ -10,7 +10,7 @@ import pytest
 
 from stockade.cli import main
 from stockade.policy import Policy
-from stockade.policy.unused import unused
+from stockade.policy.making.unused import unused
 from stockade.types import Action, Binary, Effect, Reason
 from unit.policy.trails import CURL, PIP, http, record, trail
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from stockade.cli.choice import policy_file
 from stockade.policy import Policy, PolicyError, Problem, load, load_families
-from stockade.policy.absent import absent
-from stockade.policy.suite import is_test_file, read_suite
+from stockade.policy.cases.suite import is_test_file, read_suite
+from stockade.policy.format.absent import absent
 
 SUMMARY = (
     "Print every problem of each file. With --prove, say whether a claim holds for every request there can be. "
@@ -71,7 +71,7 @@ def _status(args: argparse.Namespace, loaded: list[tuple[str, Policy]], problems
 
 def _prove(args: argparse.Namespace, loaded: list[tuple[str, Policy]], problems: list[Problem]) -> int:
     """Every claim on every file. What does not load proves nothing."""
-    from stockade.policy.prove import parse_claim, prove
+    from stockade.policy.proof.prove import parse_claim, prove
 
     claims = [parse_claim(text) for text in args.prove]
     proofs = [(file, claim, prove(claim, policy)) for file, policy in loaded for claim in claims]

@@ -11,8 +11,8 @@ from stockade.cli.choice import policy_file
 from stockade.policy import Policy, load
 
 if TYPE_CHECKING:
-    from stockade.policy.diff import Change
-    from stockade.policy.reach import Example
+    from stockade.policy.proof.diff import Change
+    from stockade.policy.proof.reach import Example
     from stockade.types import Decision
 
 SUMMARY = (
@@ -35,8 +35,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from stockade.policy.diff import diff
-    from stockade.policy.language import TooComplexError
+    from stockade.policy.proof.diff import diff
+    from stockade.policy.proof.language import TooComplexError
 
     try:
         changes = diff(_load(args.a), _load(args.b))

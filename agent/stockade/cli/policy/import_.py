@@ -35,8 +35,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Raises StockadeError for what cannot be read or written."""
     from stockade.policy import PolicyError
-    from stockade.policy.openshell import Loss, import_file
-    from stockade.policy.writing import as_json, as_yaml
+    from stockade.policy.making.openshell import Loss, import_file
+    from stockade.policy.making.writing import as_json, as_yaml
 
     try:
         imported = import_file(args.file, binaries=args.binary, hosts=args.host)

@@ -32,8 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Raises StockadeError for what cannot be read or written, and for a trail in which nothing can be learnt."""
-    from stockade.policy.learn import learn
-    from stockade.policy.writing import as_json, as_yaml
+    from stockade.policy.making.learn import learn
+    from stockade.policy.making.writing import as_json, as_yaml
 
     trail = chosen(args, args.files)
     records = list(trail)

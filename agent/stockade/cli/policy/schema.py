@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from stockade.policy.json_schema import as_text
+    from stockade.policy.format.json_schema import as_text
 
     print(as_text(), end="")
     return 0

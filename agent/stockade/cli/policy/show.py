@@ -6,7 +6,7 @@ import argparse
 import json
 
 from stockade.cli.choice import add_policies, chosen
-from stockade.policy.show import as_json, as_text
+from stockade.policy.format.show import as_json, as_text
 
 SUMMARY = "Print the effective policy as one file that loads to the same, each line with the file and line it comes from."
 EXAMPLES = """\

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockade.policy.problems import PolicyError, Problem
+from stockade.policy.format.problems import PolicyError, Problem
 
 if TYPE_CHECKING:
-    from stockade.policy.suite import Suite
-    from stockade.policy.testing import Coverage, Result
+    from stockade.policy.cases.suite import Suite
+    from stockade.policy.cases.testing import Coverage, Result
 
 SUMMARY = (
     "Put the cases of FILE_test.yaml to FILE.yaml. A case names the decision and the rule that must have made it. "
@@ -60,8 +60,8 @@ class _Report:
 
 
 def run(args: argparse.Namespace) -> int:
-    from stockade.policy import testing
-    from stockade.policy.suite import read_suite
+    from stockade.policy.cases import testing
+    from stockade.policy.cases.suite import read_suite
 
     report = _Report()
     for path in _files(args.paths, report):
@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _files(named: list[str], report: _Report) -> list[Path]:
     """Test files in the order named, each once; what has none goes into the report."""
+    from stockade.policy.cases.suite import SUFFIX, is_test_file, tests_of
     from stockade.policy.presets import preset_path, presets
-    from stockade.policy.suite import SUFFIX, is_test_file, tests_of
 
     found: list[Path] = []
     for path in [Path(text) for text in named] or [preset.path for preset in presets()]:

@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Raises PolicyError and StockadeError for what cannot be read, and for a period without records."""
-    from stockade.policy.unused import unused
+    from stockade.policy.making.unused import unused
 
     policy = chosen(args)
     trail = chosen_trail(args, args.audit)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from stockade.policy.document import MAX_BYTES, Findings, Place
+from stockade.policy.format.document import MAX_BYTES, Findings, Place
 from stockade.policy.rego import judge
 from stockade.policy.rego.module import PACKAGE, REFUSED_BUILTINS, Node, Rego, called, compose, dotted, nodes, package
 

@@ -13,9 +13,10 @@ from textwrap import dedent, indent
 import pytest
 
 from stockade.cli import main
-from stockade.policy import Policy, PolicyError, decide, load, normalise_host, openshell
-from stockade.policy.openshell import Imported, import_file
-from stockade.policy.writing import as_json, as_yaml
+from stockade.policy import Policy, PolicyError, decide, load, normalise_host
+from stockade.policy.making import openshell
+from stockade.policy.making.openshell import Imported, import_file
+from stockade.policy.making.writing import as_json, as_yaml
 from stockade.types import Binary, Request, StockadeError
 
 

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stockade.policy import Policy, decide, load, load_families
-from stockade.policy.openshell import import_file
-from stockade.policy.openshell.globs import narrow, wide
+from stockade.policy.making.openshell import import_file
+from stockade.policy.making.openshell.globs import narrow, wide
+from stockade.policy.making.writing import as_yaml
 from stockade.policy.paths import allow_list, check_glob, deny_list
-from stockade.policy.writing import as_yaml
 from stockade.proxy.canonical import readings
 from stockade.types import Binary, Request
 from unit.policy.openshell.reference import READINGS, Asked, Matcher, allowed
