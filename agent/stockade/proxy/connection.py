@@ -196,7 +196,7 @@ class RelayedConnection:
 
     def heard(self) -> bool:
         """Whether what came from the client may pass: a relay cannot tell where a request begins, so anybody else's word ends it."""
-        self.tainted = self.tainted or self._connection.taint.fresh
+        self.tainted = self.tainted or self._connection.taint.stirred() is not None
         if not self.tainted or not self._connection.enforced:
             return True
         self._connection.reset()

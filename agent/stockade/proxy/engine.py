@@ -388,9 +388,9 @@ class Handler(server.LiveConnectionHandler):
         if exchange is None or exchange.finished:
             message.drop()  # type: ignore[no-untyped-call]  # killing the flow stops no message
             self.cut()
-        elif message.from_client and self.connection.enforced and self.connection.taint.fresh:
+        elif message.from_client and self.connection.enforced and (stirred := self.connection.taint.stirred()) is not None:
             message.drop()  # type: ignore[no-untyped-call]  # what passes inside is not judged: it is for who was, when it was opened
-            exchange.finish(Effect.CUT, Reason.SOCKET_TAINTED)
+            exchange.finish(Effect.CUT, stirred)
             self._spawn(self._spoken_over())
         elif message.from_client:
             exchange.count_request(message.content)
@@ -398,9 +398,12 @@ class Handler(server.LiveConnectionHandler):
             exchange.count_response(message.content)
 
     async def _spoken_over(self) -> None:
-        with contextlib.suppress(Gone):
+        try:
             await self.connection.other()
-        await self.connection.cut_and_record(Level.BINARY, Reason.SOCKET_TAINTED)
+        except Gone:
+            self.cut()
+        else:
+            await self.connection.cut_and_record(Level.BINARY, Reason.SOCKET_TAINTED)
 
     def _over(self, flow: http.HTTPFlow, effect: Effect = Effect.PASS, reason: Reason | None = None) -> None:
         exchange = self.exchanges.pop(flow.id, None)

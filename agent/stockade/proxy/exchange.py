@@ -50,9 +50,11 @@ class Exchange:
             except ConnectionError:
                 return unrecorded(path)
             exchange = cls(connection, head.method, outcome, begun)
-            if connection.taint.fresh:
+            if (stirred := connection.taint.stirred()) is not None:
                 # The kernel tells of a foreign sender when the data is here already, so a quick worker may have asked too early.
-                exchange.finish(Effect.REFUSE, Reason.SOCKET_TAINTED)
+                exchange.finish(Effect.REFUSE, stirred)
+                if stirred is Reason.INTERRUPTED:
+                    return gone(outcome)
                 continue
             if served.policy is policy or (exchange.once and exchange.denial() is None):
                 return exchange
@@ -97,8 +99,8 @@ async def judged(connection: Connection, head: Head, policy: Any) -> Admitted | 
         return outcome
     try:
         other = await connection.other()
-    except Gone as gone:
-        return Refusal(Level.BINARY, Reason.INTERRUPTED, str(gone), outcome.path, action=outcome.action)
+    except Gone:
+        return gone(outcome)
     if other is None:
         return outcome
     theirs = judge(head, other, policy, connection.decider)
@@ -121,6 +123,14 @@ async def record_refusal(connection: Connection, method: str, refusal: Refusal) 
     if refusal.decision is None:
         record = dataclasses.replace(record, generation=getattr(connection.served.policy, "generation", None))
     return await connection.agent.record(connection.served.sandbox, record)
+
+
+def gone(admitted: Admitted) -> Refusal:
+    """The policy allows it, and it does not go out: whether it was the client's own request can no longer be told."""
+    said = "the client is gone, and with it what is known of who spoke"
+    return Refusal(
+        Level.BINARY, Reason.INTERRUPTED, said, admitted.path, "wait for the answer", decision=admitted.decision, action=admitted.action
+    )
 
 
 def unrecorded(path: str) -> Refusal:

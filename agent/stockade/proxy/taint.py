@@ -13,7 +13,7 @@ from collections.abc import Callable
 from stockade.kernel.abi import Origin, Speaker
 from stockade.proxy.agent import Agent
 from stockade.proxy.spine import Caller
-from stockade.types import UNKNOWN_BINARY
+from stockade.types import UNKNOWN_BINARY, Reason
 
 SpeakerOf = Callable[[socket.socket], Speaker | None]
 
@@ -38,13 +38,12 @@ class Taint:
             raise Gone("the client is gone, and with it what is known of who spoke") from error
         return self._heard
 
-    @property
-    def fresh(self) -> bool:
-        """Whether somebody spoke since `look`, or it can no longer be told."""
+    def stirred(self) -> Reason | None:
+        """Why what was decided after the last `look` no longer holds: another spoke, or that can no longer be told. None: it holds."""
         try:
-            return self._ask() != self._speaker
+            return Reason.SOCKET_TAINTED if self._ask() != self._speaker else None
         except Gone:
-            return True
+            return Reason.INTERRUPTED
 
     @property
     def pid(self) -> int | None:

@@ -97,7 +97,24 @@ def test_what_can_no_longer_be_told_does_not_go_out(pki: Pki) -> None:
         kernel.forgets()
         assert (await world.ask(number, GET, tls=False))[0] == 403
         (record,) = world.spine.of(Action.HTTP)
-        assert record.outcome is Outcome.DENY and record.reason is Reason.INTERRUPTED and seen.heads == []
+        assert (record.outcome, record.effect, record.reason) == (Outcome.ALLOW, Effect.REFUSE, Reason.INTERRUPTED) and seen.heads == []
+
+    spoken_over(pki, scenario)
+
+
+def test_a_client_that_left_while_its_request_was_written_down_has_one_record(pki: Pki) -> None:
+    async def scenario(world: World, kernel: Kernel) -> None:
+        number, seen = await world.plain("a.example")
+
+        async def written_down() -> bool:
+            kernel.forgets()
+            return True
+
+        world.spine.before_begin = written_down
+        assert (await world.ask(number, GET, tls=False))[0] == 403
+        await world.spine.settled()
+        (record,) = world.spine.of(Action.HTTP)
+        assert (record.outcome, record.effect, record.reason) == (Outcome.ALLOW, Effect.REFUSE, Reason.INTERRUPTED) and seen.heads == []
 
     spoken_over(pki, scenario)
 

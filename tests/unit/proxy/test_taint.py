@@ -12,7 +12,7 @@ import pytest
 from stockade.kernel.abi import Origin, Speaker, Verdict
 from stockade.proxy.spine import Caller
 from stockade.proxy.taint import Gone, Taint
-from stockade.types import UNKNOWN_BINARY, Binary
+from stockade.types import UNKNOWN_BINARY, Binary, Reason
 
 ORIGIN = Origin(1, 7, 12, 4242, 9, 1, 443, Verdict.INSPECT, ipaddress.ip_address("198.18.0.9"), 99)
 OPENER = Caller(Binary.named("curl"), ("/bin/bash",), "example.com", 443)
@@ -53,15 +53,15 @@ def taint_of(*answers: Speaker | OSError | None) -> tuple[Taint, Agent]:
 
 def test_nobody_else() -> None:
     taint, agent = taint_of(None)
-    assert look(taint, agent) is None and not taint.fresh and agent.asked == []
+    assert look(taint, agent) is None and taint.stirred() is None and agent.asked == []
 
 
 def test_the_other_is_asked_for_once_and_dialled_the_same() -> None:
     taint, agent = taint_of(SH)
-    assert taint.fresh
+    assert taint.stirred() is Reason.SOCKET_TAINTED
     caller = look(taint, agent)
     assert caller is not None and caller.binary.name == "binary-8" and (caller.host, caller.port) == ("example.com", 443)
-    assert not taint.fresh and look(taint, agent) is caller and taint.pid == SH.pid
+    assert taint.stirred() is None and look(taint, agent) is caller and taint.pid == SH.pid
     (asked,) = agent.asked
     assert (asked.identity, asked.exec_id, asked.pid, asked.sandbox, asked.name) == (8, 13, 4243, 1, 9)
 
@@ -84,8 +84,8 @@ def test_a_client_that_is_gone_is_nobody_that_was_decided_for(known: Speaker | N
     taint, agent = taint_of(known, known, OSError("gone"))
     look(taint, agent)
     if known is None:
-        taint.fresh  # noqa: B018 - the second answer
-    assert taint.fresh
+        assert taint.stirred() is None  # the second answer
+    assert taint.stirred() is Reason.INTERRUPTED
     with pytest.raises(Gone):
         look(taint, agent)
     assert asyncio.run(taint.recall(ORIGIN, OPENER, agent)) == (None if known is None else taint.caller)  # type: ignore[arg-type]
