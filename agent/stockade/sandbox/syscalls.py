@@ -213,7 +213,7 @@ KNOWN = frozenset(names((*ALLOWED, *NEVER, *BY_POLICY)))
 def allowed(allow: Iterable[str] = (), deny: Iterable[str] = (), *, executable: bool = False) -> frozenset[str]:
     """What a sandbox may call, some of it under conditions. allow, deny: a policy's changes; executable: it lets run what it can write.
 
-    Nothing of NEVER is in it, whoever asks; policy/calls.py says so to the policy's author.
+    Nothing of NEVER is in it, whoever asks; policy/format/calls.py says so to the policy's author.
     """
     more = (KNOWN & set(allow)) - set(names(NEVER))
     anonymous = {"memfd_create"} if executable else set()
