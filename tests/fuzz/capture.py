@@ -7,6 +7,7 @@ checkout runs gives the kernel's events and origins. A client that is not instal
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -116,7 +117,21 @@ def queries(directory: str) -> None:
 
 def structs() -> None:
     """One event of each kind and reason, and the origins, of a sandbox that tries what is allowed and what is not."""
-    script = "curl -sm 3 https://seed.example; curl -sm 3 http://192.0.2.1:81; ls /; perl -e1; exec 3<>/dev/udp/192.0.2.1/53"
+    calls = (
+        "import os, socket as s\n"
+        "def attempt(work):\n"
+        "    try: work()\n"
+        "    except OSError: pass\n"
+        "attempt(lambda: s.socket().bind(('0.0.0.0', 4040)))\n"
+        "attempt(lambda: s.socket(s.AF_INET6).bind(('::', 80)))\n"
+        "attempt(lambda: s.socket(s.AF_INET, s.SOCK_RAW, 1))\n"
+        "attempt(lambda: s.socket(s.AF_INET, s.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 4040)))\n"
+        "attempt(lambda: s.socket(s.AF_INET6, s.SOCK_DGRAM).sendto(b'x', ('2001:db8::1', 53)))\n"
+        "attempt(lambda: os.open('/dev/tty', os.O_RDWR))\n"
+    )
+    script = (
+        f"curl -sm 3 https://seed.example; curl -sm 3 http://192.0.2.1:81; ls /; perl -e1; LD_PRELOAD=x ls; python3 -c {shlex.quote(calls)}"
+    )
     spied = (
         "import sys\n"
         "from stockade.kernel.abi import Event, Origin\n"
@@ -131,7 +146,7 @@ def structs() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
         policy, work = Path(place, "policy.yaml"), Path(place, "work")
         policy.write_text(
-            "version: 1\nname: seed\nexec: {allow: [bash, ls, curl], deny: [perl]}\nnetwork:\n"
+            "version: 1\nname: seed\nexec: {allow: [bash, ls, curl, python3], deny: [perl]}\nnetwork:\n"
             "  - {name: seed, binary: {allow: [curl]}, destination: {allow: [seed.example]}, port: [443], tls: passthrough}\n"
         )
         work.mkdir()

@@ -145,7 +145,7 @@ def _mapping(event: Event, governed: Governed) -> Record:
         Outcome.DENY,
         Effect.REFUSE if refused else Effect.PASS,
         Level.EXEC,
-        _REASONS[event.why],
+        _REASONS.get(event.why, Reason.EXEC_UNLISTED),
         enforced=refused,
         binary=governed.binary(event.identity, event.exec_id),
         exec_id=event.exec_id or None,

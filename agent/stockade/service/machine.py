@@ -297,7 +297,7 @@ def _onnxruntime() -> str:
 
 def _python_says(code: str, *words: str) -> str:
     """What this Python prints in a process of its own. Raises OSError with the last line of its error."""
-    said = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
+    said = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300, check=False)
     if said.returncode != 0:
         raise OSError((said.stderr.strip().splitlines() or [f"it ended with {said.returncode}"])[-1])
     return said.stdout
