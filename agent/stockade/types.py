@@ -132,6 +132,9 @@ class Reason(StrEnum):
     ENFORCEMENT_LOST = "enforcement_lost"  # a program was taken off its hook, a pin was removed, the sandbox was moved: it was killed
     # 7) the sandbox's own bounds
     DEVICE_REFUSED = "device_refused"
+    EXEC_REFUSED = "exec_refused"  # by a mount, Landlock or a mode, before any hook
+    FILE_REFUSED = "file_refused"  # the same
+    SYSCALL_REFUSED = "syscall_refused"  # by the filter, or for want of a capability
     LIMIT_REACHED = "limit_reached"
 
 

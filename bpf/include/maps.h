@@ -99,3 +99,13 @@ BPF_PROG_ARRAY(exec_steps, 1);
 
 /* Answer of enrol(). Written by it, read by the agent. */
 BPF_ARRAY(enrolled, struct file_facts, 1);
+
+/* System call -> enum refused. Written by the agent at load. */
+BPF_ARRAY(refused_calls, __u32, REFUSED_CALLS);
+
+/* Number of the turn that refusals are counted in. Written by the agent. */
+BPF_ARRAY(refusal_epoch, __u32, 1);
+
+/* What the kernel refused -> how often. Written by refusal.c, read and deleted by the agent a turn later. Full: counted as lost. */
+SHARED_HASH(refusals, struct refusal_key, struct refusal, 16384);
+BPF_PERCPU_ARRAY(refusal_keys, struct refusal_key, 1);

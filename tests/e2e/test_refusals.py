@@ -195,7 +195,8 @@ def test_a_copy_of_an_allowed_binary_does_not_run(machine: Machine) -> None:
     result = machine.run(["sh", "-c", f"cp /usr/bin/curl ./curl; ./curl -sS https://{ECHO}/copied; echo went on"], policy=policy)
     assert result.stdout == "went on\n", result
     assert "Permission denied" in result.stderr, result
-    assert not result.select(binary="curl"), result
+    [refused] = result.select(binary="curl")
+    assert (refused["action"], refused["reason"], refused["binary"]["path"]) == ("exec", "exec_refused", "./curl"), result
 
 
 def test_where_writable_files_may_run_a_copy_is_still_no_curl(machine: Machine) -> None:

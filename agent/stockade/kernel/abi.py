@@ -88,12 +88,14 @@ FAILURES = (
     "quota",
     "dropped",
     "environment",
+    "refusal",
 )  # enum failure, in order
 
 SYNTHETIC_V4 = ipaddress.IPv4Network("198.18.0.0/15")
 SYNTHETIC_V6 = ipaddress.IPv6Network("fd57:a11d::/64")
 NAME_LOCALHOST = 1  # the "name" of the host's loopback services in verdict keys
 SCRIPT_PATH = 256
+REFUSED_CALLS, REFUSALS_APART, REFUSAL_ROOM = 512, 64, 65535
 
 SANDBOX = struct.Struct("<IIII")
 BINARY_KEY = struct.Struct("<IIQII")
@@ -108,6 +110,8 @@ VARIABLE_KEY = struct.Struct("<II32s")
 ASKER_KEY = struct.Struct("<IHBB")
 ASKER = struct.Struct("<IIQ")
 USAGE = struct.Struct("<QQQ")
+REFUSAL_KEY = struct.Struct(f"<IIQIHH{SCRIPT_PATH}s")
+REFUSAL = struct.Struct("<QQII")
 
 
 @dataclass(frozen=True, slots=True)

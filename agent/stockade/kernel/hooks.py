@@ -28,6 +28,7 @@ HOOKS = (
     Hook("on_exec", _RAW_TRACEPOINT, 0, "tracepoint:sched_process_exec"),
     Hook("on_fork", _RAW_TRACEPOINT, 0, "tracepoint:sched_process_fork"),
     Hook("on_exit", _RAW_TRACEPOINT, 0, "tracepoint:sched_process_exit"),
+    Hook("on_refusal", _RAW_TRACEPOINT, 0, "tracepoint:sys_exit"),
     Hook("enrol", _RAW_TRACEPOINT, 0, "run"),
     Hook("connect4", _SOCK_ADDR, 10, "sandbox"),
     Hook("connect6", _SOCK_ADDR, 11, "sandbox"),
@@ -45,8 +46,8 @@ HOOKS = (
     Hook("skb_ingress", _SKB, 0, "sandbox"),
     Hook("skb_egress", _SKB, 1, "sandbox"),
     Hook("listener_ops", _SOCK_OPS, 3, "listeners"),
-    Hook("getsockopt", _SOCKOPT, 21, "listeners"),
     Hook("listener_release", _SOCK, 34, "listeners"),
+    Hook("getsockopt", _SOCKOPT, 21, "listeners"),
 )
 
 LSM_HOOKS = (  # beside the tracepoints, where the kernel runs them (backend.py)

@@ -20,6 +20,7 @@ from stockade.kernel.devices import Device
 from stockade.kernel.hooks import HOOKS, LSM, LSM_HOOKS, TAINT_HOOK, TRACING, Hook
 from stockade.kernel.links import Link
 from stockade.kernel.maps import Maps
+from stockade.kernel.refusals import Refusals
 from stockade.types import StockadeError
 
 BPFFS = Path("/run/stockade/bpf")
@@ -75,6 +76,8 @@ class Kernel:
             raise StockadeError(f"the kernel refused: {error.strerror or error}", hint=hint, code="bpf_load") from None
         self.maps = Maps(maps, {shape.name: shape for shape in code.maps}, self._programs["enrol"])
         self.maps.set_exec_step(self._programs["on_exec_environment"])
+        by_lsm = self.backend is Backend.LSM
+        self.refusals = Refusals(maps["refused_calls"], maps["refusals"], maps["refusal_epoch"], mappings_told=by_lsm)
 
     @property
     def _hooks(self) -> tuple[Hook, ...]:
@@ -95,7 +98,7 @@ class Kernel:
         self.links.append(Link.pinned(name, fd, self.pins / f"link_{len(self.links) + 1:02}_{name}"))
 
     def attach_tracepoints(self) -> None:
-        """exec, fork and exit, and who sends, for every governed cgroup; and what refuses an exec before it comes to a tracepoint.
+        """exec, fork and exit, what the kernel refuses, and who sends, for every governed cgroup; and what refuses an exec before that.
 
         A hook of the LSM holds 38 programs (BPF_MAX_TRAMP_LINKS), the agents of as many sandboxes. The next one does with the tracepoint.
         """

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stockade import resources
-from stockade.kernel import abi
+from stockade.kernel import abi, refusals
 
 HEADER = (resources.BPF / "include/abi.h").read_text()
 MAPS = (resources.BPF / "include/maps.h").read_text()
@@ -43,6 +43,8 @@ TWINS: dict[str, struct.Struct | None] = {
     "speaker": abi.Speaker.LAYOUT,
     "event": abi.Event.LAYOUT,
     "long_event": None,
+    "refusal_key": abi.REFUSAL_KEY,
+    "refusal": abi.REFUSAL,
     "file_facts": abi.FileFacts.LAYOUT,
 }
 
@@ -206,6 +208,7 @@ ENUMS: dict[str, tuple[str, type[IntEnum] | type[IntFlag]]] = {
     "event_type": ("EVENT_", abi.EventType),
     "sandbox_flag": ("SANDBOX_", abi.SandboxFlag),
     "binary_flag": ("BINARY_", abi.BinaryFlag),
+    "refused": ("REFUSED_", refusals.Told),
 }
 
 
@@ -227,7 +230,8 @@ def test_failures_are_counted_under_their_own_names() -> None:
 
 
 def test_constants() -> None:
-    assert constants(HEADER) == {"SCRIPT_PATH": abi.SCRIPT_PATH}
+    names = ("SCRIPT_PATH", "REFUSED_CALLS", "REFUSALS_APART", "REFUSAL_ROOM")
+    assert constants(HEADER) == {name: getattr(abi, name) for name in names}
 
 
 @pytest.mark.parametrize(("quota", "table"), [("QUOTA_TASKS", "tasks"), ("QUOTA_ORIGINS", "origins")])
