@@ -89,6 +89,17 @@ def test_records_may_be_cut_anywhere() -> None:
     mutate(st.tuples(bodies, st.lists(st.integers(1, 300), max_size=8)), check)
 
 
+def test_a_client_hello_in_too_many_records_is_refused_before_its_end() -> None:
+    """Each record that arrives makes all before it be read again: their number is bounded, and with it what one client can cost."""
+    body = HELLOS[0][5:]
+    large = b"\x01" + (clienthello.RECORDS + 10).to_bytes(3) + b"\0" * (clienthello.RECORDS + 10)
+    for message, expected in ((body, "seed.example"), (large, "(refused)")):
+        records = [b"\x16\x03\x01\x00\x01" + message[at : at + 1] for at in range(len(message))]
+        assert read_hello(b"".join(records)) == expected
+        assert read_hello(b"".join(records[: clienthello.RECORDS - 1])) in ("(more)", expected)
+    assert read_hello(b"".join(records[: clienthello.RECORDS])) == "(refused)"
+
+
 # OpenSSL refuses a name that is not ASCII; Python prints that it could not hand it over
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_openssl_never_sees_another_name() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 CLIENT_HELLO, SERVER_NAME, HOST_NAME = 0x01, 0x0000, 0x00
 RECORD_MAXIMUM = 2**14
+RECORDS = 1024  # of one ClientHello: every client sends one or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,10 @@ class _Cursor:
 def parse(data: bytes) -> ClientHello | None:
     """The ClientHello at the start of data, None while it is incomplete. Raises ValueError when it is not one."""
     message = bytearray()
-    at = 0
+    at = records = 0
     while len(message) < 4 or len(message) < 4 + int.from_bytes(message[1:4]):
+        if records == RECORDS:
+            raise ValueError("a ClientHello in too many records")
         record = data[at : at + 5]
         if record and not looks_like_tls(record):
             raise ValueError("not a TLS handshake record")
@@ -65,6 +68,7 @@ def parse(data: bytes) -> ClientHello | None:
         if len(data) < at + 5 + size:
             return None
         at += 5 + size
+        records += 1
     return ClientHello(_server_name(_Cursor(bytes(message[4 : 4 + int.from_bytes(message[1:4])]))))
 
 
