@@ -7,7 +7,8 @@ Read from attacks/*.yaml, and from tests/golden/vectors for what the pure functi
     battery       it is performed by tests/bypass/inside: outside the sandbox, where it must get out, and inside, where it must not
       control     why it does not get out even there; without it, it must
       proof       `call`: the attack carries no data, what counts is whether the call succeeds
-      record      what the audit says of it, or in words why nothing does
+      record      what some record must say of it, or several (phase: in a run with exec.writable, or in the others; call: the system call
+                  that the kernel refused by itself), or in words why none does
     shown_by      tests elsewhere that try it
     limit         the sentence of SECURITY.md that says it is not held
     pending       what has to be built before it can be tried
@@ -31,7 +32,7 @@ _KEYS = {"id", "item", "attack", "held", "battery", "control", "proof", "record"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One attack. record: fields that some record must have, or why there is none. vectors: decided by VECTOR_TEST as well."""
+    """One attack. vectors: decided by VECTOR_TEST as well."""
 
     id: str
     bullet: str
@@ -41,11 +42,16 @@ class Row:
     battery: str | None = None
     control: str | None = None
     proof: str = "data"
-    record: dict[str, Any] | str | None = None
+    record: dict[str, Any] | list[dict[str, Any]] | str | None = None
     shown_by: tuple[str, ...] = ()
     limit: str | None = None
     pending: str | None = None
     vectors: bool = False
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What the audit must hold."""
+        return self.record if isinstance(self.record, list) else [self.record] if isinstance(self.record, dict) else []
 
 
 @dataclass(frozen=True, slots=True)
