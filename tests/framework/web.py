@@ -73,7 +73,8 @@ class Sink:
 class Web:
     """HTTPS on 443 and HTTP on 80, HTTP/1.1, a thread per connection.
 
-    GET /bytes/N · /sse (5 events, 0.2 s apart) · /ticks/N (0.1 s apart) · /hold (bytes until the client goes) · /stall/SECONDS · /ws (echo); PUT, POST: see uploads.
+    GET /bytes/N · /sse (5 events, 0.2 s apart) · /ticks/N (0.1 s apart) · /hold (bytes until the client goes)
+    /stall/SECONDS · /ws (echo); PUT, POST: see uploads.
     """
 
     def __init__(self, namespace: Namespace, addresses: Addresses, leaf: Leaf, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
