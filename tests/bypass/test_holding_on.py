@@ -13,23 +13,12 @@ import pytest
 
 from bypass import battery
 from bypass.knocking import Knocking, knocking
-from framework.machine import STOCKADE, Machine, wait_for
+from framework.machine import STOCKADE, Machine, wait_for, worker_of
 from framework.outside import Outside
 from stockade.sandbox import cgroup
-from stockade.service.settings import Settings
 from stockade.types import Reason
 
 pytestmark = pytest.mark.client(battery.PYTHON)
-
-
-def worker_of(agent: int) -> int:
-    """The child of the agent that runs as the proxy's user."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            status = (process / "status").read_text()
-            if f"PPid:\t{agent}\n" in status and f"Uid:\t{Settings().proxy_user}\t" in status:
-                return int(process.name)
-    raise AssertionError("no proxy worker")
 
 
 def nothing_got_out(outside: Outside, knock: Knocking, word: str) -> None:

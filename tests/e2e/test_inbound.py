@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.test_lifetime import worker_of
 from framework.internet import ECHO, Internet
-from framework.machine import Machine, Record, Result, Running, select, wait_for
+from framework.machine import Machine, Record, Result, Running, select, wait_for, worker_of
 from framework.policy import Rule, http, whole
 from stockade.service.control import ask, running
 from stockade.service.settings import Settings

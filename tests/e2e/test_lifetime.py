@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 
 from framework.internet import ECHO, H1, Internet
-from framework.machine import STOCKADE, Machine, Running, wait_for
+from framework.machine import STOCKADE, Machine, Running, wait_for, worker_of
 from framework.policy import bare, http
-from stockade.service.settings import Settings
 
-PROXY_USER = Settings().proxy_user
 pytestmark = pytest.mark.client("/usr/bin/python3")
 
 
@@ -117,18 +115,6 @@ def test_a_dead_worker_is_replaced_and_its_connections_are_cut(machine: Machine,
         wait_for(lambda: log.read_text().count(" 200") > served + 5, "answers through the next worker", running=running)
         running.process.terminate()
         running.finish()
-
-
-def worker_of(agent: int) -> int:
-    """The child of the agent that runs as the proxy's user."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (process / "status").read_text()
-        except OSError:  # it ended meanwhile
-            continue
-        if f"PPid:\t{agent}\n" in status and f"Uid:\t{PROXY_USER}\t" in status:
-            return int(process.name)
-    raise AssertionError("no proxy worker")
 
 
 def test_start_and_stop_are_on_record_and_the_trail_verifies(machine: Machine) -> None:

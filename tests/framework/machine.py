@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from framework.internet import Internet
+from stockade.service.settings import Settings
 
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 STOCKADE = Path(sys.executable).parent / "stockade"
@@ -195,3 +196,15 @@ def wait_for[T](probe: Callable[[], T], what: str, timeout: float = 30, running:
             raise AssertionError(f"waited {timeout} s for {what}")
         time.sleep(0.02)
     return value
+
+
+def worker_of(agent: int) -> int:
+    """The child of the agent that runs as the proxy's user."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (process / "status").read_text()
+        except OSError:  # it ended meanwhile
+            continue
+        if f"PPid:\t{agent}\n" in status and f"Uid:\t{Settings().proxy_user}\t" in status:
+            return int(process.name)
+    raise AssertionError("no proxy worker")
