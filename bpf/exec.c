@@ -115,6 +115,7 @@ int on_exec_environment(struct bpf_raw_tracepoint_args *ctx)
 
 		asm volatile("" : "+r"(live));
 		asm volatile("" : "+r"(length));
+		length += ((length - 1) & ~length) >> 63;	/* 0 to 1: an empty string was 0 long until maccess.c counted its end (seen on 6.12) */
 		bad |= live & (((length - 1) | (ENV_VALUE - 1 - length)) >> 63);	/* an error, or a value that was cut */
 		bpf_probe_read_kernel(&found, sizeof(found), variables.lookup((struct variable_key *)value));	/* 0 for NULL */
 		hit_at += (live & found & 1 & ~hit) * at;
