@@ -15,7 +15,7 @@ MINUTES = float(os.environ.get("STOCKADE_FUZZ", "0"))
 def mutate[T](inputs: st.SearchStrategy[T], check: Callable[[T], None], *, examples: int = 400) -> None:
     """Run `check` on drawn inputs; what fails is made small and shown. examples: of a bounded run, a few seconds on the slowest target."""
 
-    @settings(max_examples=5000 if MINUTES else examples, suppress_health_check=[*HealthCheck], database=None)
+    @settings(max_examples=examples * (4 if MINUTES else 1), suppress_health_check=[*HealthCheck], database=None)
     @given(inputs)
     def run(value: T) -> None:
         check(value)
