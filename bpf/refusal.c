@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the kernel itself refused: a system call that the filter does not let through, a file that Landlock, a mount or its mode keeps shut, an
- * exec from a noexec mount. None of these asks us; all of them answer with an error, and that passes here. Counted, never told one by one:
- * a sandbox that is refused a hundred thousand times must neither fill the ring nor wait. Decides nothing.
+ * What the kernel itself refused: a system call that the filter does not let through, a file that Landlock, a mount or its mode keeps shut,
+ * an exec from a noexec mount. None of these asks us; all of them answer with an error, and that passes here. Counted, never told one by
+ * one: a sandbox that is refused a hundred thousand times must neither fill the ring nor wait. Decides nothing.
+ *
+ * The kernel's audit would also say which right of Landlock was missing. It is off unless somebody switches it on for the whole machine,
+ * writes into the kernel's log where no daemon reads, lets callers wait when 64 records do, and drops what is more.
  *
  * The path is read from the caller's memory when the call is over: a thread of its own may have put another one there meanwhile.
  */
