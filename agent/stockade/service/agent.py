@@ -215,7 +215,9 @@ class Agent:
         if host is None:
             return Resolved(())
         policy = self.desks[origin.sandbox].policy_for(host, origin.port, generation)
-        return await upstream.resolve(host, origin.port, policy, governed.binary(origin.identity, origin.exec_id))
+        # what is only observed passes for any binary, and so does its way to a host that the policy names
+        binary = governed.binary(origin.identity, origin.exec_id) if policy.enforced else None
+        return await upstream.resolve(host, origin.port, policy, binary)
 
     async def record(self, sandbox: int, record: Record) -> str | None:
         governed = self.governed[sandbox]

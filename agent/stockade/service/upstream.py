@@ -14,8 +14,8 @@ from stockade.types import Binary
 LOCALHOST = "localhost"
 
 
-async def resolve(host: str, port: int, policy: Policy, binary: Binary) -> Resolved:
-    """Addresses that a binary's connection to a host may be led to, in the resolver's order.
+async def resolve(host: str, port: int, policy: Policy, binary: Binary | None) -> Resolved:
+    """Addresses that a binary's connection to a host may be led to, in the resolver's order; None is any binary.
 
     One refused address among several does not spoil the others. What another binary's rule names exactly opens nothing to this one.
     """
