@@ -39,7 +39,8 @@ def test_what_was_observed_passes_and_nothing_else(machine: Machine, tmp_path: P
 
     result = machine.run(["sh", "-c", SCRIPT], policy=learnt.read_text())
     assert result.stdout.split() == ["200", "200", "200", "True"], result
-    assert not result.select(decision="deny"), result
+    # libraries try what they can do without: what the kernel refuses them by itself is no matter of the policy learnt
+    assert not [record for record in result.select(decision="deny") if record["action"] not in ("file", "syscall")], result
 
     others = [("GET", "/v1/items"), ("POST", "/v1/items/42"), ("GET", "/python"), ("GET", "/v1/items/42/x")]
     script = "\n".join([*(curl(method, path) for method, path in others), f"curl -s https://{OTHER}/", "echo $?", "date +%s", "true"])
