@@ -84,7 +84,7 @@ def test_by_host(machine: Machine, internet: Internet) -> None:
     result = machine.run(f"curl -sS https://{OTHER}/by-host", policy=bare(http("curl", ECHO)))
     assert result.status == 6, result  # CURLE_COULDNT_RESOLVE_HOST
     assert result.select(action="dns", decision="deny", level="destination", reason="no_rule", host=OTHER, binary="curl"), result
-    assert internet.nginx.requests(server=OTHER) == []
+    assert internet.nginx.requests(path="/by-host") == []
 
 
 def test_by_host_behind_an_allowed_name(machine: Machine, internet: Internet) -> None:

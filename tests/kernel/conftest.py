@@ -58,7 +58,7 @@ def pins(probed: None) -> Iterator[Path]:
 def cgroups(probed: None) -> Iterator[Path]:
     """The parent of the tests' cgroups, on the v2 hierarchy and beside Stockade's own."""
     parent = cgroup.mounted() / f"stockade-tests-{os.getpid()}"
-    parent.mkdir()
+    parent.mkdir(exist_ok=True)  # a run of the same number that was killed may have left it
     yield parent
     parent.rmdir()
 

@@ -6,6 +6,7 @@ import base64
 import secrets
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,10 +18,11 @@ from unit.dns.samples import World
 # Events of sys.audit (PEP 578): sockets, files, programs. A hook cannot be taken out again, so there is one, and it mostly sleeps.
 OUTWARD = ("socket.", "open", "subprocess.", "os.exec", "os.posix_spawn", "os.system", "ctypes.dlopen")
 _heard: list[str] | None = None
+_listening = 0  # the thread that is heard: servers of other tests may run beside it
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if _heard is not None and event.startswith(OUTWARD):
+    if _heard is not None and threading.get_ident() == _listening and event.startswith(OUTWARD):
         _heard.append(f"{event} {arguments!r:.80}")
 
 
@@ -29,8 +31,8 @@ sys.addaudithook(_hear)
 
 @contextmanager
 def heard() -> Iterator[list[str]]:
-    global _heard
-    _heard = []
+    global _heard, _listening
+    _heard, _listening = [], threading.get_ident()
     try:
         yield _heard
     finally:
