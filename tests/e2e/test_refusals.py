@@ -134,12 +134,12 @@ def test_by_raw_address_tcp_udp_and_ipv6(machine: Machine, internet: Internet, i
         f"tcp,{address},443" for address in (internet.hosts[ECHO].v4, internet.hosts[ECHO].v6, f"::ffff:{internet.hosts[ECHO].v4}")
     ]
     policy = bare(http("python3", ECHO, RAW))
+    before = len(internet.raw.connections), len(internet.raw.received)
     result = machine.run(["/usr/bin/python3", "attempt.py", *attempts], policy=policy, files=inside)
     said = json.loads(result.stdout)
     assert not {"answered", "closed", "silence"} & set(said.values()), result
     assert {said[word] for word in attempts if word.startswith("tcp")} == {"EPERM"}, said
-    assert internet.raw.connections == []
-    assert bytes(internet.raw.received) == b""
+    assert (len(internet.raw.connections), len(internet.raw.received)) == before
     for address, port in ((both.v4, RAW_PORT), (both.v6, RAW_PORT), (internet.hosts[ECHO].v4, 443), (internet.hosts[ECHO].v6, 443)):
         assert result.select(action="connect", decision="deny", level="destination", address=address, port=port, binary="python3"), result
 

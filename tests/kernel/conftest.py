@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -60,7 +61,8 @@ def cgroups(probed: None) -> Iterator[Path]:
     parent = cgroup.mounted() / f"stockade-tests-{os.getpid()}"
     parent.mkdir(exist_ok=True)  # a run of the same number that was killed may have left it
     yield parent
-    parent.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        parent.rmdir()
 
 
 @pytest.fixture(scope="session")
