@@ -50,7 +50,11 @@ def test_nothing_of_one_is_in_another(machine: Machine, user: str, root_inside: 
         for what in ("unix", "abstract", "loopback4", "loopback6"):
             assert own[what] == "reached", own  # the positive control: in the same sandbox they are reached
         assert own["tmp"] == own["shm"] == "mine" and own["processes"].startswith("reached") and own["ca"] == "the same", own
-        heard = (work / "heard.log").read_text()
+        log = work / "heard.log"
+        wait_for(
+            lambda: log.read_text().count("\n") == 4, "the control, heard at all four", running=first
+        )  # what was sent may be read later
+        heard = log.read_text()
 
         files = {"visitor.py": battery.FILES["visitor.py"], "facts.json": json.dumps(given)}
         narrow = whole(http("python3", TLS12), allow=["python3"], **process)
