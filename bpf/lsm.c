@@ -100,16 +100,22 @@ static __always_inline int mount_flags(void *file)
 	return KREAD(super, super_block, s_flags) & SUPER_READ_ONLY ? flags | MOUNT_READ_ONLY : flags;
 }
 
-/* The sandbox, when it is held to mapping code from read-only mounts alone. A process that never had an exec admitted is the launcher. */
-static __always_inline struct sandbox *sealed(struct task **tag)
+/* The sandbox and its tag, when the current process has one: one that never had an exec admitted is the launcher. */
+static __always_inline struct sandbox *mapping_box(struct task **tag)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct sandbox *box = governing();
 
-	if (!box || !(box->flags & SANDBOX_SEALED))
+	if (!box)
 		return 0;
 	*tag = tasks.lookup(&tgid);
 	return *tag && (*tag)->sandbox == box->id ? box : 0;
+}
+
+/* A noexec mount refuses by itself, and silently, in a moment: that is told in every sandbox. */
+static __always_inline int may_map(struct sandbox *box, int flags)
+{
+	return !(flags & MOUNT_NOEXEC) && (flags & MOUNT_READ_ONLY || !(box->flags & SANDBOX_SEALED));
 }
 
 /* The record of a mapping, but for the path; null when the ring is full. Observing lets pass what the mount does not refuse anyway. */
@@ -156,11 +162,11 @@ int check_mmap(struct bpf_raw_tracepoint_args *ctx)
 	bpf_probe_read_kernel(&file, sizeof(file), &ctx->args[0]);
 	if (!file)
 		return 0;
-	box = sealed(&tag);
+	box = mapping_box(&tag);
 	if (!box)
 		return 0;
 	flags = mount_flags(file);
-	if (flags & MOUNT_READ_ONLY)
+	if (may_map(box, flags))
 		return 0;
 	event = mapping(box, tag, flags);
 	if (!event)
@@ -194,11 +200,11 @@ int check_mprotect(struct bpf_raw_tracepoint_args *ctx)
 	file = (void *)KREAD(ctx->args[0], vm_area_struct, vm_file);
 	if (!file)
 		return 0;
-	box = sealed(&tag);
+	box = mapping_box(&tag);
 	if (!box)
 		return 0;
 	flags = mount_flags(file);
-	if (flags & MOUNT_READ_ONLY)
+	if (may_map(box, flags))
 		return 0;
 	event = mapping(box, tag, flags);
 	if (!event)

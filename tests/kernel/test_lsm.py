@@ -196,6 +196,15 @@ def test_a_mapping_does_not_become_code_later(box: Box, sealed: Actor, library: 
     assert (event.verdict, event.why, event.tail) == (Verdict.DENY, Why.WRITABLE, os.fsencode(library.name))
 
 
+def test_what_a_noexec_mount_refuses_is_told_in_every_box(box: Box, sealed: Actor, bench: Path, library: Path, mounted: Path) -> None:
+    """By itself it is silent; and it refuses a read-only mount's files as well."""
+    box.switch(1, SandboxFlag.NONE)
+    libc.bind(str(bench), str(mounted), libc.MOUNT_ATTR_NOEXEC | libc.MOUNT_ATTR_RDONLY)
+    with pytest.raises(PermissionError):
+        sealed(f"map_file({str(mounted / library.name)!r})")
+    assert (mapping(box).verdict, box.heard()) == (Verdict.DENY, [])
+
+
 @pytest.mark.parametrize("noexec", [False, True])
 def test_observing_lets_pass_what_the_mount_does_not_refuse_anyway(
     box: Box, sealed: Actor, bench: Path, library: Path, mounted: Path, noexec: bool

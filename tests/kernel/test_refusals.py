@@ -117,7 +117,8 @@ def test_beyond_some_all_are_counted_by_call_and_error(caller: Actor, told: Told
 
 def test_returning_from_a_signal_handler_is_no_second_refusal(caller: Actor, told: Told) -> None:
     """rt_sigreturn answers with what the interrupted call had answered: EPERM, when the signal came at its end."""
-    caller("""
+    caller(
+        """
         over = []
         def disturb(whom):
             while not over:
@@ -128,7 +129,9 @@ def test_returning_from_a_signal_handler_is_no_second_refusal(caller: Actor, tol
         many(20000, 161, b"/")
         over.append(1)
         other.join()
-    """)
+    """,
+        timeout=300,  # under emulation
+    )
     assert _brief(told()) == [("chroot", "EPERM", b"/", 20_000)]
 
 

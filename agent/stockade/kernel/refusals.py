@@ -98,12 +98,12 @@ class Refusals:
     """The maps of bpf/refusal.c, by their descriptors."""
 
     def __init__(self, calls: int, counts: int, epoch: int, *, mappings_told: bool) -> None:
-        """mappings_told: lsm.c tells of what is not mapped as code. Raises StockadeError without libseccomp, OSError."""
+        """mappings_told: lsm.c tells of the EPERM of what is not mapped as code. Raises StockadeError without libseccomp, OSError."""
         self._counts, self._epoch = counts, epoch
         (self._turn,) = _U32.unpack(syscall.map_lookup(epoch, _ZERO, _U32.size) or _ZERO)  # maps that were pinned go on where they were
         self._names = dict(_numbered())
         silent = _MAPPINGS if mappings_told else frozenset()
-        told = {number: Told.NEVER if name in silent else TOLD.get(name, _OTHER) for number, name in self._names.items()}
+        told = {number: Told.EACCES if name in silent else TOLD.get(name, _OTHER) for number, name in self._names.items()}
         syscall.map_update_many(calls, b"".join(map(_U32.pack, told)), b"".join(map(_U32.pack, told.values())), len(told))
 
     def take(self, *, everything: bool = False) -> list[Refusal]:

@@ -22,7 +22,7 @@ def run(words, env=None, token=b"", **more):
     """What became of a program: its exit, the signal that ended it, or the error of execve."""
     environment = dict(os.environ) | {name: value for name, value in (env or {}).items() if value is not None}
     done = subprocess.run(
-        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=15, stdin=subprocess.DEVNULL, **more
+        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, **more
     )
     if done.returncode < 0:
         return f"SIG{signal.Signals(-done.returncode).name[3:]}"
