@@ -16,6 +16,7 @@ from typing import Literal
 import idna
 
 from stockade.policy.compact import compact
+from stockade.policy.neighbour import PREFIX, host_of
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -139,13 +140,16 @@ class HostError(ValueError):
         self.code, self.accepted = code, accepted
 
 
-_FORMS = "api.example.com, *.example.com, 10.1.2.0/24, 10.1.2.3, host:8443, localhost"
+_FORMS = "api.example.com, *.example.com, 10.1.2.0/24, 10.1.2.3, host:8443, localhost, sandbox:NAME"
+_SANDBOXES = "sandbox:db, sandbox:db:5432: lower case, digits, `.`, `_`, `-`; at most 63"
 
 
 def parse_pattern(text: str) -> HostPattern:
     """One destination entry as written. Raises HostError."""
     if not text or text != text.strip():
         raise HostError("bad_host", "a destination is not empty and has no spaces around it", _FORMS)
+    if text.startswith(PREFIX):
+        return _sandbox(text)
     network = _cidr(text)
     if network is not None:
         return HostPattern(text, "network", str(network), network=network)
@@ -168,6 +172,18 @@ def parse_pattern(text: str) -> HostPattern:
     if star and as_address(host) is not None:
         raise HostError("bad_wildcard", f"`{text}`: addresses are covered by a CIDR, not by a star", "10.1.2.0/24")
     return HostPattern(text, "below" if star else "name", host, port)
+
+
+def _sandbox(text: str) -> HostPattern:
+    name = text.removeprefix(PREFIX)
+    if _PORT.fullmatch(name):
+        message = f"`{text}` may be port {name} of a host called `sandbox`, or a sandbox called `{name}`"
+        raise HostError("bad_sandbox", message, f"a sandbox with a letter in its name; or the host `sandbox`, with `port: [{name}]`")
+    bare, port = _split_port(name)
+    try:
+        return HostPattern(text, "name", host_of(bare), port)
+    except ValueError as error:
+        raise HostError("bad_sandbox", str(error), _SANDBOXES) from None
 
 
 def _cidr(text: str) -> Network | None:

@@ -10,6 +10,7 @@ from stockade.policy.format.document import Findings, Listing, Node, Place, Scal
 from stockade.policy.format.document import Mapping as Keys
 from stockade.policy.hosts import LOCALHOST, Network
 from stockade.policy.model import Inbound, Rule
+from stockade.policy.neighbour import PREFIX, Neighbour
 from stockade.policy.rego import Rego
 
 
@@ -18,7 +19,7 @@ class Written:
     """One port as the documents have it. sources: each with the place that named it first."""
 
     place: Place
-    sources: dict[Network, Place] = field(default_factory=dict)
+    sources: dict[Network | Neighbour, Place] = field(default_factory=dict)
 
 
 Stated = Mapping[int, Written]  # by port
@@ -33,8 +34,8 @@ def parse_inbound(entries: Iterable[Node], findings: Findings) -> Stated:
         if not isinstance(port, Scalar) or not isinstance(sources, Listing):
             continue  # said already
         here = found.setdefault(int(port.text), Written(port.place)).sources
-        for network, place in _networks(sources, findings):
-            here.setdefault(network, place)
+        for source, place in _sources(sources, findings):
+            here.setdefault(source, place)
     return found
 
 
@@ -43,9 +44,9 @@ def inbound_of(stated: Stated) -> tuple[Inbound, ...]:
 
 
 def places_of(stated: Stated) -> dict[str, Place]:
-    """Where each is written: a port by its number, a source by number and network."""
+    """Where each is written: a port by its number, a source by number and source."""
     ports = {str(port): written.place for port, written in stated.items()}
-    return ports | {f"{port} {network}": place for port, written in stated.items() for network, place in written.sources.items()}
+    return ports | {f"{port} {source}": place for port, written in stated.items() for source, place in written.sources.items()}
 
 
 def examine_inbound(stated: Stated, rules: Iterable[Rule], rego: Rego | None, findings: Findings) -> None:
@@ -64,15 +65,21 @@ def _lent(rule: Rule) -> Iterator[int]:
             yield from rule.ports_for(pattern)
 
 
-def _networks(sources: Listing, findings: Findings) -> Iterator[tuple[Network, Place]]:
+def _sources(sources: Listing, findings: Findings) -> Iterator[tuple[Network | Neighbour, Place]]:
     for entry in sources.items:
         if not isinstance(entry, Scalar):
+            continue
+        if entry.text.startswith(PREFIX):
+            try:
+                yield Neighbour.parse(entry.text), entry.place
+            except ValueError as error:
+                findings.add(entry.place, "bad_sandbox", str(error), accepted="sandbox:db, as it was called with --name")
             continue
         try:
             network = ipaddress.ip_network(entry.text)
         except ValueError as error:
             message = f"`{entry.text}` is no network: {error}"
-            findings.add(entry.place, "bad_network", message, accepted="10.1.2.0/24, fd00:1::/64, 10.1.2.3")
+            findings.add(entry.place, "bad_network", message, accepted="10.1.2.0/24, fd00:1::/64, 10.1.2.3, sandbox:NAME")
             continue
         if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
             message = f"`{entry.text}` holds IPv4 in IPv6's spelling, in which nobody comes"

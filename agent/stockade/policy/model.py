@@ -12,9 +12,10 @@ from stockade.policy.compact import compact
 from stockade.policy.format.document import NOWHERE, Place
 from stockade.policy.format.origins import Origins
 from stockade.policy.format.problems import Problem
-from stockade.policy.hosts import LOCALHOST, Address, HostPattern, Network, as_address
+from stockade.policy.hosts import LOCALHOST, HostPattern, Network, as_address
 from stockade.policy.index import Index, build
 from stockade.policy.literals import disjoint
+from stockade.policy.neighbour import Neighbour, Visitor
 from stockade.policy.paths import PathList
 from stockade.policy.rego.module import Rego
 from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason
@@ -137,13 +138,20 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A port of the sandbox that is open to others, over TCP. sources: who may connect, at least one network."""
+    """A port of the sandbox that is open to others, over TCP. sources: who may connect, at least one."""
 
     port: int
-    sources: tuple[Network, ...]
+    sources: tuple[Network | Neighbour, ...]
 
-    def admits(self, source: Address) -> bool:
-        return any(source.version == network.version and source in network for network in self.sources)
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Those sources that come to a port of the host."""
+        return tuple(source for source in self.sources if not isinstance(source, Neighbour))
+
+    def admits(self, visitor: Visitor) -> bool:
+        if isinstance(visitor, Neighbour):
+            return visitor in self.sources
+        return any(visitor.version == network.version and visitor in network for network in self.networks)
 
 
 # What a pickled policy leaves behind, and has instead.
@@ -226,9 +234,9 @@ class Policy:
         effect = Effect.PASS if allowed else Effect.REFUSE
         return Decision(outcome, effect, Level.EXEC, reason, None, self.generation, enforced=allowed or self.enforced)
 
-    def admits(self, port: int, source: Address) -> bool:
-        """Whether a connection from there may come in. `mode: observe` does not change it: it is about what the sandbox does."""
-        return any(each.port == port and each.admits(source) for each in self.inbound)
+    def admits(self, port: int, visitor: Visitor) -> bool:
+        """Whether a connection of theirs may come in. `mode: observe` does not change it: it is about what the sandbox does."""
+        return any(each.port == port and each.admits(visitor) for each in self.inbound)
 
     def ports_for(self, host: str) -> tuple[int, ...]:
         """Every port that some rule, or Rego, may open on a normalised host, sorted: what the kernel compiler enumerates for a name."""

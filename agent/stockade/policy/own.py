@@ -13,6 +13,12 @@ HOST = "stockade.internal"
 PORT = 80
 APPROVALS = f"http://{HOST}/approvals/"
 
+
+def is_own(name: str) -> bool:
+    """Whether a normalised host, or all that lies below it, is Stockade's: no name server is asked for those."""
+    return name == HOST or name.endswith(f".{HOST}")
+
+
 _PATH = re.compile(r"/approvals/([a-z0-9]{1,32})")
 
 

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from stockade.policy.decide import decide
 from stockade.policy.families import load_families
-from stockade.policy.hosts import LOCALHOST, as_address, normalise_host
+from stockade.policy.hosts import LOCALHOST, as_address, normalise_host, parse_pattern
 from stockade.policy.model import Policy
+from stockade.policy.neighbour import PREFIX
 from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason, Request
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -42,7 +43,10 @@ class Answer:
 
 
 def parse_target(text: str) -> Target:
-    """A URL, HOST:PORT or HOST. Raises ValueError that says why it is neither."""
+    """A URL, HOST:PORT, HOST or `sandbox:NAME`. Raises ValueError that says why it is neither."""
+    if text.startswith(PREFIX) and not text.removeprefix(PREFIX).isdigit():
+        sandbox = parse_pattern(text)
+        return Target(sandbox.value, sandbox.port)
     if "://" not in text:
         if text.count(":") > 1 and "[" not in text:
             return Target(dialled(text))

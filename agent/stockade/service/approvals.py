@@ -24,7 +24,8 @@ from stockade.policy.decide import by_rules
 from stockade.policy.format.document import Findings, compose
 from stockade.policy.format.rules import parse_rule
 from stockade.policy.format.schema import Reader
-from stockade.policy.own import HOST
+from stockade.policy.neighbour import neighbour_of, spelt
+from stockade.policy.own import is_own
 from stockade.proxy.canonical import readings
 from stockade.types import Action, Binary, Decision, Outcome, Reason, Record, Request, StockadeError
 
@@ -108,7 +109,7 @@ def wanted_of(record: Record, policy: Policy) -> Wanted | None:
     binary, destination, http = record.binary, record.destination, record.http
     if binary is None or binary.name not in binary.names or destination is None:
         return None
-    if destination.host == HOST or not _HOST.fullmatch(destination.host):
+    if (is_own(destination.host) and neighbour_of(destination.host) is None) or not _HOST.fullmatch(destination.host):
         return None
     method, path = (http.method, http.path) if http is not None else (None, None)
     asked = Request(binary, destination.host, destination.port, method, path, record.ancestry)
@@ -279,7 +280,7 @@ def _rule_text(approval: Approval, term: Term, by: str, methods: Sequence[str], 
         message = f"{what}, and no request was seen: an approval must say which it lets pass"
         raise StockadeError(message, hint=f"stockade approvals approve {approval.id} --method GET --path '/**'", code="approval_vague")
     when = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    listed = {"binary": [wanted.binary], "destination": [wanted.host], "method": list(methods), "path": list(paths)}
+    listed = {"binary": [wanted.binary], "destination": [spelt(wanted.host)], "method": list(methods), "path": list(paths)}
     lines = [f"- name: {approval.rule_name}", f"  why: {json.dumps(f'approved {when} by {by}, for {wanted.program}')}"]
     lines += [f"  {level}: {{allow: {json.dumps(names)}}}" for level, names in listed.items()]
     lines.insert(4, f"  port: {port or wanted.port or 443}")

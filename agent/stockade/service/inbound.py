@@ -62,7 +62,7 @@ def doors_of(policy: Policy) -> frozenset[Door]:
 def _doors_of(policy: Policy) -> Iterator[Door]:
     for inbound in policy.inbound:
         for version, loopback, anywhere in _FAMILIES:
-            sources = [network for network in inbound.sources if network.version == version]
+            sources = [network for network in inbound.networks if network.version == version]
             if sources:
                 yield Door(loopback if all(network.is_loopback for network in sources) else anywhere, inbound.port)
 

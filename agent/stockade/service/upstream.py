@@ -7,7 +7,7 @@ import ipaddress
 import socket
 
 from stockade.policy import Policy, refused_range
-from stockade.policy.own import HOST
+from stockade.policy.own import is_own
 from stockade.proxy import Resolved
 from stockade.types import Binary
 
@@ -19,8 +19,8 @@ async def resolve(host: str, port: int, policy: Policy, binary: Binary | None) -
 
     One refused address among several does not spoil the others. What another binary's rule names exactly opens nothing to this one.
     """
-    if host == HOST:
-        return Resolved((), f"{HOST} is nowhere but here")
+    if is_own(host):
+        return Resolved((), f"{host} is nowhere but here")
     if host == LOCALHOST:
         found = ["127.0.0.1", "::1"]
     else:

@@ -79,8 +79,11 @@ RULES = {
         "anybody could own a host of this entry: `*`, a public suffix, a wide network", 'allow: ["*.com"]', "*.example.com"
     ),
     "own_host": Code(
-        "a rule names the host that is Stockade's own, which every binary may read", "destination: stockade.internal", "hosts of others"
+        "a rule names a host that is Stockade's own: the one that every binary may read, or what is below it",
+        "destination: stockade.internal",
+        "hosts of others; sandbox:NAME for another sandbox",
     ),
+    "bad_sandbox": Code("no name of a sandbox, or one that no host can have", "allow: [sandbox:DB]", "sandbox:db, sandbox:db:5432"),
     "address_refused": Code(
         "an address that is never dialled: loopback, link-local, metadata …",
         "allow: [169.254.169.254]",

@@ -14,7 +14,8 @@ from stockade.policy.format.schema import RuleDraft
 from stockade.policy.format.spec import RULE
 from stockade.policy.hosts import LOCALHOST, HostError, HostPattern, Network, as_address, parse_pattern, strangers_below, too_broad
 from stockade.policy.model import Destination, Names, Paths, Rule
-from stockade.policy.own import HOST
+from stockade.policy.neighbour import PREFIX
+from stockade.policy.own import is_own
 from stockade.policy.paths import PathError, allow_list, check_glob, deny_list
 
 
@@ -138,8 +139,9 @@ class _RuleReader:
             except HostError as error:
                 self._add(place, error.code, str(error), error.accepted)
                 continue
-            if pattern.kind == "name" and pattern.value == HOST:
-                self._add(place, "own_host", f"`{pattern.text}` is Stockade's own: no rule allows or denies it", "the hosts of others")
+            if is_own(pattern.value) and not text.startswith(PREFIX):
+                message = f"`{pattern.text}` is Stockade's own: no rule allows or denies it"
+                self._add(place, "own_host", message, "the hosts of others; sandbox:NAME for another sandbox")
                 continue
             if key == "allow" and self._refused(pattern, place):
                 continue

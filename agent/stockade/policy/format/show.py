@@ -104,7 +104,7 @@ def _rego(policy: Policy) -> Tree:
 
 def _inbound(policy: Policy, inbound: Inbound) -> Tree:
     places = policy.origins.entries.get("inbound", {})
-    sources: Tree = [Stated(str(network), places.get(f"{inbound.port} {network}", NOWHERE)) for network in inbound.sources]
+    sources: Tree = [Stated(str(source), places.get(f"{inbound.port} {source}", NOWHERE)) for source in inbound.sources]
     return {"port": Stated(inbound.port, places.get(str(inbound.port), NOWHERE)), "from": sources}
 
 

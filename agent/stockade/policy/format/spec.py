@@ -82,10 +82,17 @@ METHOD = Text(
     title="verb",
 )
 HOST = Text(
-    "a host, `*.below.it`, a CIDR, an address or `localhost`; each may have a `:port`", outline=r"[^\s/?#@]+(?:/[0-9.]+)?", title="host"
+    "a host, `*.below.it`, a CIDR, an address, `localhost` or `sandbox:NAME`; each may have a `:port`",
+    outline=r"[^\s/?#@]+(?:/[0-9.]+)?",
+    title="host",
 )
 PATH = Text("a path glob: `*` within a segment, `**` across", outline=r"/[^\s?#]*", title="glob")
 NETWORK = Text("a CIDR or an address", outline=r"[0-9A-Fa-f:.]+(?:/[0-9.]+)?", title="network")
+VISITOR = Text(
+    "a CIDR, an address or `sandbox:NAME`",
+    outline=r"[0-9A-Fa-f:.]+(?:/[0-9.]+)?|sandbox:[A-Za-z0-9][A-Za-z0-9._-]{0,62}",
+    title="visitor",
+)
 SHA256 = Text("a SHA-256", (Form("[0-9a-f]{64}", "bad_sha256", "`{text}` is no SHA-256", "64 hex digits, in lower case"),), title="hash")
 REGO = Text(
     "a file", (Form(r"[\s\S]+\.rego", "bad_rego_file", "`{text}` is no Rego file", "./rules.rego, beside the policy"),), title="rego-file"
@@ -237,11 +244,12 @@ INBOUND = Record(
     "an inbound port",
     "inbound",
     "A port that the agent opens on the host and relays to the same port of the sandbox's loopback: on 127.0.0.1 or ::1 where `from` holds "
-    "nothing but loopback of that family, otherwise on every address of it. It is read again while the sandbox runs.",
+    "nothing but loopback of that family, otherwise on every address of it. For other sandboxes alone nothing is opened on the host. It is "
+    "read again while the sandbox runs.",
     (
         Key("port", PORT, "the port", missing=_needed("port", "an inbound port", "port: 8080")),
         Key("protocol", Choice(("tcp",)), "the transport; udp is not relayed", "tcp"),
-        Key("from", Many(NETWORK), "who may; others are reset", missing=_needed("from", "an inbound port", "from: [10.0.0.0/8]")),
+        Key("from", Many(VISITOR), "who may; others are reset", missing=_needed("from", "an inbound port", "from: [10.0.0.0/8]")),
     ),
 )
 

@@ -25,6 +25,8 @@ from stockade.policy.load import load
 from stockade.policy.making.generalise import generalise
 from stockade.policy.making.writing import Line, PolicyText, RuleText, as_yaml, unique
 from stockade.policy.model import Policy
+from stockade.policy.neighbour import neighbour_of, spelt
+from stockade.policy.own import is_own
 from stockade.types import Binary, Reason, Request, StockadeError
 
 Json = dict[str, Any]
@@ -197,11 +199,11 @@ def _rules(seen: _Seen) -> Iterator[RuleText]:
             groups.setdefault(tuple(counts), []).append(glob)
         for together, covered in sorted(groups.items()):
             lines = tuple(Line(glob, _times(sum(globs[glob].values()), "request")) for glob in covered)
-            yield RuleText(named(who, host), (who,), (host,), (port,), together, paths=lines)
+            yield RuleText(named(who, host), (who,), (spelt(host),), (port,), together, paths=lines)
     for (who, host, port), count in sorted(seen.relays.items()):
         if (who, host, port) not in seen.requests:
             relayed: Literal["tcp", "passthrough"] = "tcp" if (who, host, port) in seen.plain else "passthrough"
-            yield RuleText(named(who, host), (who,), (host,), (port,), relayed=relayed, notes=(_times(count, "connection"),))
+            yield RuleText(named(who, host), (who,), (spelt(host),), (port,), relayed=relayed, notes=(_times(count, "connection"),))
 
 
 def _readings(paths: Counter[str]) -> dict[str, int]:
@@ -250,6 +252,8 @@ def _base(path: str) -> str:
 
 def _unusable(host: str) -> str:
     """Why no rule can name a host; empty when one can."""
+    if is_own(host):
+        return "" if neighbour_of(host) is not None else "is Stockade's own"
     try:
         pattern = parse_pattern(host)
     except HostError as error:

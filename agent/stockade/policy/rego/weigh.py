@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from stockade.policy.model import Policy
+from stockade.policy.own import is_own
 from stockade.policy.rego import judge
 from stockade.policy.rego.module import RULE, Rego
 from stockade.types import Decision, Effect, Level, Outcome, Reason, Request
@@ -91,9 +92,9 @@ def _relayed(decision: Decision, request: Request, policy: Policy, rego: Rego) -
 
 
 def _may(request: Request, policy: Policy, rego: Rego) -> bool:
-    """Whether Rego could allow this: for binaries that exec.allow names, and only what fits one of its bodies."""
+    """Whether Rego could allow this: for binaries that exec.allow names, and only what fits one of its bodies; another sandbox never."""
     names = request.binary.names
-    return not names.isdisjoint(policy.exec.allow) and rego.may_allow(names, request.host, request.port)
+    return not is_own(request.host) and not names.isdisjoint(policy.exec.allow) and rego.may_allow(names, request.host, request.port)
 
 
 def _judged(request: Request, policy: Policy, rego: Rego) -> tuple[bool, bool]:
