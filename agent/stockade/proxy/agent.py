@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import socket
 from collections.abc import Callable
 from typing import Any
 
 from stockade.kernel.abi import Origin
 from stockade.proxy import codec
 from stockade.proxy.channel import Channel
-from stockade.proxy.spine import Begun, Caller, Resolved
+from stockade.proxy.spine import Begun, Caller, Resolved, Unreached
 from stockade.types import Effect, Http, Reason, Record
 
 
@@ -33,13 +34,17 @@ class Agent:
             self._command(number, rest[0])
             return
         kind, value = rest
+        if kind == "socket":
+            value = socket.socket(fileno=self.take_descriptors(1)[0])
         future = self._waiting.pop(number, None)
         if future is None or future.done():
+            if kind == "socket":
+                value.close()
             return
-        if kind == "answer":
-            future.set_result(value)
-        else:
+        if kind == "failed":
             future.set_exception(ConnectionError(value))
+        else:
+            future.set_result(value)
 
     def say(self, call: str, **fields: Any) -> int:
         """One frame, no answer awaited. Returns its number."""
@@ -77,6 +82,10 @@ class Agent:
 
     async def resolve(self, origin: Origin, generation: int) -> Resolved:
         answer: Resolved = await self._ask("resolve", origin=codec.encode_origin(origin), generation=generation)
+        return answer
+
+    async def reach(self, origin: Origin, generation: int) -> socket.socket | Unreached:
+        answer: socket.socket | Unreached = await self._ask("reach", origin=codec.encode_origin(origin), generation=generation)
         return answer
 
     async def record(self, sandbox: int, record: Record) -> str | None:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from stockade.kernel.abi import Origin, Verdict
+from stockade.policy.neighbour import neighbour_of
 from stockade.proxy.agent import Agent
 from stockade.proxy.ladder import Decide
 from stockade.proxy.leaves import Leaves
 from stockade.proxy.relay import Relay, reset_on_close
 from stockade.proxy.settings import Settings
-from stockade.proxy.spine import Caller
+from stockade.proxy.spine import Caller, Unreached
 from stockade.proxy.taint import SpeakerOf, Taint
 from stockade.proxy.upstream import Unreachable, dial
 from stockade.types import Action, Decision, Destination, Effect, Http, Level, Outcome, Reason, Record, Request
@@ -172,6 +173,8 @@ async def reach(connection: Connection, settings: Settings) -> socket.socket:
     """A socket to the other side: resolved and checked by the agent, dialled as it stands. Raises Unreachable."""
     caller = connection.caller
     assert caller is not None and caller.host is not None and connection.origin is not None
+    if neighbour_of(caller.host) is not None:
+        return await _reach_neighbour(connection, connection.origin)
     try:
         resolved = await connection.agent.resolve(connection.origin, connection.served.policy.generation)
     except ConnectionError as error:
@@ -184,6 +187,18 @@ async def reach(connection: Connection, settings: Settings) -> socket.socket:
         return await dial(resolved.addresses, caller.port, settings.dial_seconds)
     except OSError as error:
         raise Unreachable(Reason.UPSTREAM_UNREACHABLE, str(error) or "no answer in time") from error
+
+
+async def _reach_neighbour(connection: Connection, origin: Origin) -> socket.socket:
+    """Raises Unreachable."""
+    try:
+        reached = await connection.agent.reach(origin, connection.served.policy.generation)
+    except ConnectionError as error:
+        raise Unreachable(Reason.UPSTREAM_UNREACHABLE, str(error)) from error
+    if isinstance(reached, Unreached):
+        raise Unreachable(reached.reason, reached.error)
+    reached.setblocking(False)
+    return reached
 
 
 class RelayedConnection:

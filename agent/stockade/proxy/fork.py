@@ -247,6 +247,10 @@ class Worker:
                 origin, generation = codec.decode_origin(codec.mapping(message, "origin")), codec.number(message, "generation")
                 self._own(origin.sandbox)
                 self._answer(message, lambda spine: spine.resolve(origin, generation))
+            case "reach":
+                origin, generation = codec.decode_origin(codec.mapping(message, "origin")), codec.number(message, "generation")
+                self._own(origin.sandbox)
+                self._answer(message, lambda spine: spine.reach(origin, generation))
             case "record":
                 record, sandbox = codec.decode_record(codec.mapping(message, "record")), self._sandbox(message)
                 self._answer(message, lambda spine: spine.record(sandbox, record))
@@ -301,7 +305,13 @@ class Worker:
     async def _reply(self, number: int, ask: Callable[[Spine], Coroutine[Any, Any, Any]]) -> None:
         assert self._spine is not None and self._channel is not None
         try:
-            answer = (number, "answer", await ask(self._spine))
+            answer = await ask(self._spine)
         except Exception as error:  # the worker must hear of any failure: it denies then
-            answer = (number, "failed", str(error))
-        self._channel.send(pickle.dumps(answer))
+            self._channel.send(pickle.dumps((number, "failed", str(error))))
+            return
+        if isinstance(answer, socket.socket):
+            with answer:
+                self._channel.send(pickle.dumps((number, "socket", None)), [answer.fileno()])
+                await self._channel.drain()
+        else:
+            self._channel.send(pickle.dumps((number, "answer", answer)))

@@ -6,10 +6,9 @@ Nothing is parsed and nobody dialled. The agent decided who may come in; what is
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 
-from stockade.policy.hosts import Address
+from stockade.policy.neighbour import visitor
 from stockade.proxy.connection import Served
 from stockade.proxy.relay import Cut, Relay
 from stockade.proxy.settings import Settings
@@ -22,7 +21,7 @@ class Passage:
 
     def __init__(self, served: Served, port: int, source: str, outer: socket.socket, inner: socket.socket, settings: Settings) -> None:
         self._served, self._port, self._outer, self._inner = served, port, outer, inner
-        self._source: Address = ipaddress.ip_address(source)
+        self._visitor = visitor(source)
         self._relay = Relay(outer, "", tls=False, settings=settings)
         self._reason = Reason.RULE_ALLOW
 
@@ -39,7 +38,7 @@ class Passage:
         return Passed(self._relay.sent, self._relay.received, self._reason)
 
     async def redecide(self) -> None:
-        if not self._served.policy.admits(self._port, self._source):
+        if not self._served.policy.admits(self._port, self._visitor):
             self._end(Reason.POLICY_CHANGED)
 
     def interrupt(self) -> None:

@@ -28,6 +28,7 @@ _REASONS = {
     Reason.UPSTREAM_UNREACHABLE: "no address of the host accepts connections: try again later",
     Reason.UPSTREAM_ERROR: "the server broke off: try again later",
     Reason.RESOLVE_FAILED: "the host has no address: check its spelling",
+    Reason.SOURCE_REFUSED: "the policy of the other sandbox must name this one under `inbound`",
     Reason.ADDRESS_REFUSED: "the rule must allow this range under destination.addresses",
     Reason.HOST_MISMATCH: "send the request to the host it is for",
 }

@@ -87,6 +87,8 @@ class Half(asyncio.BufferedProtocol):
         if not self.closed.done():
             self.closed.set_result(None)
         if self.other is not None and self.other.transport is not None:
+            if isinstance(exc, ConnectionResetError):  # what was cut off must not look complete to the other side
+                reset_on_close(self.other.transport.get_extra_info("socket"))
             self.other.transport.close()  # flushes what it still holds
 
 

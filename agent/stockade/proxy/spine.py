@@ -41,6 +41,14 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreached:
+    """Another sandbox that cannot be had: reason for record and answer, error in words."""
+
+    reason: Reason
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Begun:
     """An allowed request that is written ahead. once: it was approved for this one time, so a policy that no longer says so spares it."""
 
@@ -69,6 +77,9 @@ class Spine(Protocol):
         generation: of the policy that let the request pass. The agent may have switched by now, and the worker is about to hear of it:
         which addresses may be dialled is decided by the same policy.
         """
+
+    async def reach(self, origin: Origin, generation: int) -> socket.socket | Unreached:
+        """A connection to another sandbox, whose own agent let it in: that is never dialled from here. generation: as for `resolve`."""
 
     async def record(self, sandbox: int, record: Record) -> str | None:
         """Write one decision; raises when it cannot be written, and then the worker denies.

@@ -38,7 +38,7 @@ from stockade.proxy.tls import Tls
 from stockade.proxy.upstream import Trust, Unreachable
 from stockade.types import Decision, Level, Reason
 
-LISTENERS = 4
+_DESCRIPTORS = {"judge": 1, "serve": 4, "pass": 2}  # that come with a command
 
 _log = logging.getLogger("stockade.proxy")
 
@@ -127,7 +127,14 @@ class Proxy:
     # commands of the agent
 
     def _command(self, number: int, command: tuple[Any, ...]) -> None:
-        self._spawn(self._obey(number, command))
+        """Descriptors are taken here and now: those of the next frame must not be taken for this one's."""
+        count = _DESCRIPTORS.get(command[0], 0)
+        try:
+            sockets = [socket.socket(fileno=descriptor) for descriptor in self._agent.take_descriptors(count)]
+        except ValueError as error:
+            self._agent.done(number, repr(error))
+            return
+        self._spawn(self._obey(number, command, sockets))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -139,19 +146,19 @@ class Proxy:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("task: %r", error)
 
-    async def _obey(self, number: int, command: tuple[Any, ...]) -> None:
+    async def _obey(self, number: int, command: tuple[Any, ...], sockets: list[socket.socket]) -> None:
         value = None
         try:
             match command:
                 case ("judge",):
-                    judge.use(judge.Judge(socket.socket(fileno=self._agent.take_descriptors(1)[0])))
+                    judge.use(judge.Judge(sockets[0]))
                 case ("serve", sandbox, authority, policy):
-                    self._serve(sandbox, authority, policy)
+                    self._serve(sandbox, authority, policy, sockets)
                 case ("reload", sandbox, packed):
                     with unhurried():
                         await self._reload(sandbox, pickle.loads(packed))  # noqa: S301 - from the agent
                 case ("pass", sandbox, port, source):
-                    value = codec.encode_passed(await self._pass(sandbox, port, source))
+                    value = codec.encode_passed(await self._pass(sandbox, port, source, *sockets))
                 case ("stop",):
                     await self._stop()
             self._agent.done(number, value=value)
@@ -160,8 +167,7 @@ class Proxy:
         if command == ("stop",):
             self._stopped.set()
 
-    def _serve(self, sandbox: int, authority: Authority, policy: Any) -> None:
-        listeners = [socket.socket(fileno=descriptor) for descriptor in self._agent.take_descriptors(LISTENERS)]
+    def _serve(self, sandbox: int, authority: Authority, policy: Any, listeners: list[socket.socket]) -> None:
         served = Served(sandbox, policy, Leaves(authority, self._engine.tls.keys, self._settings.leaves), listeners)
         self._served[sandbox] = served
         for listener in listeners:
@@ -178,9 +184,8 @@ class Proxy:
             if isinstance(failure, BaseException):
                 raise failure
 
-    async def _pass(self, sandbox: int, port: int, source: str) -> Passed:
+    async def _pass(self, sandbox: int, port: int, source: str, outer: socket.socket, inner: socket.socket) -> Passed:
         """Carry what came in on a port of the sandbox, to its end."""
-        outer, inner = (socket.socket(fileno=descriptor) for descriptor in self._agent.take_descriptors(2))
         for sock in (outer, inner):
             sock.setblocking(False)
         served = self._served[sandbox]

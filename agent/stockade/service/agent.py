@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from stockade.audit import AuditError, Trail
@@ -18,10 +19,13 @@ from stockade.kernel.abi import Event, EventType, Origin
 from stockade.kernel.events import Ring, explain_packet
 from stockade.kernel.load import Kernel
 from stockade.policy import decide
+from stockade.policy.neighbour import neighbour_of
 from stockade.proxy import Begun, Caller, Resolved
-from stockade.service import attempts, refused, upstream
+from stockade.proxy.spine import Unreached
+from stockade.service import attempts, neighbours, refused, upstream
 from stockade.service.desk import Desk
 from stockade.service.governed import Governed
+from stockade.service.settings import Settings
 from stockade.types import (
     Action,
     Decision,
@@ -36,14 +40,17 @@ from stockade.types import (
 
 log = logging.getLogger(__name__)
 
+CONTROL = Settings().control
+
 Detail = dict[str, str | int | list[str]]
 
 
 class Agent:
     """Serves any number of sandboxes. Single-threaded: everything but the upstream look-ups and scapy runs on the loop."""
 
-    def __init__(self, kernel: Kernel, trail: Trail, failures_every: float) -> None:
-        self.kernel, self.trail = kernel, trail
+    def __init__(self, kernel: Kernel, trail: Trail, failures_every: float, control: Path = CONTROL) -> None:
+        """control: the directory of control sockets, where other sandboxes are found."""
+        self.kernel, self.trail, self._control = kernel, trail, control
         self.governed: dict[int, Governed] = {}
         self.desks: dict[int, Desk] = {}
         self.exec_refused: Callable[[Event], None] = lambda _event: None
@@ -218,6 +225,20 @@ class Agent:
         # what is only observed passes for any binary, and so does its way to a host that the policy names
         binary = governed.binary(origin.identity, origin.exec_id) if policy.enforced else None
         return await upstream.resolve(host, origin.port, policy, binary)
+
+    async def reach(self, origin: Origin, generation: int) -> socket.socket | Unreached:
+        """Into another sandbox: asked here once more, since a worker is not believed, and then of that sandbox's own agent."""
+        governed = self.governed[origin.sandbox]
+        host = governed.host(origin.name, origin.address)
+        name = neighbour_of(host) if host is not None else None
+        if host is None or name is None:
+            return Unreached(Reason.RESOLVE_FAILED, f"{host} is no sandbox")
+        binary, ancestry = governed.binary(origin.identity, origin.exec_id), governed.ancestry(origin.exec_id)
+        policy = self.desks[origin.sandbox].policy_for(host, origin.port, generation)
+        decision = decide(Request(binary, host, origin.port, ancestors=ancestry), policy)
+        if not decision.passes:
+            return Unreached(decision.reason, f"the policy does not let {binary.name} reach {host}:{origin.port}")
+        return await neighbours.reach(self._control, name, origin.port, neighbours.caller(governed.sandbox, binary, origin.pid))
 
     async def record(self, sandbox: int, record: Record) -> str | None:
         governed = self.governed[sandbox]

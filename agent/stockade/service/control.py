@@ -4,6 +4,8 @@
     ← {"v": 1, "ok": true, "answer": {…}}
     ← {"v": 1, "ok": false, "error": {"message": …, "hint": …, "code": …}}
 
+An answer may bring a connected socket along, as SCM_RIGHTS: one agent asks another for the way into its sandbox.
+
 Owns the socket, its name, and who may speak: root, by the directory's mode and by what the kernel says of the peer. Knows no verb; which
 there are, and what they do, is `verbs`.
 """
@@ -16,7 +18,6 @@ import fcntl
 import json
 import logging
 import os
-import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stockade.policy.neighbour import NAME
 from stockade.types import StockadeError
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,6 @@ VERSION = 1
 LINE = 256 * 1024  # octets of the longest request
 ANSWER = 16 * 1024 * 1024  # and of the longest answer
 SECONDS = 60.0  # a client waits: the longest is a reload of a large policy
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 _PEER = struct.Struct("iII")
 
@@ -61,7 +62,15 @@ class Peer:
         return f"uid {self.uid}{known}"
 
 
-Verb = Callable[[Json, Peer], Awaitable[Json]]
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """An answer that brings a socket along, which is closed here once it is on its way."""
+
+    answer: Json
+    sock: socket.socket
+
+
+Verb = Callable[[Json, Peer], Awaitable[Json | Handed]]
 
 
 class Control:
@@ -130,9 +139,14 @@ class Control:
                 log.error("control: uid %d was turned away", peer.uid)
                 return
             reader, writer = await asyncio.open_connection(sock=client, limit=LINE)
+            writer.transport.set_write_buffer_limits(0)  # so that whatever was said is in the kernel before a socket is sent
             try:
                 while line := await reader.readline():
-                    writer.write(json.dumps(await _answer(line, verbs, peer)).encode() + b"\n")
+                    answer = await _answer(line, verbs, peer)
+                    if isinstance(answer, Handed):
+                        _hand_over(client, answer)
+                        continue
+                    writer.write(_line(answer))
                     await writer.drain()
             except (ConnectionError, ValueError):  # it went away, or never ends its line
                 pass
@@ -140,7 +154,23 @@ class Control:
                 writer.close()
 
 
-async def _answer(line: bytes, verbs: Mapping[str, Verb], peer: Peer) -> Json:
+def _line(answer: Json) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
+
+
+def _hand_over(client: socket.socket, handed: Handed) -> None:
+    """Raises ConnectionError when whoever asked is gone, or has left so much unread that there is no room."""
+    with handed.sock:
+        line = _line(handed.answer)
+        try:
+            sent = socket.send_fds(client, [line], [handed.sock.fileno()])
+        except BlockingIOError:
+            sent = 0
+    if sent < len(line):
+        raise ConnectionAbortedError
+
+
+async def _answer(line: bytes, verbs: Mapping[str, Verb], peer: Peer) -> Json | Handed:
     try:
         request = json.loads(line)
         if not isinstance(request, dict) or request.get("v") != VERSION:
@@ -148,7 +178,10 @@ async def _answer(line: bytes, verbs: Mapping[str, Verb], peer: Peer) -> Json:
         verb, arguments = verbs.get(str(request.get("verb"))), request.get("arguments", {})
         if verb is None or not isinstance(arguments, dict):
             raise StockadeError(f"no verb {request.get('verb')!r}", hint=", ".join(verbs), code="no_verb")
-        return {"v": VERSION, "ok": True, "answer": await verb(arguments, peer)}
+        answer = await verb(arguments, peer)
+        if isinstance(answer, Handed):
+            return Handed(_good(answer.answer), answer.sock)
+        return _good(answer)
     except StockadeError as error:
         return {"v": VERSION, "ok": False, "error": {"message": error.message, "hint": error.hint, "code": error.code}}
     except (ValueError, RecursionError) as error:
@@ -156,6 +189,10 @@ async def _answer(line: bytes, verbs: Mapping[str, Verb], peer: Peer) -> Json:
     except Exception as error:
         log.exception("control verb failed")
         return {"v": VERSION, "ok": False, "error": {"message": f"the agent failed: {error!r}", "hint": "see its log", "code": "agent"}}
+
+
+def _good(answer: Json) -> Json:
+    return {"v": VERSION, "ok": True, "answer": answer}
 
 
 # the other end
@@ -188,6 +225,70 @@ def ask(directory: Path, name: str, verb: str, **arguments: Any) -> Json:
             raise StockadeError(f"no sandbox called {name} is running", hint=f"running: {known}", code="no_sandbox") from None
         except OSError as error:
             raise StockadeError(f"the agent of {name} does not answer: {error}", code="control") from None
+    return _understood(line, name)
+
+
+async def ask_for_socket(directory: Path, name: str, verb: str, seconds: float, **arguments: Any) -> socket.socket:
+    """The socket that an answer brings along, on the running loop. Raises StockadeError: what the agent said, or that it said nothing."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        try:
+            async with asyncio.timeout(seconds):
+                await _connect(sock, _path(directory, name))
+                await asyncio.get_running_loop().sock_sendall(sock, _line({"v": VERSION, "verb": verb, "arguments": arguments}))
+                line, descriptors = await _line_with_descriptors(sock)
+        except TimeoutError:
+            raise StockadeError(f"the agent of {name} does not answer", code="control") from None
+        except (FileNotFoundError, ConnectionError):
+            raise StockadeError(f"no sandbox called {name} is running", code="no_sandbox") from None
+        except OSError as error:
+            raise StockadeError(f"the agent of {name} does not answer: {error}", code="control") from None
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    try:
+        _understood(line, name)
+        if len(sockets) != 1:
+            raise StockadeError(f"the agent of {name} broke off", hint="see its log", code="control")
+    except StockadeError:
+        for each in sockets:
+            each.close()
+        raise
+    return sockets[0]
+
+
+async def _connect(sock: socket.socket, path: Path) -> None:
+    while True:
+        try:
+            sock.connect(str(path))
+        except BlockingIOError:  # its backlog is full
+            await asyncio.sleep(0.01)
+        else:
+            return
+
+
+async def _line_with_descriptors(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """One short line, and what came with it. Whatever is raised, no descriptor stays open."""
+    loop, said, descriptors = asyncio.get_running_loop(), b"", list[int]()
+    try:
+        while not said.endswith(b"\n"):
+            readable = asyncio.Event()
+            loop.add_reader(sock, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                loop.remove_reader(sock)
+            data, received, _, _ = socket.recv_fds(sock, LINE, 4, socket.MSG_CMSG_CLOEXEC)
+            descriptors += received
+            said += data
+            if not data or len(said) > LINE:
+                raise ConnectionAbortedError
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return said, descriptors
+
+
+def _understood(line: bytes, name: str) -> Json:
+    """What an answer says. Raises StockadeError: what the agent refused, or that it said nothing."""
     try:
         answer = json.loads(line)
         if answer["ok"]:

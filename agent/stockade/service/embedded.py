@@ -206,7 +206,7 @@ class _Run:
             sockets = await asyncio.shield(networking)
             trail = Trail.open(self._audit_path(plan), human=sys.stderr if order.verbose else None)
             stack.callback(trail.close)
-            agent = Agent(kernel, trail, self._settings.failures_every)
+            agent = Agent(kernel, trail, self._settings.failures_every, self._settings.control)
             agent.exec_refused = self._exec_refused
             sandbox = Sandbox(uuid.uuid4().hex[:12], self._name, policy.name, policy.generation, dict(policy.labels))
             governed = Governed(slot.number, sandbox, slot.sandbox, policy, roster, kernel.maps, network)
@@ -246,7 +246,7 @@ class _Run:
             self._stdio.start()
             self._launching = True  # from here on the command may run: a signal waits until there is somebody to forward it to
             self._init = await asyncio.to_thread(self._launcher.start, plan)
-            control.serve(verbs.of(governed, generations, desk))
+            control.serve(verbs.of(governed, generations, desk, doors))
             bounds = Bounds(limits, governed, agent.write)
             for watching in (generations.watch(), desk.watch(), bounds.watch(self._settings.failures_every)):
                 stack.callback(asyncio.create_task(watching).cancel)

@@ -1,4 +1,5 @@
 """Doors: the ports of the host through which others come in to one sandbox, as its policy's `inbound` says. Without it there are none.
+Other sandboxes come by their agent's word instead (`visit`), and for them alone no port is opened.
 
 Owns the listening sockets, who may come in, and the one record of everybody who tries. It reads no byte of what comes: an admitted
 connection is dialled on inside and both ends go to the proxy worker. The listeners stay with the agent, so that they end with it, and so
@@ -15,17 +16,19 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from stockade.audit import AuditError
 from stockade.policy import Policy
 from stockade.policy.hosts import Address
+from stockade.policy.neighbour import Visitor
 from stockade.proxy.spine import Passed
 from stockade.sandbox.inside import Inside
 from stockade.sandbox.listener import holder_of
 from stockade.service.agent import Agent
 from stockade.service.governed import Governed
+from stockade.service.neighbours import REFUSED, Caller, pair
 from stockade.types import Action, Destination, Effect, Level, Outcome, Reason, Record, StockadeError
 
 log = logging.getLogger(__name__)
@@ -74,7 +77,8 @@ class Doors:
         self._governed, self._agent, self._inside, self._worker = governed, agent, inside, worker
         self._loop = asyncio.get_running_loop()
         self._open: dict[Door, socket.socket] = {}
-        self._passages: set[asyncio.Task[None]] = set()
+        self._passages: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     def open(self, policy: Policy) -> None:
         """Listen where this policy wants to, beside what is open. Who may come in is still the policy in force to say.
@@ -105,6 +109,7 @@ class Doors:
 
     async def close(self) -> None:
         """Shut everything. What is still under way is given a moment, and is then on record as interrupted."""
+        self._closed = True
         for door in list(self._open):
             self._shut(door)
         if self._passages:
@@ -155,18 +160,37 @@ class Doors:
             return
         outer.setblocking(False)
         source = ipaddress.ip_address(peer[0].partition("%")[0])
-        record = self._record(door.port, outer.getsockname()[0], source, peer[1])
+        record = self._record(door.port, outer.getsockname()[0], {"source": str(source), "source_port": peer[1]})
         if not self._governed.policy.admits(door.port, source):
             _reset(outer)
             self._agent.write(self._governed, record)
             return
-        passage = self._loop.create_task(self._admit(door.port, source, outer, record))
+        self._keep(self._admit(door.port, source, outer, record))
+
+    async def visit(self, port: int, caller: Caller) -> socket.socket:
+        """Let another sandbox in: a socket that leads to a port of this one. Raises StockadeError when it may not, or nobody is there."""
+        name = self._governed.sandbox.name
+        record = self._record(port, None, caller.detail())
+        if not self._governed.policy.admits(port, caller.neighbour):
+            self._agent.write(self._governed, record)
+            raise StockadeError(f"{name} does not let {caller.neighbour} in on port {port}", code=REFUSED)
+        if self._closed or len(self._passages) >= PASSAGES:
+            why = "is ending" if self._closed else f"has {PASSAGES} connections that came in"
+            self._agent.write(
+                self._governed, dataclasses.replace(record, reason=Reason.LIMIT_REACHED, detail=record.detail | {"error": why})
+            )
+            raise StockadeError(f"{name} {why}", code="busy")
+        return await asyncio.shield(self._keep(self._enter(port, caller, record)))
+
+    def _keep[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        passage = self._loop.create_task(work)
         self._passages.add(passage)
         passage.add_done_callback(self._ended)
         if len(self._passages) >= PASSAGES:
             self._pause()
+        return passage
 
-    def _record(self, port: int, address: str, source: Address, source_port: int) -> Record:
+    def _record(self, port: int, address: str | None, who: dict[str, str | int | list[str]]) -> Record:
         """Of a refusal, until somebody says better."""
         sandbox = self._governed.sandbox
         return Record(
@@ -177,28 +201,63 @@ class Doors:
             Reason.SOURCE_REFUSED,
             destination=Destination(sandbox.name, port, address),
             generation=sandbox.generation,
-            detail={"source": str(source), "source_port": source_port},
+            detail=who,
         )
 
     async def _admit(self, port: int, source: Address, outer: socket.socket, record: Record) -> None:
         """One connection from its admission to its end, written ahead before anything of it is inside."""
         with outer:
             outer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # however this ends here, no half-open door is left
-            who = await self._listener(port)
-            allowed = dataclasses.replace(record, outcome=Outcome.ALLOW, effect=Effect.RELAY, reason=Reason.RULE_ALLOW, **who)
             try:
-                begun = await self._agent.begin(self._governed.number, allowed)
+                token = await self._begin(port, record)
             except AuditError:
                 return
-            assert begun is not None, "nothing that comes in rests on an approval"
             try:
-                inner = await self._inside.dial(port, DIAL_SECONDS)
-            except OSError as error:
-                detail = {"error": str(error) or "no answer in time"}
-                self._finish(begun.token, Reason.UPSTREAM_UNREACHABLE, Effect.REFUSE, Outcome.DENY, detail)
+                inner = await self._dial(token, port)
+            except OSError:
                 return
             with inner:
-                await self._carry(begun.token, port, source, outer, inner)
+                await self._carry(token, port, source, outer, inner)
+
+    async def _enter(self, port: int, caller: Caller, record: Record) -> socket.socket:
+        """The same for another sandbox, which hears how it went: its end of the connection, carried from here on. Raises StockadeError."""
+        name = self._governed.sandbox.name
+        try:
+            token = await self._begin(port, record)
+            inner = await self._dial(token, port)
+        except AuditError:
+            raise StockadeError(f"{name} lets nobody in: its audit trail cannot be written", code="audit") from None
+        except OSError as error:
+            raise StockadeError(f"nobody listens on port {port} of {name}: {error or 'no answer in time'}", code="unreachable") from None
+        try:
+            outer, theirs = await pair(DIAL_SECONDS)
+        except OSError as error:
+            inner.close()
+            self._finish(token, Reason.UPSTREAM_UNREACHABLE, Effect.REFUSE, Outcome.DENY, {"error": f"no connection on loopback: {error}"})
+            raise StockadeError(f"no connection to {name}: {error}", code="unreachable") from None
+        self._keep(self._carried(token, port, caller, outer, inner))
+        return theirs
+
+    async def _carried(self, token: int, port: int, caller: Caller, outer: socket.socket, inner: socket.socket) -> None:
+        with outer, inner:
+            await self._carry(token, port, caller.neighbour, outer, inner)
+
+    async def _begin(self, port: int, record: Record) -> int:
+        """Write an admission ahead, with who listens. Returns its token. Raises AuditError."""
+        who = await self._listener(port)
+        allowed = dataclasses.replace(record, outcome=Outcome.ALLOW, effect=Effect.RELAY, reason=Reason.RULE_ALLOW, **who)
+        begun = await self._agent.begin(self._governed.number, allowed)
+        assert begun is not None, "nothing that comes in rests on an approval"
+        return begun.token
+
+    async def _dial(self, token: int, port: int) -> socket.socket:
+        """Raises OSError, with the record complete."""
+        try:
+            return await self._inside.dial(port, DIAL_SECONDS)
+        except OSError as error:
+            detail = {"error": str(error) or "no answer in time"}
+            self._finish(token, Reason.UPSTREAM_UNREACHABLE, Effect.REFUSE, Outcome.DENY, detail)
+            raise
 
     async def _listener(self, port: int) -> dict[str, Any]:
         """Who listens there, as fields of a record: nothing, where that cannot be told."""
@@ -215,7 +274,7 @@ class Doors:
         binary, ancestry = governed.binary(tag.identity, tag.exec_id), governed.ancestry(tag.exec_id)
         return {"binary": binary, "exec_id": tag.exec_id, "pid": pid, "ancestry": ancestry}
 
-    async def _carry(self, token: int, port: int, source: Address, outer: socket.socket, inner: socket.socket) -> None:
+    async def _carry(self, token: int, port: int, source: Visitor, outer: socket.socket, inner: socket.socket) -> None:
         for sock in (outer, inner):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -244,9 +303,9 @@ class Doors:
         for door, listener in self._open.items():
             self._loop.add_reader(listener, self._knock, door, listener)
 
-    def _ended(self, passage: asyncio.Task[None]) -> None:
+    def _ended(self, passage: asyncio.Task[Any]) -> None:
         self._passages.discard(passage)
-        if not passage.cancelled() and (error := passage.exception()) is not None:
+        if not passage.cancelled() and (error := passage.exception()) is not None and not isinstance(error, StockadeError):
             log.error("inbound: %r", error)
         if len(self._passages) == PASSAGES - 1:
             self._resume()

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 
 from stockade.policy import Problem
 from stockade.service.approvals import Approval, State, Term, for_people
-from stockade.service.control import Json, Peer, Verb
+from stockade.service.control import Handed, Json, Peer, Verb
 from stockade.service.desk import Desk, Terms
 from stockade.service.generations import Generations
 from stockade.service.governed import Governed
+from stockade.service.inbound import Doors
+from stockade.service.neighbours import Caller
 from stockade.types import StockadeError
 
 LONGEST = 366 * 24 * 3600.0  # seconds of an approval that expires
 
 
-def of(governed: Governed, generations: Generations, desk: Desk) -> Mapping[str, Verb]:
+def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors) -> Mapping[str, Verb]:
     """The verbs by name."""
 
     async def status(_arguments: Json, _peer: Peer) -> Json:
@@ -54,10 +56,14 @@ def of(governed: Governed, generations: Generations, desk: Desk) -> Mapping[str,
     async def deny(arguments: Json, peer: Peer) -> Json:
         return answered(await desk.deny(_text(arguments, "id"), str(peer)))
 
+    async def dial(arguments: Json, _peer: Peer) -> Handed:
+        """The way in for another sandbox, whose agent asks; the policy says whether."""
+        return Handed({}, await doors.visit(_port(arguments), Caller.of(_mapping(arguments, "from"))))
+
     def answered(approval: Approval) -> Json:
         return {"approval": for_people(approval), "generation": governed.policy.generation}
 
-    return {"status": status, "reload": reload, "approvals": approvals, "approve": approve, "deny": deny}
+    return {"status": status, "reload": reload, "approvals": approvals, "approve": approve, "deny": deny, "dial": dial}
 
 
 def _terms(arguments: Json) -> Terms:
@@ -68,10 +74,22 @@ def _terms(arguments: Json) -> Terms:
     seconds = arguments.get("seconds", 0)
     if term is Term.FOR and not (isinstance(seconds, int | float) and 0 < seconds <= LONGEST):
         raise StockadeError("seconds is a number above 0, of a year at most", code="bad_argument")
-    port = arguments.get("port")
-    if port is not None and not (type(port) is int and 0 < port <= 65535):
-        raise StockadeError("port is 1 to 65535", code="bad_argument")
+    port = _port(arguments) if arguments.get("port") is not None else None
     return Terms(term, float(seconds), _texts(arguments, "methods"), _texts(arguments, "paths"), port)
+
+
+def _port(arguments: Json) -> int:
+    port = arguments.get("port")
+    if not (type(port) is int and 0 < port <= 65535):
+        raise StockadeError("port is 1 to 65535", code="bad_argument")
+    return port
+
+
+def _mapping(arguments: Json, name: str) -> Json:
+    value = arguments.get(name)
+    if not isinstance(value, dict):
+        raise StockadeError(f"{name} is an object", code="bad_argument")
+    return value
 
 
 def _text(arguments: Json, name: str) -> str:
