@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import decisions
+import launching
 import reload
 
 from framework import probes
@@ -102,9 +103,22 @@ class Bench:
         yield Row("`true`, nothing cached", "s", plain, self.seconds(cold, 2))
         yield Row("`true`, caches warm", "s", plain, self.seconds(run, 9))
 
+    def sandbox(self) -> Iterator[Row]:
+        """Beside bubblewrap, not beside nothing."""
+        room = self.machine.room()
+        (room / "policy.yaml").write_text(POLICY)
+        for what, bubblewrap, stockade in launching.milliseconds(room / "policy.yaml", room / "work"):
+            yield Row(f"{what}, than bwrap", "ms", bubblewrap, stockade)
+
     def processes(self) -> Iterator[Row]:
+        """The middle of three rounds in turn: without anything, in bubblewrap, governed."""
         command = [PYTHON, "spawn.py", "1000"]
-        yield Row("fork+exec", "/s", float(self.plain(command)), float(self.governed(command)))
+        room = self.machine.room(self._files) / "work"
+        wrapped = launching.bubblewrap("--ro-bind", str(room), "/work", "--chdir", "/work", *command)
+        rounds = [(self.plain(command), self.plain(wrapped), self.governed(command)) for _ in range(3)]
+        plain, bubblewrap, governed = (statistics.median(map(float, rates)) for rates in zip(*rounds, strict=True))
+        yield Row("fork+exec", "/s", plain, governed)
+        yield Row("fork+exec, than in bwrap", "/s", bubblewrap, governed)
 
     def connects(self) -> Iterator[Row]:
         for name, host, port in (("inspected", ECHO, 80), ("relayed", RELAYED[1], RELAY_PORT)):
@@ -145,7 +159,7 @@ def _wrk(report: str) -> tuple[float, float, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What Stockade costs, beside the same work without it.")
     parser.add_argument("-o", "--output", type=Path, help="write the rows as JSON too")
-    parser.add_argument("only", nargs="*", help="start_up, processes, connects, requests, policy (default: all)")
+    parser.add_argument("only", nargs="*", help="start_up, sandbox, processes, connects, requests, policy (default: all)")
     args = parser.parse_args()
     if missing := probes.governing():
         print(f"bench: this machine cannot govern a sandbox: {missing}", file=sys.stderr)
@@ -159,6 +173,7 @@ def main() -> int:
             bench = Bench(Machine(internet, room))
             parts: dict[str, Callable[[], Iterator[Row]]] = {
                 "start_up": bench.start_up,
+                "sandbox": bench.sandbox,
                 "processes": bench.processes,
                 "connects": bench.connects,
                 "requests": bench.requests,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
+import gc
 import os
 import pickle
 import resource
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from stockade.kernel.abi import Network
-from stockade.sandbox import landlock, libc, view
+from stockade.sandbox import landlock, libc, loopback, view
 from stockade.sandbox.plan import Plan
 from stockade.types import StockadeError
 
@@ -133,6 +134,7 @@ def _serve(channel: socket.socket) -> NoReturn:
     try:
         libc.set_title("stockade-init")
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
+        gc.disable()  # it would touch, and so copy, every page that was inherited
         network = _message(channel)
         assert isinstance(network, Network)
         sockets = _network_namespace(network)
@@ -155,17 +157,10 @@ def _serve(channel: socket.socket) -> NoReturn:
 
 
 def _network_namespace(network: Network) -> list[socket.socket]:
-    from pyroute2 import IPRoute
-
     os.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWIPC | libc.CLONE_NEWUTS)
-    with IPRoute() as route:
-        lo = route.link_lookup(ifname="lo")[0]
-        with contextlib.suppress(OSError):  # a host without IPv6 has no such file; binding to it fails below, and says so
-            Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("0")
-        route.link("set", index=lo, state="up")
-        # One address that is not loopback in each family, or AI_ADDRCONFIG would ask for neither. IFA_F_NODAD: usable at once.
-        route.addr("add", index=lo, address=str(network.agent4), prefixlen=32)
-        route.addr("add", index=lo, address=str(network.agent6), prefixlen=128, flags=2)
+    with contextlib.suppress(OSError):  # a host without IPv6 has no such file; the address is refused below, which says so
+        Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("0")
+    loopback.bring_up(network)
     sockets = []
     for port in (network.inspect_port, network.relay_port, 53):
         for family in _NETWORK_NAMESPACE_FAMILIES:
@@ -190,25 +185,36 @@ def _bind(unbound: socket.socket, family: int, network: Network, port: int) -> N
 
 
 def _become(plan: Plan, channel: socket.socket) -> int:
-    """Everything that needs root, in the order in which each step still can be done. Returns the PID of init, seen from outside."""
-    joining = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in plan.cgroups]
+    """Everything that needs root, in the order in which each step still can be done. Returns the PID of init, seen from outside.
+
+    Init is born before its view is built, and joins its cgroups meanwhile: each of them takes as long as all the mounts.
+    """
+    own = os.open(plan.cgroup, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    joining = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in plan.joins]
     people = view.user_namespace((plan.identity, plan.identity), plan.user) if plan.identity is not None else None
-    os.unshare(libc.CLONE_NEWNS)
-    view.build(plan)
-    libc.set_hostname(plan.name)
-    os.unshare(libc.CLONE_NEWPID)
+    os.unshare(libc.CLONE_NEWNS | libc.CLONE_NEWPID)
+    built_read, built_write = os.pipe()
     failed_read, failed_write = os.pipe()
-    pid = os.fork()
+    pid = libc.fork_into(own)
     if pid == 0:
         os.close(failed_read)
+        os.close(built_write)
         channel.close()
         try:
             _join(joining)
-            _init(plan, people, lambda: os.close(failed_write))
+            if os.read(built_read, 1):
+                _init(plan, people, lambda: os.close(failed_write))
         except BaseException:
             os.write(failed_write, traceback.format_exc(limit=-1).strip().splitlines()[-1].encode()[:500])
-            os._exit(125)
+        os._exit(125)
+    os.close(built_read)
     os.close(failed_write)
+    try:
+        view.build(plan)  # init's root and working directory move with it: pivot_root(2)
+        libc.set_hostname(plan.name)
+        os.write(built_write, b"1")
+    finally:
+        os.close(built_write)
     failure = b""
     while part := os.read(failed_read, 512):
         failure += part
@@ -218,7 +224,7 @@ def _become(plan: Plan, channel: socket.socket) -> int:
 
 
 def _join(cgroups: list[int]) -> None:
-    """Enter them, and see nothing above: init is the first process that their limits count."""
+    """Enter those of other hierarchies, and see nothing above any: init is the first process that their limits count."""
     for procs in cgroups:
         os.write(procs, b"0")
         os.close(procs)
@@ -244,10 +250,8 @@ def _init(plan: Plan, people: int | None, ready: Callable[[], None]) -> NoReturn
     libc.apply_seccomp(plan.seccomp)
     signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, signal.SIGCHLD))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    command = os.fork()
-    if command == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_FORWARDED, signal.SIGCHLD))
-        _exec(plan)
+    libc.close_on_exec_from(3)
+    command = _spawn(plan, ready)
     ready()
     libc.close_from(3)
     while True:
@@ -280,19 +284,35 @@ def _give_up_root(plan: Plan, people: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (plan.processes, plan.processes))
 
 
-def _exec(plan: Plan) -> NoReturn:
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these; a program expects the default
-        signal.signal(number, signal.SIG_DFL)
-    libc.close_from(3)
-    status = COULD_NOT_RUN
-    try:
-        os.execvpe(plan.argv[0], plan.argv, plan.environment)
-    except FileNotFoundError:
-        sys.stderr.write(f"stockade: {plan.argv[0]}: not found in the sandbox\n")
-        status = NOT_FOUND
-    except OSError as error:
-        sys.stderr.write(f"stockade: {plan.argv[0]}: {error.strerror}\n")
-        if plan.noexec and error.errno == errno.EACCES:  # EPERM is the policy's answer by LSM, and said by the agent
-            sys.stderr.write("  hint: nothing that is writable inside can be executed, unless the policy says `exec: {writable: true}`\n")
+def _spawn(plan: Plan, ready: Callable[[], None]) -> int:
+    """Start the command; its PID. Ends init with the status of a shell when it cannot be.
+
+    posix_spawn shares init's memory until the exec: a fork would copy the page tables of a Python first, and touch hundreds of its pages.
+    """
+    status, said = NOT_FOUND, "not found in the sandbox"
+    for path in _candidates(plan.argv[0], plan.environment.get("PATH", os.defpath)):
+        try:
+            return os.posix_spawn(
+                path,
+                plan.argv,
+                plan.environment,
+                setsigmask=(),
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores these; a program expects the default
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            status, said = COULD_NOT_RUN, str(error.strerror)
+            if plan.noexec and error.errno == errno.EACCES:  # EPERM is the policy's answer by LSM, and said by the agent
+                said += "\n  hint: nothing that is writable inside can be executed, unless the policy says `exec: {writable: true}`"
+            if error.errno != errno.EACCES:
+                break
+    ready()
+    sys.stderr.write(f"stockade: {plan.argv[0]}: {said}\n")
     sys.stderr.flush()
     os._exit(status)
+
+
+def _candidates(name: str, path: str) -> list[str]:
+    """Where execvp(3) would look. One that is there and cannot be executed does not end the search."""
+    return [name] if "/" in name else [f"{directory or '.'}/{name}" for directory in path.split(":")]

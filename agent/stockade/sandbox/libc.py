@@ -5,9 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_holding = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock during the call, which a fork must
+
+CLONE_INTO_CGROUP = 0x200000000
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -21,7 +25,7 @@ _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOVE_MOUNT_EMPTY_PATHS = 0x4 | 0x40
 _RESOLVE_NO_SYMLINKS = 0x4
-_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR, _SYS_CLOSE_RANGE, _SYS_OPENAT2 = 428, 429, 442, 436, 437
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR, _SYS_CLOSE_RANGE, _SYS_OPENAT2, _SYS_CLONE3 = 428, 429, 442, 436, 437, 435
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECCOMP = 1, 4, 24, 22
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 38, 47, 4
@@ -32,6 +36,23 @@ def _check(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
+
+
+def fork_into(cgroup: int) -> int:
+    """os.fork(), with the child born in a cgroup of the v2 hierarchy (clone3(2), 5.7). cgroup: a descriptor of its directory.
+
+    To write into cgroup.procs waits for every CPU to have been through the scheduler: 10 ms (measured, 6.18), and a birth does not. The
+    caller has one thread. libc is not told: it goes on taking the child for its parent where it remembers a thread id; nothing here asks.
+    """
+    arguments = struct.pack("<11Q", CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup)
+    given = ctypes.create_string_buffer(arguments, len(arguments))
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid = int(_holding.syscall(_SYS_CLONE3, given, len(arguments)))
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+    else:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return _check(pid, "fork into a cgroup")
 
 
 def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
@@ -120,6 +141,11 @@ def set_hostname(name: str) -> None:
 def close_from(first: int) -> None:
     """Close every descriptor from `first` on."""
     _check(_libc.syscall(_SYS_CLOSE_RANGE, first, 0xFFFFFFFF, 0), "close_range")
+
+
+def close_on_exec_from(first: int) -> None:
+    """Let every descriptor from `first` on be closed by the next exec (CLOSE_RANGE_CLOEXEC, 5.11)."""
+    _check(_libc.syscall(_SYS_CLOSE_RANGE, first, 0xFFFFFFFF, 4), "close_range")
 
 
 def apply_seccomp(program: bytes) -> None:

@@ -39,13 +39,14 @@ class Wanted:
 
 
 class Limits:
-    """The limits of one sandbox, in force. procs: the cgroup.procs that it must join. said: a word on each, for the record.
+    """The limits of one sandbox, in force. joins: the cgroup.procs that it must join beside its own cgroup. said: a word on each, for the
+    record.
 
     processes: what RLIMIT_NPROC must hold, where no cgroup counts processes; the sandbox's uid is its own, so both count the same.
     """
 
     def __init__(self, cgroup: Cgroup) -> None:
-        self.procs = [cgroup.path / "cgroup.procs"]
+        self.joins: list[Path] = []
         self.said: list[str] = []
         self.processes: int | None = None
         self._counters: dict[str, tuple[Path, str]] = {}
@@ -102,7 +103,7 @@ class Limits:
             except OSError as error:
                 raise StockadeError(f"process.{controller}: {path / name} does not take {text}: {error.strerror}", code="limit") from None
         if version == 1:
-            self.procs.append(path / "cgroup.procs")
+            self.joins.append(path / "cgroup.procs")
         if (counter := _COUNTERS.get((version, controller))) is not None:
             self._counters[controller] = path / counter[0], counter[1]
 

@@ -27,13 +27,15 @@ class Plan:
 
     files: path in the sandbox → content, shown read-only over what is there. user: uid and gid, both, as the machine knows them.
     identity: the number that they are inside, in a user namespace that maps no other; None: the same as outside. argv[0] is looked up in
-    `path`. cgroups: cgroup.procs, on the host, of every cgroup to join. processes: RLIMIT_NPROC, where no cgroup limits them. landlock:
+    `path`. cgroup: the directory, on the host, of the one that init is born in. joins: cgroup.procs of those beside it, in v1 hierarchies,
+    that count or limit something. processes: RLIMIT_NPROC, where no cgroup limits them. landlock:
     the ABI to use, 0 for none. seccomp: struct sock_filter[]. devices: shown beside NODES.
     """
 
     name: str
     user: int
-    cgroups: tuple[str, ...]
+    cgroup: str
+    joins: tuple[str, ...]
     argv: tuple[str, ...]
     environment: dict[str, str]
     workdir: str

@@ -51,36 +51,52 @@ def workdir_bind(directory: Path, user: int, *, executable: bool) -> Bind:
     return Bind(str(resolved), str(resolved), writable=True, executable=executable, owner=owner)
 
 
-def user_namespace(owner: tuple[int, int], user: int) -> int:
-    """Descriptor of a user namespace that maps the one `owner`, uid and gid, to `user` outside it.
+class UserNamespace:
+    """A user namespace that maps the one `owner`, uid and gid, to `user` outside it. A child makes it meanwhile: `open`, then `close`.
 
     For an id-mapped mount, owner is who owns the files on disk; for a process that enters, who it is then. Needs the machine's own /proc.
-    Raises OSError.
     """
-    ready_read, ready_write = os.pipe()
-    done_read, done_write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(done_write)
-            os.unshare(libc.CLONE_NEWUSER)
-            os.write(ready_write, b"1")
-            os.read(done_read, 1)
-        finally:
-            os._exit(0)
-    os.close(ready_write)
-    os.close(done_read)
-    try:
-        if os.read(ready_read, 1) != b"1":
-            raise OSError("cannot make a user namespace for the workdir")
+
+    def __init__(self, owner: tuple[int, int], user: int) -> None:
+        self._owner, self._user = owner, user
+        self._ready, ready = os.pipe()
+        done, self._done = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            try:
+                os.close(self._done)
+                os.unshare(libc.CLONE_NEWUSER)
+                os.write(ready, b"1")
+                os.read(done, 1)
+            finally:
+                os._exit(0)
+        os.close(ready)
+        os.close(done)
+
+    def open(self) -> int:
+        """Its descriptor, once. Raises OSError."""
+        child = self._child
+        if os.read(self._ready, 1) != b"1":
+            raise OSError("cannot make a user namespace")
         Path(f"/proc/{child}/setgroups").write_text("deny")
-        Path(f"/proc/{child}/uid_map").write_text(f"{owner[0]} {user} 1\n")
-        Path(f"/proc/{child}/gid_map").write_text(f"{owner[1]} {user} 1\n")
+        Path(f"/proc/{child}/uid_map").write_text(f"{self._owner[0]} {self._user} 1\n")
+        Path(f"/proc/{child}/gid_map").write_text(f"{self._owner[1]} {self._user} 1\n")
         return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """End the child, which has to live until then."""
+        os.close(self._ready)
+        os.close(self._done)
+        os.waitpid(self._child, 0)
+
+
+def user_namespace(owner: tuple[int, int], user: int) -> int:
+    """The descriptor of such a namespace. Raises OSError."""
+    namespace = UserNamespace(owner, user)
+    try:
+        return namespace.open()
     finally:
-        os.close(ready_read)
-        os.close(done_write)
-        os.waitpid(child, 0)
+        namespace.close()
 
 
 def build(plan: Plan) -> None:
@@ -88,6 +104,7 @@ def build(plan: Plan) -> None:
 
     Raises OSError; the launcher gives up, and nothing of it outlives its namespace.
     """
+    owners = {bind.owner: UserNamespace(bind.owner, plan.user) for bind in plan.binds if bind.owner}  # made meanwhile
     noexec = libc.MS_NOEXEC if plan.noexec else 0
     private = libc.MS_NOSUID | libc.MS_NODEV
     libc.mount("none", "/", "", libc.MS_REC | libc.MS_PRIVATE)
@@ -104,12 +121,13 @@ def build(plan: Plan) -> None:
         libc.mount("tmpfs", _directory(path), "tmpfs", private | noexec, f"mode={mode:o},size={plan.tmpfs_bytes}")
         if mode == 0o700:
             os.chown(inside(path), plan.user, plan.user)
+    mappings = {owner: namespace.open() for owner, namespace in owners.items()}
     for bind in sorted(plan.binds, key=lambda bind: len(Path(bind.target).parts)):  # what lies inside another stays on top of it
         if Path(bind.source).is_dir():
             _directory(bind.target)
         elif not os.path.lexists(inside(bind.target)):
             _file(bind.target)
-        _bind(bind, inside(bind.target), plan.user)
+        _bind(bind, inside(bind.target), mappings[bind.owner] if bind.owner else None)
     for path in ("/run", "/proc"):
         _directory(path)
     _dev(_directory("/dev"), plan)
@@ -117,6 +135,8 @@ def build(plan: Plan) -> None:
         _hide(inside(path))
     libc.mount("none", STAGE, "", libc.MS_REMOUNT | libc.MS_RDONLY | private, "mode=755")
     libc.pivot_root(STAGE)
+    for namespace in owners.values():
+        namespace.close()
 
 
 def _directory(path: str) -> str:
@@ -153,16 +173,11 @@ def _walk(path: str) -> int:
     return at
 
 
-def _bind(bind: Bind, target: str, user: int) -> None:
+def _bind(bind: Bind, target: str, mapping: int | None) -> None:
     attributes = libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NODEV
     attributes |= 0 if bind.writable else libc.MOUNT_ATTR_RDONLY
     attributes |= 0 if bind.executable else libc.MOUNT_ATTR_NOEXEC
-    mapping = user_namespace(bind.owner, user) if bind.owner else None
-    try:
-        libc.bind(bind.source, target, attributes, mapping)
-    finally:
-        if mapping is not None:
-            os.close(mapping)
+    libc.bind(bind.source, target, attributes, mapping)
 
 
 def _etc(plan: Plan, target: str) -> None:

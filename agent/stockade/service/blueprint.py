@@ -13,6 +13,7 @@ from pathlib import Path
 from stockade.kernel.abi import Network
 from stockade.policy import Policy
 from stockade.sandbox import devices, landlock, seccomp, trust, view
+from stockade.sandbox.cgroup import Cgroup
 from stockade.sandbox.filter import compile_filter
 from stockade.sandbox.limits import Limits
 from stockade.sandbox.person import Person
@@ -38,6 +39,7 @@ def draw(
     policy: Policy,
     roster: Roster,
     user: int,
+    cgroup: Cgroup,
     limits: Limits,
     network: Network,
     authority_pem: bytes,
@@ -55,7 +57,8 @@ def draw(
     plan = Plan(
         name=re.sub(r"[^a-zA-Z0-9-]", "-", name)[:63],
         user=user,
-        cgroups=tuple(str(path) for path in limits.procs),
+        cgroup=str(cgroup.path),
+        joins=tuple(str(path) for path in limits.joins),
         argv=command,
         environment=_environment(policy, person, store.variables),
         workdir=inside,

@@ -96,7 +96,7 @@ from stockade.sandbox import landlock, libc
 from stockade.sandbox.plan import Bind, Plan
 room = sys.argv[1]
 binds = (Bind("/usr", "/usr"), Bind(room + "/work", room + "/work", True, False))
-plan = Plan("box", 1, (), (), {{}}, "/", binds, {{}}, {{}}, (), room + "/home", b"", landlock=landlock.abi())
+plan = Plan("box", 1, "", (), (), {{}}, "/", binds, {{}}, {{}}, (), room + "/home", b"", landlock=landlock.abi())
 ruleset = landlock.rules(plan)
 libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
 landlock.restrict(ruleset, plan.landlock)
@@ -151,7 +151,8 @@ def plan(**more: object) -> Plan:
     given: dict[str, object] = {
         "name": "box",
         "user": 1,
-        "cgroups": (),
+        "cgroup": "",
+        "joins": (),
         "argv": (),
         "environment": {},
         "workdir": "/work",

@@ -46,7 +46,7 @@ def test_in_the_v2_hierarchy_the_sandboxs_own_cgroup_is_limited(tmp_path: Path) 
     found = made.impose(EVERYTHING)
     read = {name: (made.cgroup.path / name).read_text() for name in ("pids.max", "memory.max", "memory.swap.max", "cpu.max")}
     assert read == {"pids.max": "101", "memory.max": str(1 << 30), "memory.swap.max": "0", "cpu.max": "150000 100000"}
-    assert found.procs == [made.cgroup.path / "cgroup.procs"] and found.processes is None
+    assert found.joins == [] and found.processes is None
     assert found.said == ["pids 100", f"memory {1 << 30}", "cpu 1.5"]
 
 
@@ -68,7 +68,7 @@ def test_a_v1_hierarchy_comes_first_and_is_one_more_to_join(tmp_path: Path) -> N
     for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
         assert made.v1_file("memory", name) == str(1 << 30)
     assert (made.v1_file("cpu", "cpu.cfs_quota_us"), made.v1_file("cpu", "cpu.cfs_period_us")) == ("150000", "100000")
-    assert found.procs[1:] == [tmp_path / name / PARENT / "sandbox-1" / "cgroup.procs" for name in ("memory", "cpu")]
+    assert found.joins == [tmp_path / name / PARENT / "sandbox-1" / "cgroup.procs" for name in ("memory", "cpu")]
 
 
 @pytest.mark.parametrize("controller", limits.CONTROLLERS)
