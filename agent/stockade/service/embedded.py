@@ -196,6 +196,7 @@ class _Run:
                 policy=policy,
                 roster=roster,
                 user=slot.user,
+                cgroup=slot.sandbox,
                 limits=limits,
                 network=network,
                 authority_pem=authority.certificate_pem,
