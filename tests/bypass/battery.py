@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from framework.outside import Outside
 MARK, FIRST_PORT = "192.0.2.1", 20000  # as inside/driver.py has them
 FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted((HERE / "inside").glob("*.py"))}
 PYTHON = "/usr/bin/python3"
+_SHORT = re.compile(r"SIG[A-Z]+|E[A-Z0-9]+\b|ended with \d+")
+Note = Callable[[str, object], None]  # pytest's record_property
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,19 @@ def got_out(row: Row, performed: Performed, outside: Outside) -> bool:
     return outside.heard(performed.phase, row.id) or (row.proof == "call" and outcome.startswith("out"))
 
 
-def check_control(row: Row, control: Performed, outside: Outside) -> None:
-    """With enforcement off it gets out, or the table says why not."""
+def verdict(outcome: str) -> str:
+    """What an attack met, in a word: the signal that ended it, the error of its call, its exit."""
+    short = _SHORT.match(outcome)
+    return short[0] if short else "nothing arrived"
+
+
+def check_control(row: Row, control: Performed, outside: Outside, note: Note) -> None:
+    """With enforcement off it gets out, or the table says why not, or this kernel has no such thing: it says so itself."""
     out = got_out(row, control, outside)
     said = control.outcomes[row.id]
-    if row.control is None:
+    if not out and said in row.lacking:
+        note("lacking", said)
+    elif row.control is None:
         assert out, f"{row.id} proves nothing: it does not get out with enforcement off either, it says {said!r}"
     else:
         assert not out, f"{row.id} gets out with enforcement off: the table says that it cannot ({row.control})"
@@ -104,8 +115,9 @@ def _later(held: Performed, window: list[Record]) -> list[Record]:
     return [record for record in held.result.records if record["pid"] in pids] if held.result else []
 
 
-def check_held(row: Row, held: Performed, outside: Outside) -> None:
+def check_held(row: Row, held: Performed, outside: Outside, note: Note) -> None:
     """Nothing arrived, and the record says why."""
+    note("verdict", f"{held.phase}: {verdict(held.outcomes[row.id])}")
     window = held.windows[row.id]
     said = held.outcomes[row.id]
     assert not got_out(row, held, outside), f"{row.id} GOT OUT as {held.phase}: it says {said!r}\n{window}"

@@ -15,6 +15,7 @@ from framework.outside import Outside
 from framework.policy import whole
 
 _account: dict[str, list[tuple[str, str]]] = defaultdict(list)
+_lacking: dict[str, set[str]] = defaultdict(set)  # what this kernel has not, so that no control could get out
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +38,9 @@ def _attacks(request: pytest.FixtureRequest, record_property) -> None:  # type: 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when != "call" and report.outcome == "passed":
         return
+    for name, value in report.user_properties:
+        if name == "lacking":
+            _lacking[str(value)].add(next(str(value) for name, value in report.user_properties if name == "attack"))
     why = report.longrepr[2].removeprefix("Skipped: ") if report.skipped and isinstance(report.longrepr, tuple) else ""
     outcome = "unproved" if report.failed and "where_nothing_is_enforced" in report.nodeid else report.outcome
     for name, value in report.user_properties:
@@ -67,6 +71,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             write(f"{word} {identifier}: {rows[identifier].attack if identifier in rows else 'no row'}")
     for identifier, limit in sorted(limits.items()):
         write(f"limit     {identifier}: {limit}")
+    for error, identifiers in sorted(_lacking.items()):
+        write(f"lacking   {', '.join(sorted(identifiers))}: not in this kernel ({error}): held, and no control got out")
     for identifier, why in sorted(only.items()):
         write(f"skipped   {identifier}: {why}")
     for why in sorted({why for identifier, why in skipped.items() if identifier in held}):

@@ -6,6 +6,7 @@ Read from attacks/*.yaml, and from tests/golden/vectors for what the pure functi
     attack, held  one line each, for docs/threats.md
     battery       it is performed by tests/bypass/inside: outside the sandbox, where it must get out, and inside, where it must not
       control     why it does not get out even there; without it, it must
+      lacking     the errors that say that this kernel has no such thing: only with one of them may the control not get out
       proof       `call`: the attack carries no data, what counts is whether the call succeeds
       record      what some record must say of it, or several (phase: in a run with exec.writable, or in the others; call: the system call
                   that the kernel refused by itself), or in words why none does
@@ -27,7 +28,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 VECTORS = REPOSITORY / "tests/golden/vectors"
 VECTOR_TEST = "tests/unit/policy/test_threat_vectors.py"
-_KEYS = {"id", "item", "attack", "held", "battery", "control", "proof", "record", "shown_by", "limit", "pending"}
+_KEYS = {"id", "item", "attack", "held", "battery", "control", "lacking", "proof", "record", "shown_by", "limit", "pending"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Row:
     held: str
     battery: str | None = None
     control: str | None = None
+    lacking: tuple[str, ...] = ()
     proof: str = "data"
     record: dict[str, Any] | list[dict[str, Any]] | str | None = None
     shown_by: tuple[str, ...] = ()
@@ -66,7 +68,7 @@ class Section:
 def _row(bullet: str, given: dict[str, Any]) -> Row:
     if unknown := given.keys() - _KEYS:
         raise ValueError(f"{given.get('id')}: {', '.join(sorted(unknown))} is no field of a row")
-    return Row(bullet=bullet, **given | {"shown_by": tuple(given.get("shown_by", ()))})
+    return Row(bullet=bullet, **given | {name: tuple(given.get(name, ())) for name in ("shown_by", "lacking")})
 
 
 def _vector(bullet: str, given: dict[str, Any], written: dict[str, Any]) -> Row:

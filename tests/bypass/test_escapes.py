@@ -106,11 +106,13 @@ def held(
 
 
 @pytest.mark.parametrize("row", PARAMETERS)
-def test_it_succeeds_where_nothing_is_enforced(row: table.Row, control: Performed, outside: Outside) -> None:
-    battery.check_control(row, control, outside)
+def test_it_succeeds_where_nothing_is_enforced(row: table.Row, control: Performed, outside: Outside, record_property: battery.Note) -> None:
+    battery.check_control(row, control, outside, record_property)
 
 
 @pytest.mark.parametrize("phase", ["user", "root"])
 @pytest.mark.parametrize("row", PARAMETERS)
-def test_it_does_not_succeed_in_a_sandbox(row: table.Row, phase: str, held: Callable[[str], Performed], outside: Outside) -> None:
-    battery.check_held(row, held(phase), outside)
+def test_it_does_not_succeed_in_a_sandbox(
+    row: table.Row, phase: str, held: Callable[[str], Performed], outside: Outside, record_property: battery.Note
+) -> None:
+    battery.check_held(row, held(phase), outside, record_property)

@@ -93,13 +93,15 @@ def held(machine: Machine, furnish: Callable[[], tuple[Path, dict[str, Any]]], r
 
 
 @pytest.mark.parametrize("row", PARAMETERS)
-def test_it_gets_out_where_nothing_is_enforced(row: table.Row, control: Performed, outside: Outside) -> None:
-    battery.check_control(row, control, outside)
+def test_it_gets_out_where_nothing_is_enforced(row: table.Row, control: Performed, outside: Outside, record_property: battery.Note) -> None:
+    battery.check_control(row, control, outside, record_property)
 
 
 @pytest.mark.parametrize("phase", ["user", "root", "writable"])
 @pytest.mark.parametrize("row", PARAMETERS)
-def test_it_does_not_get_out_of_a_sandbox(row: table.Row, phase: str, held: Callable[[str], Performed], outside: Outside) -> None:
+def test_it_does_not_get_out_of_a_sandbox(
+    row: table.Row, phase: str, held: Callable[[str], Performed], outside: Outside, record_property: battery.Note
+) -> None:
     if phase == "writable" and row.id in LIFTED:
         pytest.skip("exec.writable lets writable files be mapped: SECURITY.md, `exec.writable: true` lifts the first two")
-    battery.check_held(row, held(phase), outside)
+    battery.check_held(row, held(phase), outside, record_property)

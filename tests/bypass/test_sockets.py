@@ -74,14 +74,16 @@ def held(machine: Machine, facts: dict[str, Any], left_open: socket.socket, root
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.id, marks=pytest.mark.attack(row.id)) for row in ROWS])
-def test_it_gets_out_where_nothing_is_enforced(row: table.Row, control: Performed, outside: Outside) -> None:
-    battery.check_control(row, control, outside)
+def test_it_gets_out_where_nothing_is_enforced(row: table.Row, control: Performed, outside: Outside, record_property: battery.Note) -> None:
+    battery.check_control(row, control, outside, record_property)
 
 
 @pytest.mark.parametrize("phase", ["user", "root"])
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.id, marks=pytest.mark.attack(row.id)) for row in ROWS])
-def test_it_does_not_get_out_of_a_sandbox(row: table.Row, phase: str, held: Callable[[str], Performed], outside: Outside) -> None:
-    battery.check_held(row, held(phase), outside)
+def test_it_does_not_get_out_of_a_sandbox(
+    row: table.Row, phase: str, held: Callable[[str], Performed], outside: Outside, record_property: battery.Note
+) -> None:
+    battery.check_held(row, held(phase), outside, record_property)
 
 
 def test_the_ear_hears_what_a_rule_allows(machine: Machine, facts: dict[str, Any], outside: Outside) -> None:

@@ -33,10 +33,10 @@ def held(machine: Machine) -> Performed:
 
 
 @pytest.mark.parametrize("row", PARAMETERS)
-def test_it_arrives_where_nothing_is_enforced(row: table.Row, control: Performed, outside: Outside) -> None:
-    battery.check_control(row, control, outside)
+def test_it_arrives_where_nothing_is_enforced(row: table.Row, control: Performed, outside: Outside, record_property: battery.Note) -> None:
+    battery.check_control(row, control, outside, record_property)
 
 
 @pytest.mark.parametrize("row", PARAMETERS)
-def test_it_does_not_arrive_from_a_sandbox(row: table.Row, held: Performed, outside: Outside) -> None:
-    battery.check_held(row, held, outside)
+def test_it_does_not_arrive_from_a_sandbox(row: table.Row, held: Performed, outside: Outside, record_property: battery.Note) -> None:
+    battery.check_held(row, held, outside, record_property)

@@ -7,6 +7,7 @@ listener, got out.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import re
@@ -26,6 +27,7 @@ PORT = 7100  # TCP and UDP, on every address of the namespace
 CALLED = 7200  # where the outside tries to call in, on the host's address
 _TOKEN = re.compile(rb"~([a-z]+)\.([a-z0-9-]+)~")
 _ETH_P_ALL = 3
+_SCTP, _DCCP = (socket.SOCK_STREAM, 132), (6, 33)
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 
 
@@ -35,6 +37,17 @@ def token(phase: str, attack: str) -> str:
 
 def _started(target: Callable[..., None], *arguments: socket.socket) -> None:
     threading.Thread(target=target, args=arguments, daemon=True).start()
+
+
+def _transport(kind: int, protocol: int) -> socket.socket | None:
+    """A listener of a transport that is not TCP, or None where the kernel has no such thing."""
+    try:
+        listener = socket.socket(socket.AF_INET6, kind, protocol)
+    except OSError:
+        return None
+    listener.bind(("::", PORT))
+    listener.listen(64)
+    return listener
 
 
 class Outside:
@@ -53,6 +66,7 @@ class Outside:
         self.abstract = f"stockade-outside-{os.getpid()}"
         self.named = {name: str(self._directory / name) for name in ("docker.sock", "bus", "agent")}
         listeners = [self._namespace.listen("::", PORT), *(self._unix(path) for path in ("\0" + self.abstract, *self.named.values()))]
+        listeners += filter(None, (self._namespace.inside(functools.partial(_transport, *kind)) for kind in (_SCTP, _DCCP)))
         datagrams = self._namespace.listen("::", PORT, socket.SOCK_DGRAM)
         _started(self._hear, self._tap)
         _started(self._datagrams, datagrams)

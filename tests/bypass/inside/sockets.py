@@ -232,7 +232,7 @@ def _(facts, token):
 @attack("sctp-connectx")
 def _(facts, token):
     name = sockaddr4(facts["v4"], facts["port"])
-    with socket.socket(socket.AF_INET, SEQPACKET, 132) as sock:
+    with socket.socket(socket.AF_INET, STREAM, 132) as sock:
         check(LIBC.setsockopt(sock.fileno(), 132, 110, name, len(name)))  # SCTP_SOCKOPT_CONNECTX
         return exchange(sock, token)
 
@@ -260,6 +260,7 @@ def opened(*arguments):
 
 @attack("smc")
 def _(facts, token):
+    """It falls back to TCP where the other end is no SMC."""
     with socket.socket(43, STREAM) as sock:
         name = sockaddr4(facts["v4"], facts["port"])
         check(LIBC.connect(sock.fileno(), name, len(name)))
@@ -311,6 +312,19 @@ def _(facts, token):
 
 @attack("ping")
 def _(facts, token):
+    """Where nothing is enforced a group must be allowed to: the kernel's default is none, distributions open it to everyone."""
+    groups = pathlib.Path("/proc/sys/net/ipv4/ping_group_range")
+    if facts["phase"] == "control":
+        before = groups.read_text()
+        groups.write_text("0 0")
+        try:
+            return ping(facts, token)
+        finally:
+            groups.write_text(before)
+    return ping(facts, token)
+
+
+def ping(facts, token):
     with socket.socket(socket.AF_INET, DGRAM, socket.IPPROTO_ICMP) as sock:
         sock.sendto(echo_request(token), (facts["v4"], 0))
         return "out"
