@@ -27,6 +27,7 @@ from cryptography.x509.oid import NameOID
 import stockade.proxy.worker  # noqa: F401 - imported before the forks, so that each one is warm
 from stockade.kernel.abi import Origin, Verdict
 from stockade.proxy import Authority, Begun, Caller, Listeners, Resolved, Settings, Worker
+from stockade.proxy.spine import Unreached
 from stockade.sandbox import seccomp
 from stockade.types import Action, Binary, Decision, Effect, Http, Level, Outcome, Reason, Record, Request, StockadeError
 
@@ -94,6 +95,8 @@ class Spine:
     identified: int = 0
     generations: list[int] = field(default_factory=list)  # under which something was resolved
     hold_resolve: asyncio.Event | None = None
+    behind: dict[str, int | socket.socket | Unreached] = field(default_factory=dict)  # of another sandbox: a port here, or what comes
+    reaching: asyncio.Event = field(default_factory=asyncio.Event)
     approvals: dict[str, str] = field(default_factory=dict)  # path of a refused request → id
     once: bool = False  # whether every request was approved for one time
     before_begin: Callable[[], Awaitable[bool]] | None = None  # False: its approval is used up
@@ -112,6 +115,20 @@ class Spine:
         if self.hold_resolve is not None:
             await self.hold_resolve.wait()
         return self.addresses.get(host, Resolved(("127.0.0.1",)))
+
+    async def reach(self, origin: Origin, generation: int) -> socket.socket | Unreached:
+        host, _ = self.names[origin.name]
+        assert origin.sandbox == SANDBOX and host is not None
+        self.reaching.set()
+        if self.hold_resolve is not None:
+            await self.hold_resolve.wait()
+        found = self.behind[host]
+        if isinstance(found, int):
+            sock = socket.socket()
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", found))
+            return sock
+        return found
 
     async def record(self, sandbox: int, record: Record) -> str | None:
         if self.broken:

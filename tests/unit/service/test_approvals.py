@@ -79,6 +79,7 @@ UNASKABLE = {
     "a host that is a glob": refused(host="*.example.com"),
     "a host that would end a line": refused(host="a\nb"),
     "Stockade itself": refused(host=HOST),
+    "what is below it and no sandbox": refused(host=f"x.{HOST}"),
 }
 
 
@@ -135,6 +136,18 @@ def opened(policy: Policy, record: Record, term: Term = Term.ONCE, **instead: ob
     changed = with_rules(policy, approvals.rules())
     demand_effect(approval, changed)
     return changed
+
+
+def test_an_approval_may_open_another_sandbox(policy: Policy) -> None:
+    """As its caller's half: it stands in the file of approvals as a policy spells it, and loads."""
+    host = f"db.sandbox.{HOST}"
+    approvals = table()
+    approval = asked(approvals, policy, refused(host=host))
+    approvals.approve(approval.id, Term.ALWAYS, "uid 0")
+    assert '"sandbox:db"' in approval.text
+    approvals.confirm(approval)
+    found = decide(Request(CURL, host, 443, "POST", "/v1/items"), with_rules(policy, approvals.rules()))
+    assert found.allowed and not decide(Request(CURL, host, 443, "POST", "/v1/items"), policy).allowed
 
 
 def allows(policy: Policy, method: str, path: str, host: str = "api.example.com", port: int = 443, binary: Binary = CURL) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stockade.service.control import LINE, Control, Json, Peer, ask, running
+from stockade.service.control import LINE, Control, Handed, Json, Peer, ask, ask_for_socket, running
 from stockade.types import StockadeError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the socket is root's")
@@ -34,7 +35,15 @@ async def break_(_arguments: Json, _peer: Peer) -> Json:
     raise ZeroDivisionError
 
 
-VERBS = {"echo": echo, "fail": fail, "break": break_}
+async def hand(arguments: Json, _peer: Peer) -> Handed:
+    """One end, the other of which says what was asked."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.sendall(str(arguments["say"]).encode())
+    return Handed({}, theirs)
+
+
+VERBS = {"echo": echo, "fail": fail, "break": break_, "hand": hand}
 
 
 def served[T](directory: Path, work: Callable[[Control], Awaitable[T]], name: str = "box") -> T:
@@ -176,3 +185,87 @@ def test_an_agent_that_breaks_off(directory: Path) -> None:
             assert caught.value.code in ("control", "no_sandbox")
 
         asyncio.run(work())
+
+
+# a socket that comes with an answer
+
+
+def everything(sock: socket.socket) -> bytes:
+    sock.setblocking(True)
+    said = b""
+    with sock:
+        while data := sock.recv(4096):
+            said += data
+    return said
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_an_answer_brings_a_socket(directory: Path) -> None:
+    async def work(_control: Control) -> None:
+        before = open_descriptors()
+        many = await asyncio.gather(*(ask_for_socket(directory, "box", "hand", 5, say=number) for number in range(50)))
+        assert [everything(sock) for sock in many] == [b"%d" % number for number in range(50)]
+        while open_descriptors() > before:  # the agent's ends of the connections are closed by its own tasks
+            await asyncio.sleep(0.01)
+
+    served(directory, work)
+
+
+def test_it_comes_after_whatever_was_said_before(directory: Path) -> None:
+    async def work(control: Control) -> None:
+        def client() -> list[bytes]:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(control.path))
+                sock.sendall(b'{"v": 1, "verb": "echo"}\n{"v": 1, "verb": "hand", "arguments": {"say": "it"}}\n{"v": 1, "verb": "echo"}\n')
+                lines, descriptors = b"", list[int]()
+                while lines.count(b"\n") < 3:
+                    data, received, _, _ = socket.recv_fds(sock, 65536, 4)
+                    lines, descriptors = lines + data, descriptors + received
+                (descriptor,) = descriptors
+                assert everything(socket.socket(fileno=descriptor)) == b"it"
+                return lines.splitlines()
+
+        answers = [json.loads(line)["answer"] for line in await asyncio.to_thread(client)]
+        assert [bool(answer) for answer in answers] == [True, False, True]
+
+    served(directory, work)
+
+
+@pytest.mark.parametrize(
+    ("name", "verb", "code"),
+    [("box", "fail", "so"), ("box", "echo", "control"), ("box", "nothing", "no_verb"), ("other", "hand", "no_sandbox")],
+)
+def test_no_socket_is_an_error(directory: Path, name: str, verb: str, code: str) -> None:
+    async def work(_control: Control) -> None:
+        with pytest.raises(StockadeError) as failed:
+            await ask_for_socket(directory, name, verb, 5)
+        assert failed.value.code == code
+
+    served(directory, work)
+
+
+def test_an_agent_that_says_nothing_is_not_waited_for(directory: Path) -> None:
+    """Its name is taken, and nobody serves: stopped, or not yet there."""
+
+    async def main() -> None:
+        control = Control.take(directory, "box")
+        try:
+            before = open_descriptors()
+            with pytest.raises(StockadeError, match="the agent of box does not answer"):
+                await ask_for_socket(directory, "box", "hand", 0.2, say="")
+            assert open_descriptors() == before
+            full = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(64)]
+            with contextlib.suppress(BlockingIOError):
+                for sock in full:
+                    sock.connect(str(control.path))
+            with pytest.raises(StockadeError, match="does not answer"):
+                await ask_for_socket(directory, "box", "hand", 0.2, say="")
+            for sock in full:
+                sock.close()
+        finally:
+            control.close()
+
+    asyncio.run(main())

@@ -18,6 +18,7 @@ from framework import probes
 from framework.netns import Namespace
 from stockade.audit import AuditError
 from stockade.policy import Policy
+from stockade.policy.neighbour import Neighbour
 from stockade.proxy import Begun
 from stockade.proxy.spine import Passed
 from stockade.sandbox.inside import Inside
@@ -25,6 +26,7 @@ from stockade.service import inbound
 from stockade.service.agent import Agent
 from stockade.service.governed import Governed
 from stockade.service.inbound import Door, Doors, doors_of
+from stockade.service.neighbours import Caller
 from stockade.types import Effect, Outcome, Reason, Record, StockadeError
 from unit.service.samples import governed, policy
 
@@ -50,6 +52,8 @@ ANY4, ANY6, LO4, LO6 = (Door(address, 8080) for address in ("0.0.0.0", "::", "12
         (["127.0.0.1", "10.0.0.0/8"], {ANY4}),
         (["10.0.0.0/8", "::1"], {ANY4, LO6}),
         (["0.0.0.0/0", "::/0"], {ANY4, ANY6}),
+        (["sandbox:other"], set()),
+        (["sandbox:other", "127.0.0.1"], {LO4}),
     ],
 )
 def test_where_it_is_listened(tmp_path: Path, sources: list[str], doors: set[Door] | None) -> None:
@@ -230,3 +234,74 @@ def test_a_port_that_cannot_be_had_leaves_everything_as_it_was(tmp_path: Path, p
         assert house.carried == ["127.0.0.1", "127.9.9.9"]
 
     play(scene)
+
+
+# other sandboxes
+
+
+OTHER = Caller(Neighbour("other"), "0d1f", ("team=red",), "/usr/bin/curl", 77)
+
+
+def visited(tmp_path: Path, house: House, port: int) -> None:
+    house.box.policy = stating(tmp_path, (port, ["sandbox:other"]))
+
+
+def test_a_visitor_is_let_in_and_its_end_is_cut_with_the_passage(tmp_path: Path, play: Callable[..., None]) -> None:
+    async def scene(house: House, doors: Doors, port: int) -> None:
+        visited(tmp_path, house, port)
+        theirs = await doors.visit(port, OTHER)
+        with theirs:
+            await until(lambda: house.carried == ["sandbox:other"])
+            (record,) = house.records
+            assert (record.outcome, record.effect, record.reason) == (Outcome.ALLOW, Effect.RELAY, Reason.RULE_ALLOW)
+            assert record.detail == OTHER.detail() and record.detail["source_id"] == "0d1f"
+            house.release.set()
+            assert await asyncio.get_running_loop().sock_recv(theirs, 1) == b""
+        await until(lambda: house.finished == [(0, Reason.RULE_ALLOW, Effect.RELAY, None)])
+
+    play(scene)
+
+
+def test_a_visitor_whom_the_policy_does_not_name_stays_out(tmp_path: Path, play: Callable[..., None]) -> None:
+    async def scene(house: House, doors: Doors, port: int) -> None:
+        visited(tmp_path, house, port)
+        for at, who in ((port, Caller(Neighbour("third"), "1")), (port ^ 1, OTHER), (port, Caller(Neighbour("Other"), "2"))):
+            with pytest.raises(StockadeError) as refused:
+                await doors.visit(at, who)
+            assert refused.value.code == "source_refused"
+        assert [(record.outcome, record.reason) for record in house.records] == [(Outcome.DENY, Reason.SOURCE_REFUSED)] * 3
+        assert house.carried == []
+
+    play(scene)
+
+
+def test_where_nobody_listens_a_visitor_hears_so(tmp_path: Path, play: Callable[..., None]) -> None:
+    async def scene(house: House, doors: Doors, port: int) -> None:
+        with pytest.raises(StockadeError, match="nobody listens on port 1 of") as refused:
+            visited(tmp_path, house, 1)
+            await doors.visit(1, OTHER)
+        assert refused.value.code == "unreachable"
+        assert house.finished == [(0, Reason.UPSTREAM_UNREACHABLE, Effect.REFUSE, Outcome.DENY)]
+
+    play(scene)
+
+
+def test_without_a_record_without_room_and_at_the_end_no_visitor_comes_in(
+    tmp_path: Path, play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(house: House, doors: Doors, port: int) -> None:
+        visited(tmp_path, house, port)
+        with pytest.raises(StockadeError, match="audit trail"):
+            await doors.visit(port, OTHER)
+        assert house.records == []
+        house.broken = False
+        monkeypatch.setattr(inbound, "PASSAGES", 0)
+        with pytest.raises(StockadeError, match="has 0 connections"):
+            await doors.visit(port, OTHER)
+        monkeypatch.undo()
+        await doors.close()
+        with pytest.raises(StockadeError, match="is ending"):
+            await doors.visit(port, OTHER)
+        assert [record.reason for record in house.records] == [Reason.LIMIT_REACHED] * 2 and house.carried == []
+
+    play(scene, broken=True)
