@@ -11,43 +11,36 @@ import contextlib
 import dataclasses
 import os
 import signal
-import socket
 import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stockade import dns
 from stockade.audit import Trail
 from stockade.kernel.abi import Event
 from stockade.kernel.devices import Device
 from stockade.kernel.load import Kernel, mounted_bpffs
 from stockade.policy import Policy, load, load_families
 from stockade.policy.rego import judge
-from stockade.proxy import Authority, Listeners, Worker
-from stockade.sandbox import landlock, libc, seccomp
-from stockade.sandbox.inside import Inside
+from stockade.proxy import Authority
+from stockade.sandbox import landlock, libc
 from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
 from stockade.sandbox.limits import Limits, Wanted
 from stockade.sandbox.plan import Plan
 from stockade.sandbox.roster import Resolver
 from stockade.service import blueprint, verbs
-from stockade.service.agent import Agent
-from stockade.service.approvals import Approvals
 from stockade.service.approved import Approved
-from stockade.service.bounds import Bounds
 from stockade.service.control import Control
-from stockade.service.desk import Desk
-from stockade.service.enforcement import Enforcement
-from stockade.service.generations import Generations, Load
+from stockade.service.generations import Load
 from stockade.service.governed import Governed
-from stockade.service.inbound import Doors
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.service.stdio import Stdio
+from stockade.service.tenure import Charge, Tenure
 from stockade.service.watch import Watch
-from stockade.types import Outcome, Reason, Sandbox, StockadeError
+from stockade.service.workers import Workers
+from stockade.types import Reason, Sandbox, StockadeError
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -97,7 +90,6 @@ def run(order: Order, settings: Settings) -> int:
         named += policy.sources
     for warning in policy.warnings if order.verbose else ():
         print(f"stockade: {warning}", file=sys.stderr)
-    worker_filter = seccomp.confinement(seccomp.WORKER)
     slot = Slot.take(settings, mounted_bpffs(settings.run / "bpf"))
     launcher = None
     stdio = Stdio()
@@ -105,9 +97,9 @@ def run(order: Order, settings: Settings) -> int:
         launcher = Launcher.fork(stdio.given)
         stdio.handed_over()
         slot.listeners.add(launcher.pid)
-        worker = Worker.fork(uid=settings.proxy_user, gid=settings.proxy_user, confine=worker_filter)
+        workers = Workers(Workers.fork(settings), settings)
         libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
-        return asyncio.run(_Run(order, settings, policy, watch, slot, launcher, worker, stdio).main())
+        return asyncio.run(_Run(order, settings, policy, watch, slot, launcher, workers, stdio).main())
     finally:
         if launcher is not None:
             launcher.abandon()
@@ -123,11 +115,11 @@ class _Run:
         watch: Watch,
         slot: Slot,
         launcher: Launcher,
-        worker: Worker,
+        workers: Workers,
         stdio: Stdio,
     ) -> None:
         self._order, self._settings, self._policy, self._watch, self._slot = order, settings, policy, watch, slot
-        self._launcher, self._worker, self._stdio = launcher, worker, stdio
+        self._launcher, self._workers, self._stdio = launcher, workers, stdio
         self._name = f"box-{slot.number}" if order.name is None else order.name
         self._policy = dataclasses.replace(policy, sandbox=self._name)
         self._refused_command: Event | None = None
@@ -178,7 +170,7 @@ class _Run:
         async with contextlib.AsyncExitStack() as stack:
             control = Control.take(self._settings.control, self._name)
             stack.callback(control.close)
-            stack.push_async_callback(self._end_worker)
+            stack.push_async_callback(self._workers.end)
             # the compiler, the verifier, the launcher and the worker's imports work at the same time
             loading = asyncio.create_task(asyncio.to_thread(Kernel, network, slot.pins))
             stack.push_async_callback(_unload, loading)
@@ -207,30 +199,15 @@ class _Run:
             sockets = await asyncio.shield(networking)
             trail = Trail.open(self._audit_path(plan), human=sys.stderr if order.verbose else None)
             stack.callback(trail.close)
-            agent = Agent(kernel, trail, self._settings.failures_every, self._settings.control)
-            agent.exec_refused = self._exec_refused
             sandbox = Sandbox(uuid.uuid4().hex[:12], self._name, policy.name, policy.generation, dict(policy.labels))
             governed = Governed(slot.number, sandbox, slot.sandbox, policy, roster, kernel.maps, network)
-            agent.governed[governed.number] = governed
             self._govern(kernel, governed, plan)
-            agent.start()
-            stack.push_async_callback(agent.close)
-            server = await dns.serve(
-                dns.Resolver(
-                    table=governed.table, decide=agent.may_ask(governed), publish=governed.publish, record=agent.record_query(governed)
-                ),
-                sockets[4:],
-                agent.asker_of_datagram(governed),
-                agent.asker_of_connection(governed),
+            charge = Charge(
+                slot, kernel, trail, governed, sockets, authority, limits, self._watch, self._load_for(plan), self._order.approved
             )
-            stack.callback(server.close)
-            table = Approvals()
-            doors = Doors(governed, agent, Inside.of(sockets.inspect4), lambda: self._worker)
-            stack.push_async_callback(doors.close)
-            generations = Generations(governed, self._watch, self._load_for(plan), lambda: self._worker, agent.write, table.rules, doors)
-            desk = agent.desks[governed.number] = Desk(governed, table, generations, self._order.approved, agent.write)
-            await self._serve(agent, governed, sockets, authority)
-            doors.open(policy)
+            tenure = Tenure(self._settings, charge, self._workers)
+            tenure.agent.exec_refused = self._exec_refused
+            await tenure.begin(stack)
             started: dict[str, str | int | list[str]] = {
                 "command": list(order.command),
                 "exec_backend": kernel.backend.value,
@@ -243,34 +220,13 @@ class _Run:
                 "seccomp_allow": list(policy.process.seccomp.allow),
                 "seccomp_deny": list(policy.process.seccomp.deny),
             }
-            agent.lifecycle(governed, Reason.STARTED, started)
+            tenure.agent.lifecycle(governed, Reason.STARTED, started)
             self._stdio.start()
             self._launching = True  # from here on the command may run: a signal waits until there is somebody to forward it to
             self._init = await asyncio.to_thread(self._launcher.start, plan)
-            control.serve(verbs.of(governed, generations, desk, doors))
-            bounds = Bounds(limits, governed, agent.write)
-            for watching in (generations.watch(), desk.watch(), bounds.watch(self._settings.failures_every)):
-                stack.callback(asyncio.create_task(watching).cancel)
-            self._reload = lambda: generations.ask("signal")
-            ended = asyncio.create_task(self._wait(self._init))
-            lost = await Enforcement(kernel.links, self._init).until(ended)
-            slot.sandbox.kill()
-            if lost:
-                await self._end_worker()  # before anything is waited for: connections that are open must not outlive what held them
-            status = await ended
-            self._stdio.finish()
-            await doors.close()
-            await self._end_worker()
-            await agent.settle()
-            bounds.look()
-            if lost:
-                agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
-            if agent.audit_failure:  # there may be room again for one record of it
-                agent.lifecycle(governed, Reason.AUDIT_UNAVAILABLE, {"error": agent.audit_failure}, outcome=Outcome.DENY)
-            agent.lifecycle(governed, Reason.STOPPED, {"status": status})
-            if lost:
-                said = f"what holds the sandbox was taken away, so it was killed: {'; '.join(lost)}"
-                raise StockadeError(said, hint="somebody with root's rights did that", code="enforcement_lost")
+            control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors))
+            self._reload = lambda: tenure.generations.ask("signal")
+            status = await tenure.hold(self._init, asyncio.create_task(self._wait(self._init)), self._stdio.finish)
             return status if self._refused_command is None else COULD_NOT_RUN
 
     def _govern(self, kernel: Kernel, governed: Governed, plan: Plan) -> None:
@@ -285,36 +241,6 @@ class _Run:
         kernel.guard_devices(governed.cgroup.path, governed.number, [Device(node.major, node.minor) for node in plan.devices])
         kernel.answer_origins(self._slot.listeners.path)
         kernel.attach_tracepoints()
-
-    async def _serve(self, agent: Agent, governed: Governed, sockets: Sockets, authority: Authority) -> None:
-        """Hand the listeners to the worker; when it dies, to the next one, for whom connections wait meanwhile."""
-        kept = [sock.dup() for sock in sockets[:4]]
-
-        async def start(worker: Worker) -> None:
-            await worker.connect(agent)
-            listeners = Listeners(*(_copy(sock) for sock in kept))
-            await worker.serve(governed.number, listeners, authority, governed.policy)
-
-        async def watch() -> None:
-            while True:
-                await self._worker.lost.wait()
-                agent.lifecycle(governed, Reason.WORKER_LOST, {"pid": self._worker.pid})
-                user = self._settings.proxy_user
-                self._worker = Worker.fork(uid=user, gid=user, confine=seccomp.confinement(seccomp.WORKER))
-                await start(self._worker)
-
-        for sock in sockets[:4]:
-            sock.close()
-        try:
-            await start(self._worker)
-        except ConnectionError as error:
-            raise StockadeError(f"the proxy worker did not start: {error}", code="worker") from None
-        self._watching = asyncio.create_task(watch())
-
-    async def _end_worker(self) -> None:
-        if (watching := getattr(self, "_watching", None)) is not None:
-            watching.cancel()
-        await self._worker.close()
 
     def _load_for(self, plan: Plan) -> Load:
         """A policy that could be rewritten from inside is refused when it is read again, as it was at start."""
@@ -391,7 +317,3 @@ def _in_foreground() -> bool:
         return False
     finally:
         os.close(terminal)
-
-
-def _copy(sock: socket.socket) -> socket.socket:
-    return sock.dup()

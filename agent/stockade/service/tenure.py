@@ -1,0 +1,113 @@
+"""An agent's time with one sandbox: everything that serves it, from the first event that is read to the last record.
+
+`run` begins it with a sandbox that is not started yet, `adopt` with one whose agent died. Owns the order in which things begin to serve and
+end; makes and finds nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stockade import dns
+from stockade.audit import Trail
+from stockade.kernel.load import Kernel
+from stockade.proxy import Authority
+from stockade.sandbox.inside import Inside
+from stockade.sandbox.launch import Sockets
+from stockade.sandbox.limits import Limits
+from stockade.service.agent import Agent
+from stockade.service.approvals import Approvals
+from stockade.service.approved import Approved
+from stockade.service.bounds import Bounds
+from stockade.service.desk import Desk
+from stockade.service.enforcement import Enforcement
+from stockade.service.generations import Generations, Load
+from stockade.service.governed import Governed
+from stockade.service.inbound import Doors
+from stockade.service.settings import Settings
+from stockade.service.slots import Slot
+from stockade.service.watch import Watch
+from stockade.service.workers import Workers
+from stockade.types import Outcome, Reason, StockadeError
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A sandbox that is governed already. sockets: the agent's, in its network namespace. load: reads its policy again."""
+
+    slot: Slot
+    kernel: Kernel
+    trail: Trail
+    governed: Governed
+    sockets: Sockets
+    authority: Authority
+    limits: Limits
+    watch: Watch
+    load: Load
+    approved: Approved | None
+
+
+class Tenure:
+    """agent, generations, desk and doors: there once it has begun."""
+
+    def __init__(self, settings: Settings, charge: Charge, workers: Workers) -> None:
+        self._settings, self._charge, self._workers = settings, charge, workers
+        self.agent = Agent(charge.kernel, charge.trail, settings.failures_every, settings.control)
+        self.agent.governed[charge.governed.number] = charge.governed
+
+    async def begin(self, stack: contextlib.AsyncExitStack) -> None:
+        """Everything answers when this returns. What is to be undone goes onto the stack. Raises StockadeError."""
+        agent, charge, governed = self.agent, self._charge, self._charge.governed
+        agent.start()
+        stack.push_async_callback(agent.close)
+        server = await dns.serve(
+            dns.Resolver(
+                table=governed.table, decide=agent.may_ask(governed), publish=governed.publish, record=agent.record_query(governed)
+            ),
+            charge.sockets[4:],
+            agent.asker_of_datagram(governed),
+            agent.asker_of_connection(governed),
+        )
+        stack.callback(server.close)
+        table = Approvals()
+        self.doors = Doors(governed, agent, Inside.of(charge.sockets.inspect4), lambda: self._workers.current)
+        stack.push_async_callback(self.doors.close)
+        self.generations = Generations(
+            governed, charge.watch, charge.load, lambda: self._workers.current, agent.write, table.rules, self.doors
+        )
+        self.desk = agent.desks[governed.number] = Desk(governed, table, self.generations, charge.approved, agent.write)
+        await self._workers.serve(agent, governed, charge.sockets, charge.authority)
+        self.doors.open(governed.policy)
+
+    async def hold(self, init: int, ended: asyncio.Task[int], finish: Callable[[], None] = lambda: None) -> int:
+        """Until the sandbox ends, by itself or because what holds it is gone. Returns what `ended` did: the status of its init.
+
+        finish: called when nothing of the sandbox runs any more. Raises StockadeError when it was lost.
+        """
+        agent, charge, governed = self.agent, self._charge, self._charge.governed
+        bounds = Bounds(charge.limits, governed, agent.write)
+        async with contextlib.AsyncExitStack() as stack:
+            for watching in (self.generations.watch(), self.desk.watch(), bounds.watch(self._settings.failures_every)):
+                stack.callback(asyncio.create_task(watching).cancel)
+            lost = await Enforcement(charge.kernel.links, init).until(ended)
+            charge.slot.sandbox.kill()
+            if lost:
+                await self._workers.end()  # before anything is waited for: connections that are open must not outlive what held them
+            status = await ended
+            finish()
+            await self.doors.close()
+            await self._workers.end()
+            await agent.settle()
+            bounds.look()
+        if lost:
+            agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
+        if agent.audit_failure:  # there may be room again for one record of it
+            agent.lifecycle(governed, Reason.AUDIT_UNAVAILABLE, {"error": agent.audit_failure}, outcome=Outcome.DENY)
+        agent.lifecycle(governed, Reason.STOPPED, {"status": status})
+        if lost:
+            said = f"what holds the sandbox was taken away, so it was killed: {'; '.join(lost)}"
+            raise StockadeError(said, hint="somebody with root's rights did that", code="enforcement_lost")
+        return status
