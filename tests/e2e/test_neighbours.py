@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import hashlib
 import os
 import signal
 import subprocess
@@ -10,6 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from framework.machine import STOCKADE, Machine, Record, Result, Running, select, wait_for, worker_of
 from framework.policy import Rule, http, relay, whole
@@ -161,6 +166,91 @@ def test_bytes_of_any_protocol_are_counted_on_both_sides(db: Box, caller: Box) -
     assert result.status == 0, result
     assert result.select(action="connect", decision="allow", effect="relay", host=db.host, port=PORT), result
     assert (came["detail"]["bytes_received"], came["detail"]["bytes_sent"]) == (7, 7) and came["reason"] == "rule_allow"
+
+
+def test_a_crowd_with_large_answers(db: Box, caller: Box) -> None:
+    """A web server as it is, and 40 downloads at once: each whole, each one record of either side."""
+    count, data = 40, os.urandom(1_000_000)
+    (db.work / "data").write_bytes(data)
+    script = f"""
+import concurrent.futures, hashlib, urllib.request
+def get(_):
+    with urllib.request.urlopen("http://{db.host}:{PORT}/data", timeout=60) as answer:
+        return hashlib.sha256(answer.read()).hexdigest()
+with concurrent.futures.ThreadPoolExecutor({count}) as pool:
+    print(*sorted(set(pool.map(get, range({count})))))
+"""
+    (caller.work / "crowd.py").write_text(script)
+    command = ["sh", "-c", f"{PYTHON} -m http.server --bind ::1 {PORT} & while [ ! -e stop ]; do sleep 0.1; done; kill $!"]
+    with db.start(command, visited(caller.spelt)):
+        wait_for(lambda: db.name in running(CONTROL), "the control socket", running=db.running)
+        rule = http("python3", db.spelt, port=[PORT], name="to-the-other")
+        wait_for(lambda: listens_inside(db, PORT), "the server", running=db.running)
+        result = caller.run(f"{PYTHON} crowd.py", calling(rule))
+        assert result.stdout.split() == [hashlib.sha256(data).hexdigest()], result
+        assert len(result.select(action="http", status=200)) == count
+        came = db.inbound(count)
+        assert all(record["detail"]["bytes_sent"] > len(data) and record["reason"] == "rule_allow" for record in came)
+        assert {record["binary"]["name"] for record in came} == {"python3"}
+        db.stop()
+
+
+def listens_inside(box: Box, port: int) -> bool:
+    """Whether a process of the sandbox has a listener on a port of its loopback."""
+    init = ask(CONTROL, box.name, "status")["pid"]
+    found = subprocess.run(["pgrep", "-P", str(init)], capture_output=True, text=True, check=False).stdout.split()
+    tables = [Path(f"/proc/{pid}/net/tcp6").read_text() for pid in found if Path(f"/proc/{pid}/net/tcp6").exists()]
+    return any(f":{port:04X} " in line and line.split()[3] == "0A" for table in tables for line in table.splitlines()[1:])
+
+
+def test_tls_passes_as_it_is_for_that_name_alone(db: Box, caller: Box) -> None:
+    key, certificate = certified(db.host)
+    (db.work / "key.pem").write_bytes(key)
+    (db.work / "cert.pem").write_bytes(certificate)
+    (caller.work / "cert.pem").write_bytes(certificate)
+    serve = f"""
+import http.server, pathlib, ssl
+server = http.server.HTTPServer(("127.0.0.1", {PORT}), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("cert.pem", "key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+pathlib.Path("listens.log").write_text("listening")
+server.serve_forever()
+"""
+    (db.work / "tls.py").write_text(serve)
+    with db.start(f"{PYTHON} tls.py", visited(caller.spelt)) as started:
+        started.wait_for("listening", db.work / "listens.log")
+        wait_for(lambda: db.name in running(CONTROL), "the control socket", running=started)
+        rule = relay("curl", db.spelt, port=[PORT], tls="passthrough", name="to-the-other")
+        url = f"https://{db.host}:{PORT}/cert.pem"
+        lying = f"curl -sS --max-time 20 -k --connect-to ::{db.host}:{PORT} https://other.example.com/"
+        command = f"curl -sS --max-time 20 --cacert cert.pem {url}; {lying}"
+        result = caller.run(["sh", "-c", command], calling(rule))
+        assert result.stdout.encode() == certificate, result
+        assert result.select(action="connect", host=db.host, effect="relay", decision="allow"), result
+        assert result.select(action="connect", host=db.host, effect="refuse", reason="sni_mismatch"), result
+        assert len(db.inbound()) == 1
+
+
+def certified(host: str) -> tuple[bytes, bytes]:
+    """A key, and a certificate for a host that is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "db")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    return key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain), made.public_bytes(pem)
 
 
 def test_path_and_method_are_the_callers_policys_to_hold(db: Box, caller: Box) -> None:
