@@ -95,7 +95,7 @@ BPF_PERCPU_ARRAY(packets, struct long_event, 1);
 BPF_PERCPU_ARRAY(env_values, struct env_value, 1);
 
 /* Programs that on_exec goes on in. Written by the loader, pinned: the kernel empties it with its last user. */
-BPF_PROG_ARRAY(exec_steps, 1);
+BPF_PROG_ARRAY(exec_steps, 2);
 
 /* Answer of enrol(). Written by it, read by the agent. */
 BPF_ARRAY(enrolled, struct file_facts, 1);

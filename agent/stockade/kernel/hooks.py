@@ -23,8 +23,9 @@ _RAW_TRACEPOINT, _SOCK_ADDR, _SOCK, _SOCK_OPS, _SKB, _SOCKOPT = 17, 18, 9, 13, 8
 LSM, LSM_MAC = 29, 27
 TRACING, TRACE_RAW_TP = 26, 23
 
+EXEC_STEPS = ("on_exec_environment", "on_exec_more")  # by their place in exec_steps
 HOOKS = (
-    Hook("on_exec_environment", _RAW_TRACEPOINT, 0, "step"),
+    *(Hook(program, _RAW_TRACEPOINT, 0, "step") for program in EXEC_STEPS),
     Hook("on_exec", _RAW_TRACEPOINT, 0, "tracepoint:sched_process_exec"),
     Hook("on_fork", _RAW_TRACEPOINT, 0, "tracepoint:sched_process_fork"),
     Hook("on_exit", _RAW_TRACEPOINT, 0, "tracepoint:sched_process_exit"),

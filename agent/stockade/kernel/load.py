@@ -11,13 +11,14 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from stockade.kernel import backend, bytecode, devices, syscall
 from stockade.kernel.abi import Network
 from stockade.kernel.backend import Backend
 from stockade.kernel.devices import Device
-from stockade.kernel.hooks import HOOKS, LSM, LSM_HOOKS, TAINT_HOOK, TRACING, Hook
+from stockade.kernel.hooks import EXEC_STEPS, HOOKS, LSM, LSM_HOOKS, TAINT_HOOK, TRACING, Hook
 from stockade.kernel.links import Link
 from stockade.kernel.maps import Maps
 from stockade.kernel.refusals import Refusals
@@ -48,6 +49,19 @@ class _HookIsFull(Exception):
     """As many programs as an LSM hook can hold are attached to it."""
 
 
+class Lost(Exception):
+    """What a dead agent pinned is no longer there, or is not what it was. args: a word on each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A link as it was when it was made. pin: the file's name."""
+
+    name: str
+    pin: str
+    info: syscall.LinkInfo
+
+
 class Kernel:
     """The programs and maps of one agent."""
 
@@ -74,10 +88,58 @@ class Kernel:
             self.close(unpin=ours)  # pins that were there are another's: they may be all that holds its sandbox
             hint = "see `stockade doctor` for what this kernel lacks"
             raise StockadeError(f"the kernel refused: {error.strerror or error}", hint=hint, code="bpf_load") from None
+        self._know(code, maps)
+        self.maps.set_exec_steps([self._programs[program] for program in EXEC_STEPS])
+
+    def _know(self, code: bytecode.Bytecode, maps: dict[str, int]) -> None:
         self.maps = Maps(maps, {shape.name: shape for shape in code.maps}, self._programs["enrol"])
-        self.maps.set_exec_step(self._programs["on_exec_environment"])
         by_lsm = self.backend is Backend.LSM
         self.refusals = Refusals(maps["refused_calls"], maps["refusals"], maps["refusal_epoch"], mappings_told=by_lsm)
+
+    @classmethod
+    def adopt(cls, network: Network, pins: Path, links: Iterable[Pinned], refuses_by: Backend) -> Kernel:
+        """The programs and maps that a dead agent pinned, as they go on deciding. Loads nothing but what asks for a file's key.
+
+        links: all that it had. Raises Lost when one of them does not hold any more, StockadeError.
+        """
+        self = cls.__new__(cls)
+        self.network, self.pins, self.backend = network, pins, refuses_by
+        self.tells_senders = backend.tells_senders()
+        self._descriptors, self.links = [], []
+        code = bytecode.compiled(network.defines())
+        lost: list[str] = []
+        maps: dict[str, int] = {}
+        for shape in code.maps:
+            try:
+                maps[shape.name] = self._own(syscall.pinned(str(pins / f"map_{shape.name}")))
+                if syscall.map_info(maps[shape.name], shape.name) != shape:
+                    lost.append(f"map {shape.name} was replaced")
+            except OSError as error:
+                lost.append(f"map {shape.name} is no longer pinned ({error.strerror})")
+        for pinned in links:
+            try:
+                link = Link.found(pinned.name, pins / pinned.pin, pinned.info)
+            except OSError as error:
+                lost.append(f"{pinned.name} is no longer pinned ({error.strerror})")
+                continue
+            self._own(link.descriptor)
+            self.links.append(link)
+            if (words := link.lost()) is not None:
+                lost.append(words)
+        try:
+            if lost:
+                raise Lost(*lost)
+            enrol = next(hook for hook in HOOKS if hook.program == "enrol")
+            self._programs = {"enrol": self._own(self._load(enrol, code.linked("enrol", maps)))}
+            self._know(code, maps)
+        except BaseException:
+            self.close(unpin=False)
+            raise
+        return self
+
+    def held_by(self) -> tuple[Pinned, ...]:
+        """What `adopt` must find."""
+        return tuple(Pinned(link.name, link.pin.name, link.info) for link in self.links)
 
     @property
     def _hooks(self) -> tuple[Hook, ...]:

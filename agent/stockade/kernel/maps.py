@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from stockade.kernel import abi, syscall
@@ -46,8 +46,9 @@ class Maps:
         """Descriptor of the ring buffer."""
         return self._fd["events"]
 
-    def set_exec_step(self, program: int) -> None:
-        syscall.map_update(self._fd["exec_steps"], _ZERO, _U32.pack(program))
+    def set_exec_steps(self, programs: Sequence[int]) -> None:
+        for place, program in enumerate(programs):
+            syscall.map_update(self._fd["exec_steps"], _U32.pack(place), _U32.pack(program))
 
     # sandboxes
 
@@ -62,6 +63,11 @@ class Maps:
         """Put a generation in force: one update, read once per decision."""
         syscall.map_update(self._fd["sandboxes"], struct.pack("<Q", cgroup_id), abi.SANDBOX.pack(sandbox, generation, flags, 0))
 
+    def generation(self, cgroup_id: int) -> int | None:
+        """The generation in force; None for a cgroup that is not governed."""
+        raw = syscall.map_lookup(self._fd["sandboxes"], struct.pack("<Q", cgroup_id), abi.SANDBOX.size)
+        return int(abi.SANDBOX.unpack(raw)[1]) if raw else None
+
     # identity
 
     def facts(self, fd: int) -> abi.FileFacts:
@@ -75,6 +81,10 @@ class Maps:
         key = abi.BINARY_KEY.pack(sandbox, 0, facts.ino, facts.dev, facts.generation)
         value = abi.BINARY.pack(identity, flags, facts.size, facts.ctime_sec, facts.ctime_nsec, 0)
         syscall.map_update(self._fd["binaries"], key, value)
+
+    def strike(self, sandbox: int, facts: abi.FileFacts) -> None:
+        """Nothing executes as this file any more."""
+        syscall.map_delete(self._fd["binaries"], abi.BINARY_KEY.pack(sandbox, 0, facts.ino, facts.dev, facts.generation))
 
     def enrol_script(
         self, sandbox: int, interpreter: int, path: str, identity: int, flags: abi.BinaryFlag, script: int, *, carried: bool
