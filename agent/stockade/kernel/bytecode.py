@@ -59,13 +59,22 @@ def compiled(defines: dict[str, int], cache: Path = CACHE) -> Bytecode:
     Raises StockadeError with the compiler's words. A cache that cannot be read is made again; one that root does not own is not trusted.
     """
     text = source()
-    key = json.dumps([_FORMAT, headers.btf_hash(), platform.release(), platform.machine(), os.cpu_count(), defines, text])
-    path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    path = cache / f"{_digest(defines, text)[:32]}.json"
     cached = _read(path)
     if cached is None:
         cached = _compile(text, defines, cache)
         _write(path, cached)
     return cached
+
+
+def digest(defines: dict[str, int]) -> str:
+    """Names everything that makes the bytecode what it is: maps and programs of another digest may not understand each other."""
+    return _digest(defines, source())
+
+
+def _digest(defines: dict[str, int], text: str) -> str:
+    key = json.dumps([_FORMAT, headers.btf_hash(), platform.release(), platform.machine(), os.cpu_count(), defines, text])
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _read(path: Path) -> Bytecode | None:

@@ -27,6 +27,11 @@ class Link:
         syscall.pin(descriptor, str(pin))
         return cls(name, descriptor, pin, syscall.link_info(descriptor))
 
+    @classmethod
+    def found(cls, name: str, pin: Path, info: syscall.LinkInfo) -> Link:
+        """One that a dead agent pinned. info: what was said of it then. Raises OSError."""
+        return cls(name, syscall.pinned(str(pin)), pin, info)
+
     def lost(self) -> str | None:
         """What became of it, in words; None while it holds."""
         try:

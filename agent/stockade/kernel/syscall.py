@@ -225,6 +225,12 @@ def link_info(fd: int) -> LinkInfo:
     return LinkInfo(program, cgroup if kind == _LINK_CGROUP else 0)
 
 
+def pinned(path: str) -> int:
+    """A descriptor of the map or link that is kept under a path. Raises OSError: FileNotFoundError when nothing is."""
+    name = _buffer(os.fsencode(path) + b"\0")
+    return _call(OBJ_GET, struct.pack("<QII", ctypes.addressof(name), 0, 0), f"open pin {path}")
+
+
 def pin(fd: int, path: str) -> None:
     """Keep a map, program or link alive under a path on bpffs."""
     name = _buffer(os.fsencode(path) + b"\0")
