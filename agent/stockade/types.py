@@ -119,6 +119,7 @@ class Reason(StrEnum):
     QUOTA = "quota"
     POLICY_CHANGED = "policy_changed"
     STARTED = "started"
+    ADOPTED = "adopted"  # by another agent, after the one that started it had died
     STOPPED = "stopped"
     RELOADED = "reloaded"
     RELOAD_REFUSED = "reload_refused"

@@ -73,6 +73,10 @@ class Trail:
         trail._clock.start()
         return trail
 
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
     def append(self, sandbox: Sandbox, record: Record) -> int:
         """Write one record and return its seq: the line is in the file. Raises AuditError when it is not; the caller denies."""
         fields = describe(sandbox, record)

@@ -33,8 +33,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from stockade.policy import DEFAULT
-    from stockade.service.embedded import Order
     from stockade.service.embedded import run as run_embedded
+    from stockade.service.order import Order
     from stockade.service.settings import Settings
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command

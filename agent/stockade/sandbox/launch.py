@@ -26,6 +26,7 @@ from typing import NamedTuple, NoReturn
 
 from stockade.kernel.abi import Network
 from stockade.sandbox import landlock, libc, loopback, view
+from stockade.sandbox.cgroup import Cgroup
 from stockade.sandbox.plan import Plan
 from stockade.types import StockadeError
 
@@ -94,6 +95,38 @@ class Launcher:
         self._channel.close()
 
 
+def listen_again(init: int, network: Network, listeners: Cgroup) -> Sockets:
+    """The agent's sockets once more, in the network namespace of a sandbox that runs: those of its first agent died with that.
+
+    init: a pidfd. listeners: the cgroup in which sockets answer ORIGIN. Forks: call it before there are keys, threads or a loop. Raises
+    StockadeError with the child's own words.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            listeners.add(os.getpid())
+            os.setns(init, libc.CLONE_NEWNET)
+            _hand(theirs, _listening(network))
+        except BaseException as error:
+            theirs.sendall(str(error).encode()[:500] or b"?")
+        os._exit(0)
+    theirs.close()
+    try:
+        data, descriptors, _, _ = socket.recv_fds(ours, 512, len(Sockets._fields))
+    finally:
+        ours.close()
+        os.waitpid(pid, 0)
+    if len(descriptors) != len(Sockets._fields):
+        raise StockadeError(f"cannot listen in the sandbox again: {data.decode(errors='replace')}", code="launch")
+    return Sockets(*(socket.socket(fileno=fd) for fd in descriptors))
+
+
+def _hand(channel: socket.socket, sockets: list[socket.socket]) -> None:
+    raw = array.array("i", [s.fileno() for s in sockets])
+    channel.sendmsg([b"1"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, raw)])
+
+
 # The channel carries pickles: both ends are the same process image, and the launcher speaks before anything of the sandbox runs.
 
 
@@ -139,8 +172,7 @@ def _serve(channel: socket.socket) -> NoReturn:
         assert isinstance(network, Network)
         sockets = _network_namespace(network)
         _send(channel, "ok")
-        raw = array.array("i", [s.fileno() for s in sockets])
-        channel.sendmsg([b"1"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, raw)])
+        _hand(channel, sockets)
         for listening in sockets:
             listening.close()
         plan = _message(channel)
@@ -161,6 +193,10 @@ def _network_namespace(network: Network) -> list[socket.socket]:
     with contextlib.suppress(OSError):  # a host without IPv6 has no such file; the address is refused below, which says so
         Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("0")
     loopback.bring_up(network)
+    return _listening(network)
+
+
+def _listening(network: Network) -> list[socket.socket]:
     sockets = []
     for port in (network.inspect_port, network.relay_port, 53):
         for family in _NETWORK_NAMESPACE_FAMILIES:
@@ -178,7 +214,13 @@ def _network_namespace(network: Network) -> list[socket.socket]:
 
 
 def _bind(unbound: socket.socket, family: int, network: Network, port: int) -> None:
-    """To the agent's own address, with neither SO_REUSEPORT nor SO_REUSEADDR: a sandbox process could take a share of either."""
+    """To the agent's own address. SO_REUSEPORT, and SO_REUSEADDR of datagrams, would let a sandbox process take a share: neither is set.
+
+    SO_REUSEADDR of TCP lets nobody beside a listener. It is for the agent that comes after this one, when connections of this one are still
+    in the kernel's tables: tcp_v4 asks it of both, whose socket is left and who binds (inet_bind_conflict).
+    """
+    if unbound.type == socket.SOCK_STREAM:
+        unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     unbound.bind((str(network.agent6 if family == socket.AF_INET6 else network.agent4), port))

@@ -75,20 +75,20 @@ def draw(
         noexec=not executable,
     )
     for source in policy.sources:
-        refuse_inside(source, plan, "a policy source")
+        refuse_inside(source, plan.binds, "a policy source")
     for script in {enrolment.binary.script for enrolment in roster if enrolment.binary.script}:
         # a script is known by its path: what can be overwritten there would inherit its name
-        refuse_inside(Path(script), plan, "a script of the policy")
+        refuse_inside(Path(script), plan.binds, "a script of the policy")
         _refuse_below_writable(script, plan)
     for hidden in policy.filesystem.hide:
         _refuse_deep_in_writable(hidden, plan)
     return plan
 
 
-def refuse_inside(path: Path, plan: Plan, what: str) -> None:
+def refuse_inside(path: Path, binds: Iterable[Bind], what: str) -> None:
     """Whoever can write the policy or the trail, or exchange a link on the way there, is not governed by it. Raises StockadeError."""
     *way, last = _on_the_way(path)
-    for bind in plan.binds:
+    for bind in binds:
         # What is bound cannot itself be exchanged from inside: `../policy.yaml` leads through the workdir and out of it.
         if bind.writable and (last.is_relative_to(bind.source) or any(Path(bind.source) in name.parents for name in way)):
             hint = "keep it outside the workdir, or name another --workdir"

@@ -13,29 +13,29 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from stockade.audit import Trail
 from stockade.kernel.abi import Event
 from stockade.kernel.devices import Device
 from stockade.kernel.load import Kernel, mounted_bpffs
-from stockade.policy import Policy, load, load_families
+from stockade.policy import Policy, load_families
 from stockade.policy.rego import judge
 from stockade.proxy import Authority
 from stockade.sandbox import landlock, libc
 from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
 from stockade.sandbox.limits import Limits, Wanted
-from stockade.sandbox.plan import Plan
+from stockade.sandbox.plan import Bind, Plan
 from stockade.sandbox.roster import Resolver
-from stockade.service import blueprint, verbs
-from stockade.service.approved import Approved
+from stockade.service import blueprint, state, verbs
 from stockade.service.control import Control
 from stockade.service.generations import Load
 from stockade.service.governed import Governed
+from stockade.service.order import Order
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
+from stockade.service.state import Kept
 from stockade.service.stdio import Stdio
 from stockade.service.tenure import Charge, Tenure
 from stockade.service.watch import Watch
@@ -43,38 +43,6 @@ from stockade.service.workers import Workers
 from stockade.types import Reason, Sandbox, StockadeError
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the user asked for. policies and presets compose; binds: (source, target, writable); audit None: below Settings.log.
-
-    approvals: the file that keeps what is approved for always.
-    """
-
-    command: tuple[str, ...]
-    policies: tuple[Path, ...]
-    presets: tuple[str, ...] = ()
-    name: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
-    workdir: Path | None = None
-    binds: tuple[tuple[str, str, bool], ...] = ()
-    audit: Path | None = None
-    approvals: Path | None = None
-    observe: bool = False
-    verbose: bool = False
-
-    @property
-    def approved(self) -> Approved | None:
-        return Approved(self.approvals.absolute()) if self.approvals is not None else None
-
-    def policy(self, generation: int, named: list[Path]) -> Policy:
-        """Read it from disk. named takes up every path that was looked for. Raises PolicyError."""
-        found = load(self.policies, presets=self.presets, generation=generation, named=named, thorough=False)
-        if self.approved is not None:
-            found = self.approved.beside(found, named)
-        labels = found.labels | dict(self.labels)
-        return dataclasses.replace(found, labels=labels, mode="observe" if self.observe else found.mode)
 
 
 def run(order: Order, settings: Settings) -> int:
@@ -174,6 +142,8 @@ class _Run:
             # the compiler, the verifier, the launcher and the worker's imports work at the same time
             loading = asyncio.create_task(asyncio.to_thread(Kernel, network, slot.pins))
             stack.push_async_callback(_unload, loading)
+            build = asyncio.create_task(asyncio.to_thread(state.build, network))
+            stack.callback(build.cancel)
             networking = asyncio.create_task(asyncio.to_thread(self._launcher.open_network, network))
             stack.push_async_callback(_forsake, networking)
             authority = Authority.create(self._name)
@@ -194,7 +164,7 @@ class _Run:
                 authority_pem=authority.certificate_pem,
             )
             for source in self._watch.watched:
-                blueprint.refuse_inside(source, plan, "a policy source")
+                blueprint.refuse_inside(source, plan.binds, "a policy source")
             kernel = await asyncio.shield(loading)
             sockets = await asyncio.shield(networking)
             trail = Trail.open(self._audit_path(plan), human=sys.stderr if order.verbose else None)
@@ -202,9 +172,18 @@ class _Run:
             sandbox = Sandbox(uuid.uuid4().hex[:12], self._name, policy.name, policy.generation, dict(policy.labels))
             governed = Governed(slot.number, sandbox, slot.sandbox, policy, roster, kernel.maps, network)
             self._govern(kernel, governed, plan)
-            charge = Charge(
-                slot, kernel, trail, governed, sockets, authority, limits, self._watch, self._load_for(plan), self._order.approved
+            kept = Kept(
+                order.anywhere(trail.path),
+                policy,
+                tuple(roster),
+                governed.facts,
+                plan.binds,
+                kernel.held_by(),
+                kernel.backend,
+                authority,
             )
+            load = load_for(order, self._name, plan.binds)
+            charge = Charge(slot, kernel, trail, governed, sockets, limits, self._watch, load, kept, await build)
             tenure = Tenure(self._settings, charge, self._workers)
             tenure.agent.exec_refused = self._exec_refused
             await tenure.begin(stack)
@@ -242,17 +221,6 @@ class _Run:
         kernel.answer_origins(self._slot.listeners.path)
         kernel.attach_tracepoints()
 
-    def _load_for(self, plan: Plan) -> Load:
-        """A policy that could be rewritten from inside is refused when it is read again, as it was at start."""
-
-        def load(generation: int, named: list[Path]) -> Policy:
-            found = self._order.policy(generation, named)
-            for source in (*named, *found.sources):
-                blueprint.refuse_inside(source, plan, "a policy source")
-            return dataclasses.replace(found, sandbox=self._name)
-
-        return load
-
     async def _wait(self, init: int) -> int:
         """Until the sandbox's init ends."""
         loop = asyncio.get_running_loop()
@@ -281,8 +249,20 @@ class _Run:
         path = self._order.audit or self._settings.log / f"{self._name}.jsonl"
         if self._order.audit is None:
             path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        blueprint.refuse_inside(path.absolute(), plan, "the audit trail")
+        blueprint.refuse_inside(path.absolute(), plan.binds, "the audit trail")
         return path
+
+
+def load_for(order: Order, name: str, binds: Iterable[Bind]) -> Load:
+    """A policy that could be rewritten from inside is refused when it is read again, as it was at start."""
+
+    def load(generation: int, named: list[Path]) -> Policy:
+        found = order.policy(generation, named)
+        for source in (*named, *found.sources):
+            blueprint.refuse_inside(source, binds, "a policy source")
+        return dataclasses.replace(found, sandbox=name)
+
+    return load
 
 
 async def _unload(loading: asyncio.Task[Kernel]) -> None:

@@ -89,9 +89,15 @@ class Generations:
         self._governed, self._watch, self._load, self._worker = governed, watch, load, worker
         self._write, self._rules, self._ports = write, rules, ports
         self._on_disk = governed.policy  # as it was read last
+        self.kept: Callable[[], None] = lambda: None  # called when that is another one, and in force
         self._turn = asyncio.Lock()
         self._asked: tuple[asyncio.Task[Reloaded], list[str]] | None = None  # the reload that has not begun, and who wants it
         self._running: set[asyncio.Task[Reloaded]] = set()
+
+    @property
+    def on_disk(self) -> Policy:
+        """The policy as it was read last, without the rules beside it."""
+        return self._on_disk
 
     async def reload(self, cause: str) -> Reloaded:
         """Read the policy again. Whoever asks before a reload has begun shares it; while one runs, one more follows."""
@@ -187,7 +193,9 @@ class Generations:
         finally:
             if self._ports is not None:
                 self._ports.settle()
-        self._on_disk = on_disk
+        if on_disk is not self._on_disk:
+            self._on_disk = on_disk
+            self.kept()
         with contextlib.suppress(ConnectionError):  # it just died: the next worker is given the policy in force
             await self._worker().reload(governed.number, policy)
         switched = time.perf_counter_ns()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from stockade.dns import SyntheticTable
 from stockade.kernel import abi
@@ -46,6 +46,8 @@ class Governed:
         self._execs: OrderedDict[int, Exec] = OrderedDict()
         self._facts: dict[int, abi.FileFacts] = {}
         self._published: dict[int, set[int]] = {}  # generation → names whose verdicts are in the kernel
+        self.named: Callable[[int, str], None] = lambda _index, _name: None  # keeps a name for the next agent; raises OSError
+        self._kept: set[int] = set()
 
     # told to the kernel
 
@@ -66,6 +68,41 @@ class Governed:
             self._enrol(enrolment, enrolment.number in networked)
         for loader in self.roster.loaders:  # last: no policy can make ld.so a program
             self._maps.enrol(self.number, self._maps.facts(loader.descriptor), 0, abi.BinaryFlag.LOADER)
+
+    @property
+    def facts(self) -> dict[int, abi.FileFacts]:
+        """Of each enrolled file, by its number, as it was at start."""
+        return dict(self._facts)
+
+    def resume(self, policy: Policy, in_force: int, facts: Mapping[int, abi.FileFacts], names: Iterable[tuple[int, str]]) -> list[str]:
+        """Go on where a dead agent left off, under this policy: its generation is above every one that is in the kernel.
+
+        in_force: the kernel's. facts: as enrolled. A file that is not what it was is executed by nobody any more, and what runs of it keeps
+        its name; returns the paths of these. Raises OSError when a map is full, ValueError for names that cannot have been given.
+        """
+        self.table.restore(names)
+        self._kept.update(index for index, _ in self.table)
+        self._policies[in_force] = self.policy
+        self._facts = dict(facts)
+        changed = [enrolment for enrolment in self.roster if not enrolment.scripts and not self._is_as_enrolled(enrolment)]
+        self.compile(policy)
+        networked = self._networked_numbers(policy)
+        for enrolment in self.roster:  # each again: which of them had network rules when the agent died is not known for sure
+            if enrolment in changed:
+                self._maps.strike(self.number, self._facts[enrolment.number])
+            else:
+                self._enrol(enrolment, enrolment.number in networked)
+        self.policy = policy
+        self.switch(policy)
+        self.forget_others()
+        return sorted({enrolment.file.path for enrolment in changed})
+
+    def _is_as_enrolled(self, enrolment: Enrolment) -> bool:
+        if enrolment.file.descriptor < 0:
+            return False
+        return dataclasses.replace(self._maps.facts(enrolment.file.descriptor), nlink=0) == dataclasses.replace(
+            self._facts[enrolment.number], nlink=0
+        )
 
     def _enrol(self, enrolment: Enrolment, networked: bool) -> None:
         """As the file was when the sandbox started: one that has changed since is not looked at again."""
@@ -89,7 +126,10 @@ class Governed:
         return {enrolment.number for enrolment in self._networked(policy)}
 
     def publish(self, index: int, name: str) -> None:
-        """Put this name's verdicts in force. Raises OSError when the map is full."""
+        """Put this name's verdicts in force. Raises OSError when the map is full, or the name cannot be kept: then nobody is told of it."""
+        if index not in self._kept:
+            self.named(index, name)
+            self._kept.add(index)
         self._publish(self.policy, [(index, name)])
 
     def _publish(self, policy: Policy, names: Iterable[tuple[int, str]]) -> None:
@@ -185,7 +225,9 @@ class Governed:
     def ancestry(self, exec_id: int) -> tuple[str, ...]:
         """Paths of the execs this one came from, nearest first, each once, at most ANCESTORS."""
         execed = self._execs.get(exec_id)
-        return execed.ancestry if execed is not None else ()
+        if execed is None:  # none, or an exec that was forgotten, or read by an agent before this one
+            return (FORGOTTEN,) if exec_id else ()
+        return execed.ancestry
 
     def _descent(self, parent: int) -> tuple[str, ...]:
         """What an exec from this one comes from. Those who go on starting others are remembered longest.

@@ -5,14 +5,17 @@ A slot is a lock that dies with its agent, and a cgroup that may outlive it: bot
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
 
 from stockade.sandbox import limits
 from stockade.sandbox.cgroup import Cgroup
 from stockade.service.settings import Settings
+from stockade.service.state import StateFile
 from stockade.types import StockadeError
 
 
@@ -23,6 +26,7 @@ class Slot:
         self.number, self._lock = number, lock
         self.user = settings.first_sandbox_user + number
         self.pins = bpffs / str(number)
+        self.state = StateFile(settings.run / "slots", number)
         self.sandbox = Cgroup.make(f"sandbox-{number}")
         self.listeners = Cgroup.make(f"listeners-{number}")
 
@@ -48,12 +52,13 @@ class Slot:
     def _sweep(self) -> None:
         """What a dead agent left must not hold for the next one: its programs, and the limits of its cgroups."""
         shutil.rmtree(self.pins, ignore_errors=True)
+        self.state.remove()
         limits.remove(self.sandbox)
         self.sandbox.remove()
         self.sandbox = Cgroup.make(self.sandbox.path.name)
 
     def release(self) -> None:
-        """Kill what is left in the sandbox, and take its cgroups away."""
+        """Kill what is left in the sandbox, and take its cgroups, and what was written down of it, away."""
         self.sandbox.kill()
         for _ in range(200):
             if not self.sandbox.populated():
@@ -62,4 +67,15 @@ class Slot:
         self.sandbox.remove()
         self.listeners.remove()
         limits.remove(self.sandbox)
+        self.state.remove()
         os.close(self._lock)
+
+    def beat(self) -> None:
+        """Say that whoever holds this slot is alive: the lock holds the moment, of a clock that nobody sets."""
+        os.pwrite(self._lock, b"%020d\n" % time.clock_gettime_ns(time.CLOCK_BOOTTIME), 0)
+
+    def silence(self) -> float:
+        """Seconds since the last holder said so; 0 when none ever did."""
+        with contextlib.suppress(ValueError):
+            return max(0.0, (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(os.pread(self._lock, 64, 0))) / 1e9)
+        return 0.0

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from stockade import dns
 from stockade.audit import Trail
 from stockade.kernel.load import Kernel
-from stockade.proxy import Authority
 from stockade.sandbox.inside import Inside
 from stockade.sandbox.launch import Sockets
 from stockade.sandbox.limits import Limits
 from stockade.service.agent import Agent
 from stockade.service.approvals import Approvals
-from stockade.service.approved import Approved
 from stockade.service.bounds import Bounds
 from stockade.service.desk import Desk
 from stockade.service.enforcement import Enforcement
@@ -29,9 +29,12 @@ from stockade.service.governed import Governed
 from stockade.service.inbound import Doors
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
+from stockade.service.state import Kept, Process, State, now
 from stockade.service.watch import Watch
 from stockade.service.workers import Workers
 from stockade.types import Outcome, Reason, StockadeError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,11 @@ class Charge:
     trail: Trail
     governed: Governed
     sockets: Sockets
-    authority: Authority
     limits: Limits
     watch: Watch
     load: Load
-    approved: Approved | None
+    kept: Kept
+    build: str
 
 
 class Tenure:
@@ -57,10 +60,13 @@ class Tenure:
         self._settings, self._charge, self._workers = settings, charge, workers
         self.agent = Agent(charge.kernel, charge.trail, settings.failures_every, settings.control)
         self.agent.governed[charge.governed.number] = charge.governed
+        self._init: Process | None = None
+        self._since = now()
 
     async def begin(self, stack: contextlib.AsyncExitStack) -> None:
         """Everything answers when this returns. What is to be undone goes onto the stack. Raises StockadeError."""
         agent, charge, governed = self.agent, self._charge, self._charge.governed
+        governed.named = charge.slot.state.name
         agent.start()
         stack.push_async_callback(agent.close)
         server = await dns.serve(
@@ -78,8 +84,8 @@ class Tenure:
         self.generations = Generations(
             governed, charge.watch, charge.load, lambda: self._workers.current, agent.write, table.rules, self.doors
         )
-        self.desk = agent.desks[governed.number] = Desk(governed, table, self.generations, charge.approved, agent.write)
-        await self._workers.serve(agent, governed, charge.sockets, charge.authority)
+        self.desk = agent.desks[governed.number] = Desk(governed, table, self.generations, charge.kept.order.approved, agent.write)
+        await self._workers.serve(agent, governed, charge.sockets, charge.kept.authority)
         self.doors.open(governed.policy)
 
     async def hold(self, init: int, ended: asyncio.Task[int], finish: Callable[[], None] = lambda: None) -> int:
@@ -88,9 +94,14 @@ class Tenure:
         finish: called when nothing of the sandbox runs any more. Raises StockadeError when it was lost.
         """
         agent, charge, governed = self.agent, self._charge, self._charge.governed
+        self._init = Process.of(init)
+        self.generations.kept = self._workers.changed = self._keep
+        charge.slot.beat()
+        self._keep()
         bounds = Bounds(charge.limits, governed, agent.write)
         async with contextlib.AsyncExitStack() as stack:
-            for watching in (self.generations.watch(), self.desk.watch(), bounds.watch(self._settings.failures_every)):
+            every = self._settings.failures_every
+            for watching in (self.generations.watch(), self.desk.watch(), bounds.watch(every), self._beat(every)):
                 stack.callback(asyncio.create_task(watching).cancel)
             lost = await Enforcement(charge.kernel.links, init).until(ended)
             charge.slot.sandbox.kill()
@@ -111,3 +122,20 @@ class Tenure:
             said = f"what holds the sandbox was taken away, so it was killed: {'; '.join(lost)}"
             raise StockadeError(said, hint="somebody with root's rights did that", code="enforcement_lost")
         return status
+
+    def _keep(self) -> None:
+        """Write down what the next agent needs, should this one die."""
+        charge, sandbox = self._charge, self._charge.governed.sandbox
+        if self._init is None:  # it has ended
+            return
+        kept = dataclasses.replace(charge.kept, policy=self.generations.on_disk)
+        worker = Process.of(self._workers.current.pid)
+        try:
+            charge.slot.state.write(State(sandbox.id, sandbox.name, self._init, worker, charge.build, self._since, kept))
+        except OSError as error:  # everything is governed as it was; the next agent will find what was written before, or nothing
+            log.error("nothing is kept for the next agent: %s", error)
+
+    async def _beat(self, every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            self._charge.slot.beat()

@@ -1,0 +1,49 @@
+"""What the user asked of `stockade run`, and how the policy that was named there is read, at start and ever after."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from stockade.policy import Policy, load
+from stockade.service.approved import Approved
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the user asked for. policies and presets compose; binds: (source, target, writable); audit None: below Settings.log.
+
+    approvals: the file that keeps what is approved for always.
+    """
+
+    command: tuple[str, ...]
+    policies: tuple[Path, ...]
+    presets: tuple[str, ...] = ()
+    name: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    workdir: Path | None = None
+    binds: tuple[tuple[str, str, bool], ...] = ()
+    audit: Path | None = None
+    approvals: Path | None = None
+    observe: bool = False
+    verbose: bool = False
+
+    @property
+    def approved(self) -> Approved | None:
+        return Approved(self.approvals.absolute()) if self.approvals is not None else None
+
+    def policy(self, generation: int, named: list[Path]) -> Policy:
+        """Read it from disk. named takes up every path that was looked for. Raises PolicyError."""
+        found = load(self.policies, presets=self.presets, generation=generation, named=named, thorough=False)
+        if self.approved is not None:
+            found = self.approved.beside(found, named)
+        labels = found.labels | dict(self.labels)
+        return dataclasses.replace(found, labels=labels, mode="observe" if self.observe else found.mode)
+
+    def anywhere(self, audit: Path) -> Order:
+        """The same for an agent that starts in another directory."""
+        policies = tuple(path.absolute() for path in self.policies)
+        approvals = self.approvals.absolute() if self.approvals is not None else None
+        workdir = self.workdir.absolute() if self.workdir is not None else None
+        return dataclasses.replace(self, policies=policies, approvals=approvals, workdir=workdir, audit=audit.absolute(), verbose=False)
