@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
+import os
 import socket
 import struct
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from stockade.kernel.abi import Origin, Verdict
 from stockade.policy.neighbour import Neighbour
 from stockade.proxy.spine import Unreached
 from stockade.service import neighbours
+from stockade.service.agent import Agent
 from stockade.service.control import Control, Handed, Json, Peer
+from stockade.service.governed import Governed
 from stockade.service.neighbours import TEXT, Caller, caller, pair, reach
 from stockade.types import Binary, Reason, Sandbox, StockadeError
+from unit.service.samples import CURL, GIT, NUMBER, NUMBERS, POLICY, governed, policy
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the control socket is root's")
 
 WHO = Caller(Neighbour("a"), "0d1f", ("team=red",), "/usr/bin/curl", 77)
 
@@ -125,3 +134,56 @@ def test_no_loopback_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_server", refused)
     with pytest.raises(OSError, match="no loopback"):
         asyncio.run(pair(5))
+
+
+# a worker is not believed
+
+
+def origin(box: Governed, identity: int, host: str, port: int) -> Origin:
+    name = box.table.allocate(host)
+    return Origin(NUMBER, identity, 12, 77, name, 1, port, Verdict.INSPECT, ipaddress.ip_address("198.18.1.0"), 99)
+
+
+def test_what_the_policy_does_not_allow_is_asked_of_nobody(tmp_path: Path) -> None:
+    """A worker that was taken over may ask for anything; it gets what the policy of its sandbox says, and no other host."""
+    box, _ = governed(tmp_path)
+    rule = """
+  - name: other
+    binary: {allow: [curl]}
+    destination: {allow: ["sandbox:b"]}
+    port: [5432]
+    protocol: tcp
+"""
+    box.policy = policy(tmp_path, POLICY + rule)
+    asked: list[Json] = []
+
+    async def dial(arguments: Json, _peer: Peer) -> Handed:
+        asked.append(arguments)
+        return Handed({}, socket.socketpair()[0])
+
+    async def main() -> None:
+        controls = [Control.take(tmp_path / "control", name) for name in ("b", "c")]
+        for control in controls:
+            control.serve({"dial": dial})
+        desk = SimpleNamespace(policy_for=lambda _host, _port, _generation: box.policy)
+        agent = cast(Agent, SimpleNamespace(governed={NUMBER: box}, desks={NUMBER: desk}, _control=tmp_path / "control"))
+        b, c = (f"{name}.sandbox.stockade.internal" for name in ("b", "c"))
+        for identity, host, port, reason in (
+            (NUMBERS[CURL], c, 5432, Reason.NO_RULE),
+            (NUMBERS[CURL], b, 5433, Reason.NO_RULE),
+            (NUMBERS[GIT], b, 5432, Reason.NO_RULE),
+            (0, b, 5432, Reason.NO_RULE),
+            (NUMBERS[CURL], "api.example.com", 443, Reason.RESOLVE_FAILED),
+            (NUMBERS[CURL], "b.stockade.internal", 5432, Reason.RESOLVE_FAILED),
+        ):
+            found = await Agent.reach(agent, origin(box, identity, host, port), 1)
+            assert isinstance(found, Unreached) and found.reason is reason, host
+        assert asked == []
+        found = await Agent.reach(agent, origin(box, NUMBERS[CURL], b, 5432), 1)
+        assert isinstance(found, socket.socket)
+        found.close()
+        assert [(each["port"], each["from"]["program"]) for each in asked] == [(5432, CURL.path)]
+        for control in controls:
+            control.close()
+
+    asyncio.run(main())
