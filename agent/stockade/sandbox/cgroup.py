@@ -27,6 +27,11 @@ class Cgroup:
     path: Path
 
     @classmethod
+    def named(cls, name: str) -> Cgroup:
+        """One of the parent's, which may not be there."""
+        return cls(mounted() / PARENT / name)
+
+    @classmethod
     def make(cls, name: str) -> Cgroup:
         """Create it below the parent. Raises StockadeError; one that exists is taken as it is."""
         path = mounted() / PARENT / name

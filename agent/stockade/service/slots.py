@@ -27,8 +27,7 @@ class Slot:
         self.user = settings.first_sandbox_user + number
         self.pins = bpffs / str(number)
         self.state = StateFile(settings.run / "slots", number)
-        self.sandbox = Cgroup.make(f"sandbox-{number}")
-        self.listeners = Cgroup.make(f"listeners-{number}")
+        self.sandbox, self.listeners = Cgroup.named(f"sandbox-{number}"), Cgroup.named(f"listeners-{number}")
 
     @classmethod
     def take(cls, settings: Settings, bpffs: Path) -> Slot:
@@ -36,26 +35,43 @@ class Slot:
         directory = settings.run / "slots"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in range(1, settings.slots + 1):
-            lock = os.open(directory / str(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
+            if (slot := cls.seize(settings, bpffs, number)) is None:
                 continue
-            slot = cls(number, lock, settings, bpffs)
             if not slot.sandbox.populated():
-                slot._sweep()
+                slot.sweep()
+                slot.listeners = Cgroup.make(slot.listeners.path.name)
+                slot.sandbox = Cgroup.make(slot.sandbox.path.name)
                 return slot
-            os.close(lock)  # its agent died, its sandbox lives on without egress
+            slot.let_go()  # its agent died, its sandbox lives on without egress
         raise StockadeError(f"all {settings.slots} sandboxes of this machine are in use", code="no_slot")
 
-    def _sweep(self) -> None:
-        """What a dead agent left must not hold for the next one: its programs, and the limits of its cgroups."""
+    @classmethod
+    def seize(cls, settings: Settings, bpffs: Path, number: int) -> Slot | None:
+        """This one, as it is; None while an agent holds it."""
+        lock = os.open(settings.run / "slots" / str(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return cls(number, lock, settings, bpffs)
+
+    def let_go(self) -> None:
+        """Leave everything as it is."""
+        os.close(self._lock)
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether a dead agent left something here."""
+        return self.state.exists() or self.pins.exists() or self.sandbox.path.exists()
+
+    def sweep(self) -> None:
+        """What a dead agent left must not hold for the next one: its programs, and the limits of its cgroups. Nothing may live there."""
         shutil.rmtree(self.pins, ignore_errors=True)
         self.state.remove()
         limits.remove(self.sandbox)
         self.sandbox.remove()
-        self.sandbox = Cgroup.make(self.sandbox.path.name)
+        self.listeners.remove()
 
     def release(self) -> None:
         """Kill what is left in the sandbox, and take its cgroups, and what was written down of it, away."""
