@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stockade.privacy.classify import Settings
+from stockade.privacy.settings import Settings
 from stockade.privacy.finding import Finding
 from stockade.privacy.serve import terms, wire
 from stockade.privacy.serve.wire import Hello

@@ -38,8 +38,27 @@ _CONDITIONS: dict[str, tuple[tuple[Argument, ...], ...]] = {
     "fcntl": tuple((Argument(1, 0xFFFFFFFF, command),) for command in (fcntl.F_GETFD, fcntl.F_GETFL, fcntl.F_SETFL)),
 }
 # CUDA speaks to its driver by ioctl, maps devices, and starts helper threads; which devices, Landlock says.
-_GPU_CALLS = ("ioctl", "openat", "newfstatat", "clone", "clone3", "pread64", "lseek", "getdents64", "sched_setaffinity", "eventfd2", "pipe2")
-_GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", *(f"/dev/nvidia{number}" for number in range(16)), "/proc", "/sys")
+_GPU_CALLS = (
+    "ioctl",
+    "openat",
+    "newfstatat",
+    "clone",
+    "clone3",
+    "pread64",
+    "lseek",
+    "getdents64",
+    "sched_setaffinity",
+    "eventfd2",
+    "pipe2",
+)
+_GPU_FILES = (
+    "/dev/nvidiactl",
+    "/dev/nvidia-uvm",
+    "/dev/nvidia-uvm-tools",
+    *(f"/dev/nvidia{number}" for number in range(16)),
+    "/proc",
+    "/sys",
+)
 
 
 def rules(*, gpu: bool) -> tuple[Rule, ...]:

@@ -13,7 +13,7 @@ from stockade.policy import Policy
 def wanted(policy: object) -> bool:
     """Whether anything in this policy asks what is said: a policy that does not starts no classifier, and pays for none."""
     return isinstance(policy, Policy) and (
-        getattr(policy, "privacy", None) is not None or any(getattr(rule, "scan", ()) for rule in policy.network)
+        getattr(policy, "privacy", None) is not None or any(getattr(rule, "scan", ()) for rule in policy.rules)
     )
 
 

@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
-from stockade.privacy.classify import Settings
+from stockade.privacy.settings import Settings
 from stockade.privacy.finding import Finding
 from stockade.privacy.serve import terms, wire
 from stockade.privacy.serve.batch import digest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from stockade.privacy.classify import Settings
+from stockade.privacy.settings import Settings
 from stockade.privacy.dictionary import Custom, Dictionary
 from stockade.privacy.serve.wire import Json, dump
 

@@ -73,7 +73,9 @@ def encode_hello(hello: Hello) -> Json:
 
 
 def decode_hello(message: Json) -> Hello:
-    return Hello(_name_or_none(message, "provider"), _name_or_none(message, "model"), _names(message, "detectors"), _names(message, "missing"))
+    return Hello(
+        _name_or_none(message, "provider"), _name_or_none(message, "model"), _names(message, "detectors"), _names(message, "missing")
+    )
 
 
 def encode_asked(asked: Asked) -> Json:
@@ -87,7 +89,11 @@ def decode_asked(message: Json) -> Asked:
     if not isinstance(lanes, list) or len(lanes) > 64:
         raise ValueError("lanes: a list is wanted")
     for lane in lanes:
-        if not isinstance(lane, list) or len(lane) > len(texts) or not all(type(place) is int and 0 <= place < len(texts) for place in lane):
+        if (
+            not isinstance(lane, list)
+            or len(lane) > len(texts)
+            or not all(type(place) is int and 0 <= place < len(texts) for place in lane)
+        ):
             raise ValueError("lanes: indices of texts are wanted")
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds <= 3600:
         raise ValueError("seconds: a time is wanted")
