@@ -18,6 +18,7 @@ from stockade.types import StockadeError
 VERBS = {
     "run": "run a command held to a policy",
     "adopt": "take over a sandbox whose agent has died",
+    "sandbox": "list sandboxes, or end one",
     "explain": "say how the policy decides one request, and why",
     "policy": "check policy files",
     "reload": "let running sandboxes read their policies again",

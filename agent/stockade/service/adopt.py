@@ -1,8 +1,8 @@
 """`stockade adopt`: an agent for a sandbox whose own has died.
 
-What the kernel holds is taken over as it is; what died with the agent is made again: the sockets inside, the worker, the resolver. Everything
-is checked before anything is opened, and the newest policy is in force before anybody listens. What was taken away ends the sandbox; what
-cannot be read, or cannot be had now, leaves it as it was: held, and reaching nothing.
+What the kernel holds is taken over as it is; what died with the agent is made again: the sockets inside, the worker, the resolver.
+Everything is checked before anything is opened, and the newest policy is in force before anybody listens. What was taken away ends the
+sandbox; what cannot be read, or cannot be had now, leaves it as it was: held, and reaching nothing.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class _Adoption:
         self._init, self._sockets, self._workers, self._done = init, sockets, workers, done
         self.ours = False
         self._watch = Watch()
-        self._load = load_for(found.kept.order, found.name, found.kept.binds)
+        self._load = load_for(found.kept.order, found.sandbox.name, found.kept.binds)
 
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
@@ -128,7 +128,7 @@ class _Adoption:
         found, slot, network, kept = self._state, self._slot, self._settings.network, self._state.kept
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._workers.end)
-            control = Control.take(self._settings.control, found.name)
+            control = Control.take(self._settings.control, found.sandbox.name)
             stack.callback(control.close)
             assert kept.order.audit is not None, "it was written down where the trail is"
             trail = Trail.open(kept.order.audit)
@@ -143,7 +143,7 @@ class _Adoption:
                 raise self._end(trail, ["the sandbox's cgroup is no longer governed"])
             following, why = await asyncio.to_thread(self._following, in_force + 1)
             roster = _roster(kept.enrolments)
-            sandbox = Sandbox(found.id, found.name, kept.policy.name, in_force, dict(kept.policy.labels))
+            sandbox = Sandbox(found.sandbox.id, found.sandbox.name, kept.policy.name, in_force, dict(kept.policy.labels))
             governed = Governed(slot.number, sandbox, slot.sandbox, kept.policy, roster, kernel.maps, network)
             try:
                 changed = governed.resume(following, in_force, kept.facts, self._names)
@@ -175,11 +175,11 @@ class _Adoption:
             loop.add_signal_handler(signal.SIGHUP, tenure.generations.ask, "signal")
             ended = asyncio.create_task(self._ended())
             holding = asyncio.create_task(tenure.hold(found.init.pid, ended))
-            self._done(Adopted(found.name, found.id, found.init.pid, following.generation, gap, tuple(changed)))
+            self._done(Adopted(found.sandbox.name, found.sandbox.id, found.init.pid, following.generation, gap, tuple(changed)))
             return await holding
 
     async def _ended(self) -> int:
-        status = await exited.status(self._init)
+        status = await exited.status(self._init, self._state.init.pid)
         return UNKNOWN if status is None else status
 
     def _forward(self, number: int) -> None:
@@ -206,13 +206,13 @@ class _Adoption:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._init, signal.SIGKILL)
         self._slot.sandbox.kill()
-        sandbox = Sandbox(found.id, found.name, policy.name, policy.generation, dict(policy.labels))
+        sandbox = Sandbox(found.sandbox.id, found.sandbox.name, policy.name, policy.generation, dict(policy.labels))
         for outcome, effect, reason, detail in (
             (Outcome.DENY, Effect.REFUSE, Reason.ENFORCEMENT_LOST, {"lost": lost}),
             (Outcome.ALLOW, Effect.PASS, Reason.STOPPED, {"status": 137}),
         ):
             trail.append(sandbox, Record(Action.LIFECYCLE, outcome, effect, Level.STATIC, reason, detail=dict(detail)))
-        said = f"what holds {found.name} was taken away while it had no agent, so it was killed: {'; '.join(lost)}"
+        said = f"what holds {found.sandbox.name} was taken away while it had no agent, so it was killed: {'; '.join(lost)}"
         return StockadeError(said, hint="somebody with root's rights did that", code="enforcement_lost")
 
 

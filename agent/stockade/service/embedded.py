@@ -33,6 +33,7 @@ from stockade.service.control import Control
 from stockade.service.generations import Load
 from stockade.service.governed import Governed
 from stockade.service.order import Order
+from stockade.service.orphans import orphans
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.service.state import Kept
@@ -58,7 +59,9 @@ def run(order: Order, settings: Settings) -> int:
         named += policy.sources
     for warning in policy.warnings if order.verbose else ():
         print(f"stockade: {warning}", file=sys.stderr)
-    slot = Slot.take(settings, mounted_bpffs(settings.run / "bpf"))
+    bpffs = mounted_bpffs(settings.run / "bpf")
+    orphans(settings, bpffs)  # sweeps what ended without an agent
+    slot = Slot.take(settings, bpffs)
     launcher = None
     stdio = Stdio()
     try:

@@ -7,16 +7,18 @@ alone; everything else there is swept: pins, cgroups, what was written down.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from stockade.audit import Trail
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
-from stockade.service.state import Header, State
-from stockade.types import Action, Effect, Level, Outcome, Reason, Record, Sandbox, StockadeError
+from stockade.service.state import Header
+from stockade.types import Action, Effect, Level, Outcome, Reason, Record, StockadeError
+
+log = logging.getLogger(__name__)
 
 DIES = 5.0  # seconds in which what was killed has gone
 BUSY = 0.5  # seconds for which somebody who only looks may hold a slot
@@ -44,7 +46,7 @@ def orphans(settings: Settings, bpffs: Path) -> list[Orphan]:
                 found.append(orphan)
             elif slot.left_behind:
                 with contextlib.suppress(StockadeError):  # what does not die stays held: its pins with it
-                    end(slot)
+                    end(slot, "it ended while it had no agent")
         finally:
             slot.let_go()
     return found
@@ -58,7 +60,7 @@ def _orphan(slot: Slot) -> Orphan | None:
         return Orphan(slot.number, f"box-{slot.number}", None, error.message) if slot.sandbox.populated() else None
     if header is None or not header.lives:
         return None
-    return Orphan(slot.number, header.name, header)
+    return Orphan(slot.number, header.sandbox.name, header)
 
 
 def seized(settings: Settings, bpffs: Path, name: str) -> Slot:
@@ -76,32 +78,26 @@ def seized(settings: Settings, bpffs: Path, name: str) -> Slot:
     raise StockadeError(f"no sandbox called {name} waits for an agent", hint=f"waiting: {known}; stockade sandbox ls", code="no_orphan")
 
 
-def end(slot: Slot) -> None:
-    """Kill what lives in a slot that is held, and sweep it. Raises StockadeError when something does not die."""
+def end(slot: Slot, why: str) -> None:
+    """Kill what lives in a slot that is held, record that, and sweep. Raises StockadeError when something does not die."""
     until = time.monotonic() + DIES
     while slot.sandbox.populated():
         slot.sandbox.kill()
         if time.monotonic() > until:
             raise StockadeError(f"{slot.sandbox.path} still has processes", hint="look at its cgroup.procs", code="not_killed")
         time.sleep(0.01)
+    try:
+        if (header := slot.state.header()) is not None:
+            _record(header, why)
+    except StockadeError as error:  # it is dead, and that is what was wanted
+        log.error("the end of what was in slot %d is on no record: %s", slot.number, error)
     slot.sweep()
 
 
-@contextlib.contextmanager
-def last_words(state: State) -> Iterator[list[tuple[Outcome, Reason, dict[str, str | int | list[str]]]]]:
-    """Records of a sandbox that is ended and not adopted, into its own trail, at the end of the block. Raises StockadeError."""
-    policy, said = state.kept.policy, list[tuple[Outcome, Reason, dict[str, str | int | list[str]]]]()
-    sandbox = Sandbox(state.id, state.name, policy.name, policy.generation, dict(policy.labels))
-    audit = state.kept.order.audit
-    assert audit is not None, "it was written down where the trail is"
-    yield said
-    trail = Trail.open(audit)
-    try:
-        for outcome, reason, detail in said:
-            effect = Effect.PASS if outcome is Outcome.ALLOW else Effect.REFUSE
-            trail.append(sandbox, Record(Action.LIFECYCLE, outcome, effect, Level.STATIC, reason, detail=detail))
-    finally:
-        trail.close()
+def _record(header: Header, why: str) -> None:
+    detail: dict[str, str | int | list[str]] = {"why": why}
+    with contextlib.closing(Trail.open(header.audit)) as trail:
+        trail.append(header.sandbox, Record(Action.LIFECYCLE, Outcome.ALLOW, Effect.PASS, Level.STATIC, Reason.STOPPED, detail=detail))
 
 
 def _numbers(settings: Settings) -> list[int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -32,7 +33,7 @@ from stockade.proxy.parcel import pack
 from stockade.sandbox.plan import Bind
 from stockade.sandbox.roster import Enrolment
 from stockade.service.order import Order
-from stockade.types import StockadeError
+from stockade.types import Sandbox, StockadeError
 
 FORMAT = 1
 _CODE = ("types.py", "policy", "sandbox", "kernel", "proxy/authority.py", "service/order.py", "service/state.py")  # that `kept` is made of
@@ -74,10 +75,9 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """build: of the code that wrote it. boot: of the machine. worker: who else held sockets in the sandbox. since: epoch seconds."""
+    """sandbox: as records name it. build: of the code that wrote it. worker: who else held sockets in it. since: epoch seconds."""
 
-    id: str
-    name: str
+    sandbox: Sandbox
     init: Process
     worker: Process | None
     build: str
@@ -86,15 +86,17 @@ class State:
 
     @property
     def header(self) -> Header:
-        return Header(self.id, self.name, self.init, self.worker, self.build, _boot(), self.since, self.kept.order.command)
+        order = self.kept.order
+        assert order.audit is not None, "Order.anywhere said where"
+        return Header(self.sandbox, order.audit, self.init, self.worker, self.build, _boot(), self.since, order.command)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What anybody may read of a state without taking the sandbox over."""
+    """What anybody may read of a state without taking the sandbox over. boot: of the machine."""
 
-    id: str
-    name: str
+    sandbox: Sandbox
+    audit: Path
     init: Process
     worker: Process | None
     build: str
@@ -118,7 +120,9 @@ class StateFile:
         """Whole or not at all. Raises OSError."""
         header = state.header
         written = {
-            **{name: getattr(header, name) for name in ("id", "name", "build", "boot", "since")},
+            **{name: getattr(header, name) for name in ("build", "boot", "since")},
+            "sandbox": dataclasses.asdict(header.sandbox),
+            "audit": str(header.audit),
             "command": list(header.command),
             "init": _encoded(header.init),
             "worker": _encoded(header.worker),
@@ -143,8 +147,9 @@ class StateFile:
             raise StockadeError(f"no agent has left a {self.path}", hint="stockade sandbox ls", code="no_state")
         header = _header(state)
         if header.build != build:
-            message = f"{header.name} was started by another build of Stockade: its programs and this agent may not understand each other"
-            hint = f"adopt it with that build, or `stockade sandbox kill {header.name}`; until then nothing of it reaches anything"
+            name = header.sandbox.name
+            message = f"{name} was started by another build of Stockade: its programs and this agent may not understand each other"
+            hint = f"adopt it with that build, or `stockade sandbox kill {name}`; until then nothing of it reaches anything"
             raise StockadeError(message, hint=hint, code="other_build")
         try:
             kept = pickle.loads(base64.b64decode(state["kept"]))  # noqa: S301 - root's own file, and what this build wrote
@@ -152,7 +157,7 @@ class StateFile:
             raise self._garbled(f"{type(error).__name__}: {error}") from None
         if not isinstance(kept, Kept):
             raise self._garbled("it keeps something else")
-        return State(header.id, header.name, header.init, header.worker, header.build, header.since, kept)
+        return State(header.sandbox, header.init, header.worker, header.build, header.since, kept)
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -236,9 +241,11 @@ def _boot() -> str:
 def _header(state: dict[str, Any]) -> Header:
     """Raises KeyError, TypeError, ValueError."""
     init, worker = state["init"], state["worker"]
+    who = state["sandbox"]
+    labels = {str(label): str(value) for label, value in who["labels"].items()}
     return Header(
-        str(state["id"]),
-        str(state["name"]),
+        Sandbox(str(who["id"]), str(who["name"]), str(who["policy"]), int(who["generation"]), labels),
+        Path(str(state["audit"])),
         Process(int(init[0]), int(init[1])),
         Process(int(worker[0]), int(worker[1])) if worker is not None else None,
         str(state["build"]),

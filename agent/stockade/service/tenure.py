@@ -131,7 +131,7 @@ class Tenure:
         kept = dataclasses.replace(charge.kept, policy=self.generations.on_disk)
         worker = Process.of(self._workers.current.pid)
         try:
-            charge.slot.state.write(State(sandbox.id, sandbox.name, self._init, worker, charge.build, self._since, kept))
+            charge.slot.state.write(State(sandbox, self._init, worker, charge.build, self._since, kept))
         except OSError as error:  # everything is governed as it was; the next agent will find what was written before, or nothing
             log.error("nothing is kept for the next agent: %s", error)
 

@@ -33,6 +33,11 @@ def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors) -
             "approvals_pending": sum(approval.state is State.PENDING for approval in desk.table),
         }
 
+    async def kill(_arguments: Json, _peer: Peer) -> Json:
+        """Everything in it. What is left to say is in the trail, as of any end."""
+        governed.cgroup.kill()
+        return {"killed": True}
+
     async def reload(_arguments: Json, peer: Peer) -> Json:
         outcome = await generations.reload(f"command of {peer}")
         return {
@@ -63,7 +68,7 @@ def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors) -
     def answered(approval: Approval) -> Json:
         return {"approval": for_people(approval), "generation": governed.policy.generation}
 
-    return {"status": status, "reload": reload, "approvals": approvals, "approve": approve, "deny": deny, "dial": dial}
+    return {"status": status, "kill": kill, "reload": reload, "approvals": approvals, "approve": approve, "deny": deny, "dial": dial}
 
 
 def _terms(arguments: Json) -> Terms:
