@@ -126,7 +126,8 @@ class StateFile:
             "command": list(header.command),
             "init": _encoded(header.init),
             "worker": _encoded(header.worker),
-            "kept": base64.b64encode(pack(state.kept)).decode(),
+            # a policy travels without its sources: a worker has no use for them
+            "kept": base64.b64encode(pack((state.kept, state.kept.policy.sources))).decode(),
         }
         text = json.dumps(written)
         new = self.path.with_suffix(".new")
@@ -152,7 +153,8 @@ class StateFile:
             hint = f"adopt it with that build, or `stockade sandbox kill {name}`; until then nothing of it reaches anything"
             raise StockadeError(message, hint=hint, code="other_build")
         try:
-            kept = pickle.loads(base64.b64decode(state["kept"]))  # noqa: S301 - root's own file, and what this build wrote
+            kept, sources = pickle.loads(base64.b64decode(state["kept"]))  # noqa: S301 - root's own file, and what this build wrote
+            kept = dataclasses.replace(kept, policy=dataclasses.replace(kept.policy, sources=sources))
         except Exception as error:
             raise self._garbled(f"{type(error).__name__}: {error}") from None
         if not isinstance(kept, Kept):
