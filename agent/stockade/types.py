@@ -131,7 +131,19 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     WORKER_LOST = "worker_lost"
     ENFORCEMENT_LOST = "enforcement_lost"  # a program was taken off its hook, a pin was removed, the sandbox was moved: it was killed
-    # 7) the sandbox's own bounds
+    # 7) what is in a request
+    SCAN_FOUND = "scan_found"  # the rule's `scan` names what was found in it
+    SCAN_UNREADABLE = "scan_unreadable"  # nobody could read it, and the rule wants it read
+    PRIVACY_FAILURE = "privacy_failure"  # the classifier is not there, has too much to do, or did not answer in time
+    PRIVACY_PASS = "privacy_pass"  # nothing was found that a route holds back
+    PRIVACY_ROUTE = "privacy_route"  # a route of the policy
+    PRIVACY_DEFAULT = "privacy_default"  # a route that holds where the policy has none
+    PRIVACY_UNREADABLE = "privacy_unreadable"
+    PRIVACY_RESIDENCY = "privacy_residency"  # what may not be processed where the endpoint is
+    PRIVACY_CONTEXT = "privacy_context"  # more than the local model takes
+    PRIVACY_LOCAL_FAILURE = "privacy_local_failure"  # there is no local model, it does not answer, or does not know the API
+    PRIVACY_VAULT_FULL = "privacy_vault_full"
+    # 8) the sandbox's own bounds
     DEVICE_REFUSED = "device_refused"
     EXEC_REFUSED = "exec_refused"  # by a mount, Landlock or a mode, before any hook
     FILE_REFUSED = "file_refused"  # the same
