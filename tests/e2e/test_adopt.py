@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pytest
 from framework.internet import ECHO, H1, Internet
 from framework.machine import STOCKADE, Machine, Record, Running, read_records, select, wait_for, worker_of
 from framework.policy import Rule, http, whole
+from framework.programs import Programs
 from stockade.kernel.load import mounted_bpffs
 from stockade.sandbox.cgroup import PARENT, mounted
 from stockade.service.control import running
@@ -294,6 +298,63 @@ def test_an_orphan_is_killed_by_name_and_recorded(held: Held) -> None:
     assert not held.lives and listed(held.name) is None
     assert "sandbox kill" in held.records(action="lifecycle")[-1]["detail"]["why"]
     verified(held.audit)
+
+
+def test_a_program_that_changed_meanwhile_is_executed_by_nobody(machine: Machine, inside: dict[str, str], programs: Programs) -> None:
+    tool = programs.directory / "tool"
+    shutil.copy("/usr/bin/true", tool)
+    held = Held(machine, inside, whole(http("python3", ECHO), allow=["python3", str(tool)]))
+    try:
+        assert held.do(f"run {tool}") == "0"
+        held.kill_agent()
+        assert held.do(f"run {tool}") == "0"
+        with tool.open("r+b") as file:
+            file.write(Path("/usr/bin/true").read_bytes())
+        assert held.adopted()["changed_binaries"] == [str(tool)]
+        assert held.do(f"run {tool}") != "0"
+        assert held.do(f"GET https://{ECHO}/obeys") == "200", "the others are what they were"
+        assert held.records(action="exec", decision="deny", binary_path=str(tool))
+    finally:
+        held.end()
+
+
+def test_what_the_kernel_counted_meanwhile_is_told_once(held: Held) -> None:
+    """A raw packet of a socket that nobody may have is no event of its own: it is counted, and the counts go on where they were told."""
+    held.kill_agent()
+    lock = SETTINGS.run / "slots" / str(held.number)
+    said = json.loads(lock.read_text())
+    assert said["counted"]["dropped"] == 0
+    lock.write_text(json.dumps(said | {"counted": said["counted"] | {"dropped": -3}}).ljust(1024) + "\n")
+    held.adopted()
+    (lost,) = wait_for(lambda: held.records(reason="packet_dropped"), "what was counted")
+    assert lost["detail"] == {"dropped": 3}
+
+
+def test_ports_and_rules_on_ancestors_go_on(machine: Machine, inside: dict[str, str]) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    serve = f"import http.server as h; h.HTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()"
+    files = inside | {"serve.py": serve}
+    rules = (http("python3", ECHO, ancestors=["python3"]), http("python3", H1))
+    text = whole(*rules, allow=["python3"], inbound=[{"port": port, "from": ["127.0.0.0/8"]}])
+    held = Held(machine, files, text)
+    try:
+        held.do("start /usr/bin/python3 serve.py")
+
+        def status() -> int | None:
+            with contextlib.suppress(OSError):
+                return int(urllib.request.urlopen(f"http://127.0.0.1:{port}/obeys.py", timeout=10).status)
+            return None
+
+        wait_for(lambda: status() == 200, "the server inside")
+        held.kill_agent()
+        assert status() is None
+        held.adopted()
+        assert status() == 200
+        assert held.do(f"GET https://{H1}/obeys") == "200"
+        assert held.do(f"GET https://{ECHO}/obeys") != "200", "nobody remembers who started it"
+    finally:
+        held.end()
 
 
 def test_a_name_means_after_adoption_what_it_meant_before(held: Held) -> None:

@@ -42,7 +42,8 @@ class Limits:
     """The limits of one sandbox, in force. joins: the cgroup.procs that it must join beside its own cgroup. said: a word on each, for the
     record.
 
-    processes: what RLIMIT_NPROC must hold, where no cgroup counts processes; the sandbox's uid is its own, so both count the same.
+    counted: what has been told of by `struck`. processes: what RLIMIT_NPROC must hold, where no cgroup counts processes; the sandbox's uid
+    is its own, so both count the same.
     """
 
     def __init__(self, cgroup: Cgroup) -> None:
@@ -50,7 +51,7 @@ class Limits:
         self.said: list[str] = []
         self.processes: int | None = None
         self._counters: dict[str, tuple[Path, str]] = {}
-        self._counted: dict[str, int] = {}
+        self.counted: dict[str, int] = {}
 
     @classmethod
     def impose(cls, cgroup: Cgroup, wanted: Wanted, *, best_effort: bool, mountinfo: Path = _MOUNTINFO) -> Limits:
@@ -112,9 +113,9 @@ class Limits:
         news = {}
         for controller, (path, word) in self._counters.items():
             with contextlib.suppress(OSError):
-                if (found := re.search(rf"^{word} (\d+)$", path.read_text(), re.M)) and int(found[1]) > self._counted.get(controller, 0):
-                    news[controller] = int(found[1]) - self._counted.get(controller, 0)
-                    self._counted[controller] = int(found[1])
+                if (found := re.search(rf"^{word} (\d+)$", path.read_text(), re.M)) and int(found[1]) > self.counted.get(controller, 0):
+                    news[controller] = int(found[1]) - self.counted.get(controller, 0)
+                    self.counted[controller] = int(found[1])
         return news
 
 

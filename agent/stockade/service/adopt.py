@@ -14,6 +14,7 @@ import math
 import os
 import select
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -125,6 +126,7 @@ class _Adoption:
         loop = asyncio.get_running_loop()
         for number in _FORWARDED:
             loop.add_signal_handler(number, self._forward, number)
+        began = time.monotonic()
         found, slot, network, kept = self._state, self._slot, self._settings.network, self._state.kept
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._workers.end)
@@ -152,13 +154,14 @@ class _Adoption:
             process = following.process
             wanted = Wanted(process.pids, process.memory, process.cpu)
             limits = Limits.impose(slot.sandbox, wanted, best_effort="limits" in following.best_effort)
-            limits.struck()  # what they stopped before
             kept = dataclasses.replace(kept, policy=following)
             charge = Charge(slot, kernel, trail, governed, self._sockets, limits, self._watch, self._load, kept, found.build)
             tenure = Tenure(self._settings, charge, self._workers)
+            silence, counted = slot.last_beat()
+            tenure.resume(counted)
             await tenure.begin(stack)
             self.ours = True
-            gap = math.ceil(slot.silence())
+            gap = math.ceil(silence + time.monotonic() - began)
             detail: Detail = {
                 "gap_seconds": gap,
                 "init": found.init.pid,

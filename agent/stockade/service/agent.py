@@ -46,7 +46,10 @@ Detail = dict[str, str | int | list[str]]
 
 
 class Agent:
-    """Serves any number of sandboxes. Single-threaded: everything but the upstream look-ups and scapy runs on the loop."""
+    """Serves any number of sandboxes. Single-threaded: everything but the upstream look-ups and scapy runs on the loop.
+
+    counted: what the kernel counted that is on record.
+    """
 
     def __init__(self, kernel: Kernel, trail: Trail, failures_every: float, control: Path = CONTROL) -> None:
         """control: the directory of control sockets, where other sandboxes are found."""
@@ -55,7 +58,7 @@ class Agent:
         self.desks: dict[int, Desk] = {}
         self.exec_refused: Callable[[Event], None] = lambda _event: None
         self._ring = Ring(kernel.maps.events, self.handle)
-        self._counted = kernel.maps.failures() | self._ring.lost
+        self.counted = kernel.maps.failures() | self._ring.lost
         self._every = failures_every
         self._audit_failure: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,8 +147,8 @@ class Agent:
 
     def _count_failures(self) -> None:
         counted = self.kernel.maps.failures() | self._ring.lost
-        grown: Detail = {name: count - self._counted[name] for name, count in counted.items() if count != self._counted[name]}
-        self._counted = counted
+        grown: Detail = {name: count - self.counted[name] for name, count in counted.items() if count != self.counted[name]}
+        self.counted = counted
         if not grown:
             return
         reason = Reason.EVENTS_LOST if grown.keys() & {"event", *self._ring.lost} else Reason.PACKET_DROPPED
@@ -268,13 +271,13 @@ class Agent:
     async def approval(self, sandbox: int, identifier: str) -> dict[str, Any] | None:
         return self.desks[sandbox].page(identifier)
 
-    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:
+    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> None:
         for desk in self.desks.values():
             desk.over(token)
         # `mode: observe` let it pass, and something that it never lifts stood in the way: refused is refused
         enforced = True if effect is Effect.REFUSE or reason is Reason.POLICY_CHANGED else None
         try:
-            self.trail.finish(token, http=http, effect=effect, reason=reason, enforced=enforced)
+            self.trail.finish(token, http=http, effect=effect, reason=reason, enforced=enforced, detail=detail)
         except AuditError as error:
             self._fail_audit(error)
             raise

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from stockade.sandbox import limits
@@ -17,6 +19,8 @@ from stockade.sandbox.cgroup import Cgroup
 from stockade.service.settings import Settings
 from stockade.service.state import StateFile
 from stockade.types import StockadeError
+
+_BEAT = 1024  # octets: what is written over the last one covers it
 
 
 class Slot:
@@ -86,12 +90,18 @@ class Slot:
         self.state.remove()
         os.close(self._lock)
 
-    def beat(self) -> None:
-        """Say that whoever holds this slot is alive: the lock holds the moment, of a clock that nobody sets."""
-        os.pwrite(self._lock, b"%020d\n" % time.clock_gettime_ns(time.CLOCK_BOOTTIME), 0)
+    def beat(self, counted: Mapping[str, int]) -> None:
+        """Say that whoever holds this slot is alive: the lock holds the moment, of a clock that nobody sets.
 
-    def silence(self) -> float:
-        """Seconds since the last holder said so; 0 when none ever did."""
-        with contextlib.suppress(ValueError):
-            return max(0.0, (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(os.pread(self._lock, 64, 0))) / 1e9)
-        return 0.0
+        counted: what the kernel has counted that is on record. Raises OSError.
+        """
+        said = json.dumps({"at": time.clock_gettime_ns(time.CLOCK_BOOTTIME), "counted": dict(counted)})
+        os.pwrite(self._lock, said.ljust(_BEAT).encode() + b"\n", 0)
+
+    def last_beat(self) -> tuple[float, dict[str, int]]:
+        """Seconds since the last holder said so, and what it had recorded; nothing when none ever did."""
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            said = json.loads(os.pread(self._lock, 1 << 16, 0).partition(b"\n")[0])
+            counted = {str(name): int(count) for name, count in said["counted"].items()}
+            return max(0.0, (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(said["at"])) / 1e9), counted
+        return 0.0, {}

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from stockade import dns
 from stockade.audit import Trail
+from stockade.kernel.abi import FAILURES
 from stockade.kernel.load import Kernel
 from stockade.sandbox.inside import Inside
 from stockade.sandbox.launch import Sockets
@@ -35,6 +36,8 @@ from stockade.service.workers import Workers
 from stockade.types import Outcome, Reason, StockadeError
 
 log = logging.getLogger(__name__)
+
+_LIMIT = "limit "  # before the name of a limit, among what is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +99,12 @@ class Tenure:
         agent, charge, governed = self.agent, self._charge, self._charge.governed
         self._init = Process.of(init)
         self.generations.kept = self._workers.changed = self._keep
-        charge.slot.beat()
         self._keep()
         bounds = Bounds(charge.limits, governed, agent.write)
+        self._beat()
         async with contextlib.AsyncExitStack() as stack:
             every = self._settings.failures_every
-            for watching in (self.generations.watch(), self.desk.watch(), bounds.watch(every), self._beat(every)):
+            for watching in (self.generations.watch(), self.desk.watch(), bounds.watch(every), self._live(every)):
                 stack.callback(asyncio.create_task(watching).cancel)
             lost = await Enforcement(charge.kernel.links, init).until(ended)
             charge.slot.sandbox.kill()
@@ -135,7 +138,19 @@ class Tenure:
         except OSError as error:  # everything is governed as it was; the next agent will find what was written before, or nothing
             log.error("nothing is kept for the next agent: %s", error)
 
-    async def _beat(self, every: float) -> None:
+    async def _live(self, every: float) -> None:
         while True:
             await asyncio.sleep(every)
-            self._charge.slot.beat()
+            self._beat()
+
+    def _beat(self) -> None:
+        limits = {_LIMIT + name: count for name, count in self._charge.limits.counted.items()}
+        try:
+            self._charge.slot.beat(self.agent.counted | limits)
+        except OSError as error:  # the gap will be told longer than it was, and what was counted twice
+            log.error("no sign of life is given: %s", error)
+
+    def resume(self, counted: Mapping[str, int]) -> None:
+        """Go on counting where a dead agent left off: what the kernel counted since is news."""
+        self.agent.counted |= {name: count for name, count in counted.items() if name in FAILURES}
+        self._charge.limits.counted = {name.removeprefix(_LIMIT): count for name, count in counted.items() if name.startswith(_LIMIT)}

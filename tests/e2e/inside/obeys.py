@@ -1,7 +1,7 @@
 """Runs inside, one process for as long as it takes: does what the test writes into files `do-N`, and puts the outcome into `done-N`.
 
 A line is `GET URL`, `hold HOST` (a request on a connection that stays open), `again` (the next one on it, and it is never reopened),
-`run PROGRAM ARGUMENT…` or `exit STATUS`.
+`run PROGRAM ARGUMENT…`, `start PROGRAM ARGUMENT…` (and not wait for it) or `exit STATUS`.
 """
 
 import http.client
@@ -33,6 +33,8 @@ def obey(word: str, *rest: str) -> str:
             return ask(held[-1])
         if word == "again":
             return ask(held[-1])
+        if word == "start":
+            return str(subprocess.Popen(rest).pid)
         if word == "run":
             return str(subprocess.run(rest).returncode)
     except urllib.error.HTTPError as error:
