@@ -102,7 +102,7 @@ class Trail:
         level: Level | None = None,
         reason: Reason | None = None,
         enforced: bool | None = None,
-        detail: Mapping[str, str | int] | None = None,
+        detail: Mapping[str, str | int | list[str]] | None = None,
     ) -> int:
         """The one record of a begun request, with what became of it; returns its seq. What is None stays as begun; detail is added.
 

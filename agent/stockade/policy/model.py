@@ -57,7 +57,8 @@ class Rule:
     """One network rule. With method and path it is inspected; without both it is relayed (`tls: passthrough` or `protocol: tcp`).
 
     ports: as written, empty when the rule names none. ancestors: binaries one of which must have started the binary's process, directly or
-    not; empty: anybody. sha256: hex hashes one of which the binary's file must have; empty: any. position: its place in the policy, from 0.
+    not; empty: anybody. sha256: hex hashes one of which the binary's file must have; empty: any. scan: categories of data that a request may not
+    carry. position: its place in the policy, from 0.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Rule:
     protocol: Literal["http", "tcp"] = "http"
     ancestors: tuple[str, ...] = ()
     sha256: tuple[str, ...] = ()
+    scan: tuple[str, ...] = ()
     why: str = ""
     position: int = 0
     place: Place = NOWHERE

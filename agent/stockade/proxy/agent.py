@@ -12,7 +12,7 @@ from typing import Any
 from stockade.kernel.abi import Origin
 from stockade.proxy import codec
 from stockade.proxy.channel import Channel
-from stockade.proxy.spine import Begun, Caller, Resolved, Unreached
+from stockade.proxy.spine import Begun, Caller, Detail, Resolved, Unreached
 from stockade.types import Effect, Http, Reason, Record
 
 
@@ -100,6 +100,6 @@ class Agent:
         answer: dict[str, Any] | None = await self._ask("approval", sandbox=sandbox, identifier=identifier)
         return answer
 
-    def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:
+    def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> None:
         """Not awaited: the answer is on its way already, and an agent that cannot write refuses the next `begin`."""
-        self.say("finish", token=token, http=codec.encode_http(http), effect=effect.value, reason=reason.value)
+        self.say("finish", token=token, http=codec.encode_http(http), effect=effect.value, reason=reason.value, detail=detail or {})

@@ -201,7 +201,7 @@ def decode_record(message: Json) -> Record:
         destination=_decode_destination(message),
         http=decode_http(message, "http"),
         generation=optional_number(message, "generation"),
-        detail=_decode_detail(mapping(message, "detail")),
+        detail=decode_detail(message),
     )
 
 
@@ -216,7 +216,9 @@ def _decode_destination(message: Json) -> Destination | None:
     )
 
 
-def _decode_detail(detail: Json) -> dict[str, str | int | list[str]]:
+def decode_detail(message: Json) -> dict[str, str | int | list[str]]:
+    """The detail of a record, or what is added to one. Raises ValueError."""
+    detail = mapping(message, "detail")
     decoded: dict[str, str | int | list[str]] = {}
     for key, value in detail.items():
         if len(key) > TEXT:

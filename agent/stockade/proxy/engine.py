@@ -24,12 +24,25 @@ from mitmproxy.proxy.layers import websocket as websocket_layers
 from mitmproxy.proxy.layers.http import _hooks as http_hooks
 
 from stockade.policy import own
+from stockade.privacy.serve.client import Client
 from stockade.proxy import clienthello, refusal
 from stockade.proxy.connection import Connection, reach
 from stockade.proxy.exchange import Exchange
 from stockade.proxy.ladder import Head, Refusal, same_host
-from stockade.proxy.layers import ANSWER, BY_CLIENT, HANG_UP, Answer, GovernedHttp, HeadUnreadableHook, Withdrawn
+from stockade.proxy.layers import (
+    ANSWER,
+    BY_CLIENT,
+    HANG_UP,
+    HOLDING,
+    Answer,
+    BodyTooLongHook,
+    GovernedHttp,
+    HeadUnreadableHook,
+    Withdrawn,
+)
 from stockade.proxy.relay import is_literal, reset_on_close
+from stockade.proxy.router import Router
+from stockade.proxy.screen import Budget, Screening, Verdict
 from stockade.proxy.settings import Settings
 from stockade.proxy.taint import Gone
 from stockade.proxy.tls import Tls
@@ -37,6 +50,7 @@ from stockade.proxy.upstream import Unreachable
 from stockade.types import Effect, Level, Reason
 
 EXCHANGE = "stockade.exchange"
+SCREENING = "stockade.screening"
 UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # a fatal TLS alert, RFC 6066
 
 _log = logging.getLogger("stockade.proxy")
@@ -65,6 +79,9 @@ class Engine:
 
     def __init__(self, tls: Tls, settings: Settings) -> None:
         self.tls, self.settings = tls, settings
+        self.classifier = Client()
+        self.router = Router(self.classifier, settings)
+        self.budget = Budget(settings.read_bytes, settings.read_total)
         self.options = _options(settings.quiet_seconds)
         self.mode = mode_specs.ProxyMode.parse("transparent")
 
@@ -74,6 +91,7 @@ class Engine:
 
         "xn--bcher-kva.example".encode("idna").decode("idna")
         self.tls.trust.connection("rehearsal.example", (b"h2",))
+        self.router.rehearse()
 
     async def handle(self, connection: Connection) -> None:
         reader, writer = await asyncio.open_connection(sock=connection.client)
@@ -94,6 +112,7 @@ class Handler(server.LiveConnectionHandler):
         self.connection, self.engine, self.settings = connection, engine, engine.settings
         self.caller, self.host, self.port = caller, caller.host, caller.port
         self.exchanges: dict[str, Exchange] = {}
+        self._read: set[str] = set()  # flows whose bodies are awaited or looked at, before they are exchanges
         self._writer = writer
         self._failure: Unreachable | None = None
         self._refused = False
@@ -161,7 +180,7 @@ class Handler(server.LiveConnectionHandler):
 
     def _idle(self) -> None:
         self._deadline.cancel()
-        if not self.exchanges:
+        if not self.exchanges and not self._read:
             self._deadline = asyncio.get_running_loop().call_later(self.settings.idle_seconds, self._expire, False)
 
     def _spawn(self, work: Any) -> None:
@@ -265,6 +284,10 @@ class Handler(server.LiveConnectionHandler):
                 await self._unreadable(hook)
             case http_hooks.HttpRequestHeadersHook(flow=flow):
                 await self._request(flow)
+            case http_hooks.HttpRequestHook(flow=flow) if SCREENING in flow.metadata:
+                await self._screened(flow, flow.request.raw_content or b"")
+            case BodyTooLongHook(flow=flow):
+                await self._screened(flow, None)
             case http_hooks.HttpResponseHeadersHook(flow=flow):
                 self._response_head(flow)
             case http_hooks.HttpResponseHook(flow=flow) if flow.websocket is None:
@@ -272,7 +295,7 @@ class Handler(server.LiveConnectionHandler):
             case http_hooks.HttpErrorHook(flow=flow):
                 self._error(flow)
             case websocket_layers.WebsocketMessageHook(flow=flow):
-                self._message(flow)
+                await self._message(flow)
             case websocket_layers.WebsocketEndHook(flow=flow):
                 self._over(flow)
 
@@ -321,28 +344,82 @@ class Handler(server.LiveConnectionHandler):
             headers=tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.headers.fields),
             malformed=malformed,
         )
+        screening = None if malformed is not None else await self.engine.router.screening(self.connection, head, self.engine.budget)
+        if screening is not None:
+            flow.metadata[SCREENING], flow.metadata[HOLDING] = screening, screening.holding
+            self._read.add(flow.id)
+            if not screening.holding.grow(_declared(request)):
+                await self._screened(flow, None)
+            return
         outcome = await Exchange.open(self.connection, head)
         if isinstance(outcome, Refusal):
-            flow.metadata[ANSWER] = Answer(refusal.body(outcome, self.caller, head.method))
-            if malformed is not None:
-                flow.metadata[HANG_UP] = True
-            else:
-                flow.error = mflow.Error(mflow.Error.KILLED_MESSAGE)
-            self._refused = True
-            self._idle()
+            self._refuse(flow, outcome, head.method, hang_up=malformed is not None)
             return
+        assert outcome is not None
         if self.host == own.HOST:
             await self._answer_own(flow, outcome)
             return
-        flow.metadata[EXCHANGE] = outcome
-        self.exchanges[flow.id] = outcome
-        request.path = outcome.admitted.target
+        self._admit(flow, outcome)
+        request.stream = outcome.count_request
+
+    def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        request = flow.request
+        flow.metadata[EXCHANGE] = exchange
+        self.exchanges[flow.id] = exchange
+        request.path = exchange.admitted.target
         if not request.is_http2:
             request.authority = ""  # origin form: the absolute form names nothing that the connection does not
-        if outcome.admitted.drop_upgrade:
+        if exchange.admitted.drop_upgrade:
             for name in ("upgrade", "http2-settings", "connection"):
                 request.headers.pop(name, None)
-        request.stream = outcome.count_request
+
+    def _refuse(self, flow: http.HTTPFlow, refused: Refusal, method: str, *, hang_up: bool = False, body: bytes | None = None) -> None:
+        flow.metadata[ANSWER] = Answer(body or refusal.body(refused, self.caller, method))
+        if hang_up:
+            flow.metadata[HANG_UP] = True
+        else:
+            flow.error = mflow.Error(mflow.Error.KILLED_MESSAGE)
+        self._refused = True
+        self._idle()
+
+    async def _screened(self, flow: http.HTTPFlow, body: bytes | None) -> None:
+        """A body is there, or is too long to wait for: what is in it decides, under the newest policy."""
+        screening: Screening = flow.metadata.pop(SCREENING)
+        head = screening.head
+        try:
+            while True:
+                policy = self.connection.served.policy
+                verdict = await self.engine.router.verdict(self.connection, screening, policy, body)
+                outcome = await Exchange.open(self.connection, head, verdict, policy)
+                if outcome is not None:
+                    break
+        finally:
+            self._read.discard(flow.id)
+            screening.holding.release()
+        if isinstance(outcome, Refusal):
+            self._refuse(flow, outcome, head.method, body=verdict.refusal if verdict is not None else None)
+            return
+        self._admit(flow, outcome)
+        flow.request.trailers = None  # nobody looked at them
+        if body is None:
+            flow.request.stream = outcome.count_request
+            return
+        if verdict is not None:
+            self._rewrite(flow.request, verdict)
+        outcome.count_request(flow.request.raw_content or b"")
+
+    def _rewrite(self, request: http.Request, verdict: Verdict) -> None:
+        """What goes out instead of what came."""
+        if verdict.headers is not None:
+            fields = ((name.encode("latin-1"), value.encode("latin-1")) for name, value in verdict.headers)
+            request.headers = http.Headers(list(fields))
+        if verdict.body is not None:
+            request.data.content = verdict.body
+            for name in ("content-encoding", "transfer-encoding", "content-md5", "digest", "content-digest"):
+                request.headers.pop(name, None)
+            request.headers["content-length"] = str(len(verdict.body))
+        if verdict.answer is not None:
+            request.headers["accept-encoding"] = "identity"  # the answer is read too
 
     async def _answer_own(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """A page of stockade.internal: nobody is dialled."""
@@ -380,7 +457,7 @@ class Handler(server.LiveConnectionHandler):
         else:
             self._over(flow, Effect.PASS, reason)
 
-    def _message(self, flow: http.HTTPFlow) -> None:
+    async def _message(self, flow: http.HTTPFlow) -> None:
         assert flow.websocket is not None
         message = flow.websocket.messages[-1]
         flow.websocket.messages.clear()  # kept for ever otherwise
@@ -393,7 +470,16 @@ class Handler(server.LiveConnectionHandler):
             exchange.finish(Effect.CUT, stirred)
             self._spawn(self._spoken_over())
         elif message.from_client:
-            exchange.count_request(message.content)
+            verdict = await self.engine.router.message(self.connection, exchange, message.content)
+            if verdict is not None and verdict.effect is Effect.REFUSE:
+                message.drop()  # type: ignore[no-untyped-call]
+                exchange.told |= verdict.detail | {"error": verdict.error[:1024]}
+                exchange.finish(Effect.CUT, verdict.reason)
+                self.cut()
+            elif not exchange.finished:
+                if verdict is not None:
+                    exchange.told |= verdict.detail | {"found": verdict.reason.value}
+                exchange.count_request(message.content)
         else:
             exchange.count_response(message.content)
 
@@ -420,3 +506,9 @@ class Handler(server.LiveConnectionHandler):
         if exc_info:
             _log.error("%s", message)
             self.cut()
+
+
+def _declared(request: http.Request) -> int:
+    """Octets that a body is announced with; 0 where nothing is said, or nothing that is a number."""
+    said = request.headers.get("content-length", "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 19 else 0

@@ -11,37 +11,49 @@ from typing import Any
 from stockade.proxy.canonical import readings
 from stockade.proxy.connection import Connection
 from stockade.proxy.ladder import Admitted, Head, Refusal, judge
-from stockade.proxy.spine import Begun
+from stockade.proxy.screen import Verdict
+from stockade.proxy.spine import Begun, Detail
 from stockade.proxy.taint import Gone
-from stockade.types import Decision, Effect, Http, Level, Reason, Request
+from stockade.types import Decision, Effect, Http, Level, Outcome, Reason, Record, Request
 
 
 class Exchange:
     """An admitted request. The byte counts are of the bodies as they pass."""
 
-    def __init__(self, connection: Connection, method: str, admitted: Admitted, begun: Begun) -> None:
+    def __init__(self, connection: Connection, method: str, admitted: Admitted, begun: Begun, verdict: Verdict | None = None) -> None:
         self.connection, self.method, self.admitted, self.once = connection, method, admitted, begun.once
+        self.verdict = verdict
+        self.told: Detail = {}  # what is known at the end and was not at the beginning
         self.status: int | None = None
         self.request_bytes = self.response_bytes = 0
         self.finished = False
         self._token = begun.token
 
     @classmethod
-    async def open(cls, connection: Connection, head: Head) -> Exchange | Refusal:
-        """Judge a head and write the outcome down. Never raises for what the client sent or the agent could not do: both are refusals."""
+    async def open(cls, connection: Connection, head: Head, verdict: Verdict | None = None, under: Any = None) -> Exchange | Refusal | None:
+        """Judge a head and write the outcome down. Never raises for what the client sent or the agent could not do: both are refusals.
+
+        verdict: what was found in the request, under which policy; None comes back when another one is in force by now.
+        """
         served, path = connection.served, head.path.partition("?")[0][:256]
         while True:
             policy = served.policy
+            if under is not None and policy is not under:
+                return None
             try:
                 outcome = await judged(connection, head, policy)
                 path = outcome.path
                 if isinstance(outcome, Refusal):
                     return dataclasses.replace(outcome, approval=await record_refusal(connection, head.method, outcome))
+                if verdict is not None and verdict.effect is Effect.REFUSE:
+                    return await _record_verdict(connection, head.method, outcome, verdict)
                 http = Http(head.method, path)
                 decision = outcome.decision
                 record = connection.record(
                     decision.level, decision.reason, action=outcome.action, effect=Effect.PASS, decision=decision, http=http
                 )
+                if verdict is not None:
+                    record = _with_verdict(record, verdict)
                 begun = await connection.agent.begin(served.sandbox, record)
                 if begun is None:
                     if served.policy is policy:  # no newer one came: nothing would be different the next time
@@ -49,7 +61,7 @@ class Exchange:
                     continue
             except ConnectionError:
                 return unrecorded(path)
-            exchange = cls(connection, head.method, outcome, begun)
+            exchange = cls(connection, head.method, outcome, begun, verdict)
             if (stirred := connection.taint.stirred()) is not None:
                 # The kernel tells of a foreign sender when the data is here already, so a quick worker may have asked too early.
                 exchange.finish(Effect.REFUSE, stirred)
@@ -73,10 +85,14 @@ class Exchange:
         return data
 
     def finish(self, effect: Effect = Effect.PASS, reason: Reason | None = None) -> None:
-        """Complete the record; only the first call counts."""
-        if not self.finished:
-            self.finished = True
-            self.connection.agent.finish(self._token, self.http, effect, reason or self.admitted.decision.reason)
+        """Complete the record; only the first call counts. PASS is whatever effect it was opened with."""
+        if self.finished:
+            return
+        self.finished = True
+        verdict = self.verdict
+        if verdict is not None and effect is Effect.PASS:
+            effect, reason = verdict.effect, reason or verdict.reason
+        self.connection.agent.finish(self._token, self.http, effect, reason or self.admitted.decision.reason, self.told)
 
     def denial(self) -> Decision | None:
         """What the newest policy has against this request, if anything. That its one approval is used up is nothing: it used it."""
@@ -108,6 +124,31 @@ async def judged(connection: Connection, head: Head, policy: Any) -> Admitted | 
         said = f"{other.binary.path} speaks on this connection too, and may not do this itself"
         return dataclasses.replace(theirs, reason=Reason.SOCKET_TAINTED, error=said, hint="each program has to open its own connection")
     return outcome if theirs.decision.allowed else theirs
+
+
+def _with_verdict(record: Record, verdict: Verdict) -> Record:
+    """The record of a request that was read: what it says beside what it said of the head."""
+    return dataclasses.replace(
+        record,
+        action=verdict.action,
+        outcome=Outcome.ALLOW if verdict.allowed else Outcome.DENY,
+        effect=verdict.effect,
+        level=Level.PRIVACY,
+        reason=verdict.reason,
+        rule=verdict.rule or record.rule,
+        enforced=record.enforced and (verdict.allowed or verdict.effect is Effect.REFUSE),
+        detail=record.detail | verdict.detail,
+    )
+
+
+async def _record_verdict(connection: Connection, method: str, admitted: Admitted, verdict: Verdict) -> Refusal:
+    """Raises ConnectionError."""
+    http = Http(method, admitted.path, verdict.status.value)
+    record = connection.record(Level.PRIVACY, verdict.reason, decision=admitted.decision, http=http, detail={"error": verdict.error[:1024]})
+    await connection.agent.record(connection.served.sandbox, dataclasses.replace(_with_verdict(record, verdict), enforced=True))
+    return Refusal(
+        Level.PRIVACY, verdict.reason, verdict.error, admitted.path, verdict.hint, decision=admitted.decision, action=verdict.action
+    )
 
 
 async def record_refusal(connection: Connection, method: str, refusal: Refusal) -> str | None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from stockade.policy.rego import judge
+from stockade.privacy.serve import launch as classifier
 from stockade.proxy import codec
 from stockade.proxy.authority import Authority
 from stockade.proxy.channel import Channel
@@ -43,8 +44,8 @@ def _nobody(_connection: socket.socket) -> None:
 class Worker:
     """One forked proxy worker. `fork` before threads and loop exist, then `connect` on the loop, then `serve` sandboxes."""
 
-    def __init__(self, pid: int, sock: socket.socket, uid: int) -> None:
-        self.pid, self._uid = pid, uid
+    def __init__(self, pid: int, sock: socket.socket, uid: int, reader: int) -> None:
+        self.pid, self._uid, self._reader_uid = pid, uid, reader
         self.lost = asyncio.Event()  # the worker is gone or no longer believed
         self._sock = sock
         self._channel: Channel | None = None
@@ -55,6 +56,7 @@ class Worker:
         self._commands: dict[int, asyncio.Future[codec.Json]] = {}
         self._number = 0
         self._judge: subprocess.Popen[bytes] | None = None
+        self._classifier: subprocess.Popen[bytes] | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -63,6 +65,7 @@ class Worker:
         *,
         uid: int,
         gid: int,
+        classifier_uid: int | None = None,
         confine: Callable[[], None] | None = None,
         settings: Settings | None = None,
         decide: Decide | None = None,
@@ -92,7 +95,7 @@ class Worker:
             finally:
                 os._exit(status)  # never back into the agent's stack: its finally blocks and atexit hooks are not ours
         theirs.close()
-        return cls(pid, ours, uid)
+        return cls(pid, ours, uid, uid if classifier_uid is None else classifier_uid)
 
     async def connect(self, spine: Spine) -> None:
         """Read the channel on the running loop until the worker says that it has dropped. Raises ConnectionError when it dies before."""
@@ -109,6 +112,7 @@ class Worker:
         """Hand a sandbox over. The listening sockets are closed here once the worker has them. Raises ConnectionError."""
         self._sandboxes.add(sandbox)
         await self._judged(policy)
+        await self._classified(policy)
         await self._command(("serve", sandbox, authority, policy), [sock.fileno() for sock in listeners])
         for sock in listeners:
             sock.close()
@@ -116,6 +120,7 @@ class Worker:
     async def reload(self, sandbox: int, policy: Any) -> None:
         """Returns when the worker decides under the new policy and what it denies is cut and recorded. Raises ConnectionError."""
         await self._judged(policy)
+        await self._classified(policy)
         await self._command(("reload", sandbox, await asyncio.to_thread(pack, policy)), [])
 
     async def carry(self, sandbox: int, port: int, source: str, outer: socket.socket, inner: socket.socket) -> Passed:
@@ -148,9 +153,23 @@ class Worker:
         self._judge = process
         with channel:
             await self._command(("judge",), [channel.fileno()])
-        self._watch_judge(policy, process)
+        self._watch("evaluates Rego", process, lambda: self._judged(policy))
 
-    def _watch_judge(self, policy: Any, process: subprocess.Popen[bytes]) -> None:
+    async def _classified(self, policy: Any) -> None:
+        """The same for a policy that asks what is in a request. It loads meanwhile: the worker waits for it at the first question."""
+        if not classifier.wanted(policy) or (self._classifier is not None and self._classifier.poll() is None):
+            return
+        try:
+            channel, process = await asyncio.to_thread(classifier.launch, self._reader_uid)
+        except OSError as error:
+            _log.error("no process to classify in: %s", error)
+            return
+        self._classifier = process
+        with channel:
+            await self._command(("classifier",), [channel.fileno()])
+        self._watch("classifies", process, lambda: self._classified(policy))
+
+    def _watch(self, does: str, process: subprocess.Popen[bytes], again: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Give the worker another one when this one ends."""
         loop, descriptor = asyncio.get_running_loop(), os.pidfd_open(process.pid)
 
@@ -159,8 +178,8 @@ class Worker:
             os.close(descriptor)
             process.wait()
             if not self.lost.is_set():
-                _log.warning("the process that evaluates Rego ended")
-                loop.call_later(JUDGE_PAUSE, lambda: self._spawn(self._judged(policy)))
+                _log.warning("the process that %s ended", does)
+                loop.call_later(JUDGE_PAUSE, lambda: self._spawn(again()))
 
         loop.add_reader(descriptor, ended)
 
@@ -266,7 +285,8 @@ class Worker:
                     raise ValueError(f"token {token} is not of this worker")
                 http = codec.decode_http(message, "http")
                 effect, reason = Effect(codec.text(message, "effect")), Reason(codec.text(message, "reason"))
-                self._answer(message, lambda spine: spine.finish(token, http, effect, reason))
+                detail = codec.decode_detail(message)
+                self._answer(message, lambda spine: spine.finish(token, http, effect, reason, detail))
             case call:
                 raise ValueError(f"unknown call {call}")
 

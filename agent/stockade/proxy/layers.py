@@ -31,6 +31,7 @@ from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HTTPMode, HttpStr
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
+    RequestData,
     RequestHeaders,
     RequestProtocolError,
     ResponseData,
@@ -48,6 +49,7 @@ Commands = layer.CommandGenerator[Any]
 
 ANSWER = "stockade.answer"  # in flow.metadata: the Answer that we give ourselves
 HANG_UP = "stockade.hang_up"  # the head cannot be trusted to say where it ends: close after the answer
+HOLDING = "stockade.holding"  # the Holding of a body that is read before it is passed on
 BY_CLIENT = "stockade.by_client"  # the error that ended the flow came from the client's side
 
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\x00-\x20\x7f]+ HTTP/1\.[01]\r\n")
@@ -64,6 +66,13 @@ class _ChunkedReader(ChunkedReader):
 
 
 _http1.ChunkedReader = _ChunkedReader  # type: ignore[attr-defined]  # make_body_reader looks it up here, for both sides
+
+
+@dataclass
+class BodyTooLongHook(commands.StartHook):  # type: ignore[no-untyped-call]
+    """A body that was to be read first is longer than what is held. The engine refuses the flow, or lets its body stream."""
+
+    flow: http.HTTPFlow
 
 
 @dataclass
@@ -201,6 +210,25 @@ class GovernedStream(HttpStream):
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         self.bodiless = event.end_stream
         yield from super().state_wait_for_request_headers(event)
+
+    def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
+        holding = self.flow.metadata.get(HOLDING)
+        if not request or holding is None or self.flow.request.stream or holding.grow(len(self.request_body_buf)):
+            return False
+        yield BodyTooLongHook(self.flow)
+        if (yield from self.check_killed(True)):
+            self.request_body_buf.clear()  # type: ignore[no-untyped-call]
+            return True
+        held = bytes(self.request_body_buf)
+        self.request_body_buf.clear()  # type: ignore[no-untyped-call]
+        yield from self.start_request_stream()
+        yield from self.handle_event(RequestData(self.stream_id, held))
+        return False
+
+    def state_stream_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, ResponseData) and not event.data:
+            return  # an empty DATA frame: to whoever reads along, no octets are the end
+        yield from super().state_stream_response_body(event)
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         connected = yield from super().make_server_connection()

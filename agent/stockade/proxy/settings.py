@@ -43,4 +43,7 @@ class Settings:
     connections: int = 512  # at once per sandbox; the rest waits in the kernel's backlog
     leaves: int = 512  # certificates kept per sandbox
     callers: int = 4096  # answers of the agent kept: who is behind an origin
+    read_bytes: int = 16 << 20  # of a body that is read before it is passed on; a longer one cannot be read
+    read_total: int = 256 << 20  # of all such bodies at once
+    classify_seconds: float = 30.0  # for what is in a request; then on_failure decides
     trust: Path | None = None  # roots for the upstream side; None = system_bundle()

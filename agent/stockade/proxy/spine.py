@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 from stockade.kernel.abi import Origin
 from stockade.types import Binary, Effect, Http, Reason, Record
 
+Detail = dict[str, str | int | list[str]]
+
 
 class Listeners(NamedTuple):
     """Listening sockets made inside one sandbox's network namespace, of IPPROTO_TCP; the worker accepts, the agent keeps no copy open."""
@@ -93,5 +95,5 @@ class Spine(Protocol):
     async def approval(self, sandbox: int, identifier: str) -> dict[str, Any] | None:
         """What a sandbox may read of one of its approvals; None when it has no such."""
 
-    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:
-        """Complete the one record of a begun request with its status and byte counts."""
+    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> None:
+        """Complete the one record of a begun request with its status and byte counts. detail: added to what it was begun with."""

@@ -38,7 +38,7 @@ from stockade.proxy.tls import Tls
 from stockade.proxy.upstream import Trust, Unreachable
 from stockade.types import Decision, Level, Reason
 
-_DESCRIPTORS = {"judge": 1, "serve": 4, "pass": 2}  # that come with a command
+_DESCRIPTORS = {"judge": 1, "classifier": 1, "serve": 4, "pass": 2}  # that come with a command
 
 _log = logging.getLogger("stockade.proxy")
 
@@ -152,6 +152,8 @@ class Proxy:
             match command:
                 case ("judge",):
                     judge.use(judge.Judge(sockets[0]))
+                case ("classifier",):
+                    self._engine.classifier.attach(sockets[0])
                 case ("serve", sandbox, authority, policy):
                     self._serve(sandbox, authority, policy, sockets)
                 case ("reload", sandbox, packed):

@@ -26,7 +26,7 @@ class Workers:
     @classmethod
     def fork(cls, settings: Settings) -> Worker:
         user = settings.proxy_user
-        return Worker.fork(uid=user, gid=user, confine=seccomp.confinement(seccomp.WORKER))
+        return Worker.fork(uid=user, gid=user, classifier_uid=settings.classifier_user, confine=seccomp.confinement(seccomp.WORKER))
 
     async def serve(self, agent: Agent, governed: Governed, sockets: Sockets, authority: Authority) -> None:
         """Hand the listeners over; when the worker dies, to the next one. Raises StockadeError when the first does not start."""

@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 import stockade.proxy.worker  # noqa: F401 - imported before the forks, so that each one is warm
 from stockade.kernel.abi import Origin, Verdict
 from stockade.proxy import Authority, Begun, Caller, Listeners, Resolved, Settings, Worker
-from stockade.proxy.spine import Unreached
+from stockade.proxy.spine import Detail, Unreached
 from stockade.sandbox import seccomp
 from stockade.types import Action, Binary, Decision, Effect, Http, Level, Outcome, Reason, Record, Request, StockadeError
 
@@ -148,8 +148,9 @@ class Spine:
         assert sandbox == SANDBOX
         return {"id": identifier, "state": "pending"} if identifier in self.approvals.values() else None
 
-    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason) -> None:
-        self.records[token] = replace(self.records[token], http=http, effect=effect, reason=reason)
+    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> None:
+        began = self.records[token]
+        self.records[token] = replace(began, http=http, effect=effect, reason=reason, detail=began.detail | (detail or {}))
         self.finished[token].set()
 
     def of(self, action: Action) -> list[Record]:

@@ -56,6 +56,7 @@ class _RuleReader:
             protocol="tcp" if protocol == "tcp" else "http",
             ancestors=_words(self._list("ancestors")),
             sha256=_words(self._list("sha256")),
+            scan=_words(self._list("scan")),
             why=self._word("why"),
             position=position,
             place=self.draft.place,
@@ -74,7 +75,7 @@ class _RuleReader:
         assert together is not None
         held = [key for key in together.keys if key in self.draft.keys]
         if any(self._word(key) == value for key, value in together.unless):
-            for key in held:
+            for key in (*held, *(["scan"] if "scan" in self.draft.keys else [])):
                 message = f"`{key}` cannot be held in a rule that is relayed without looking inside"
                 accepted = f"the rule without `{key}`, or without `tls: passthrough` and `protocol: tcp`"
                 self._add(self.draft.keys[key][0].place, "contradiction", message, accepted)

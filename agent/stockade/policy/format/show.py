@@ -129,6 +129,7 @@ def _rule(policy: Policy, rule: Rule) -> Tree:
         "binary": level("binary", rule.binary.allow, rule.binary.deny),
         "ancestors": placed("ancestors", rule.ancestors),
         "sha256": placed("sha256", rule.sha256),
+        "scan": placed("scan", rule.scan),
         "destination": hosts,
         "port": placed("port", rule.ports),
         "method": level("method", rule.method.allow, rule.method.deny) if rule.method else {},

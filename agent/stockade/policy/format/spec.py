@@ -163,7 +163,7 @@ RULE_KEYS = (
     Key("ancestors", Many(BINARY), "who must have started the binary, directly or not", "anybody"),
     Key("sha256", Many(SHA256, or_one=True), "what the file of the binary must be", "any file of that name"),
     Key("engine", Choice(("auto", "mitmproxy")), "which proxy looks inside", "auto"),
-    Key("scan", Many(CATEGORY), "categories of data that a request of this rule may not carry", carried_out=False),
+    Key("scan", Many(CATEGORY), "categories of data that a request of this rule may not carry"),
 )
 
 _REQUIRED = {

@@ -1,7 +1,8 @@
-"""What makes many requests cheap: a detector's answers are remembered by text, and texts of several requests go through the model as one batch.
+"""What makes many requests cheap: a detector's answers are remembered by text, and several requests go through the model as one batch.
 
-An agent sends its whole conversation again with every turn, so most texts were seen before; what is remembered is keyed by a digest and holds
-no text. Several requests are read at the same time by threads; those that reach the model while it is busy are computed together next.
+An agent sends its whole conversation again with every turn, so most texts were seen before; what is remembered is keyed by a digest and
+holds no text. Several requests are read at the same time by threads; those that reach the model while it is busy are computed together
+next.
 """
 
 from __future__ import annotations

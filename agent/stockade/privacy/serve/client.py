@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stockade.privacy.settings import Settings
 from stockade.privacy.finding import Finding
 from stockade.privacy.serve import terms, wire
 from stockade.privacy.serve.wire import Hello
+from stockade.privacy.settings import Settings
 from stockade.proxy.channel import Channel
 
 _log = logging.getLogger("stockade.proxy")
@@ -81,7 +81,7 @@ class Client:
             raise self.counters.fail("timeout") from None
         except Failed as failure:
             raise self.counters.fail(failure.why) from None
-        categories = frozenset(each.category for each in (*settings.custom, *settings.dictionaries))
+        categories = frozenset([*(each.category for each in settings.custom), *(each.category for each in settings.dictionaries)])
         try:
             findings = wire.decode_findings(found, texts, categories)
         except ValueError as error:

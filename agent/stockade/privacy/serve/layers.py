@@ -24,7 +24,7 @@ class Layers:
 
 
 def load(threads: int = 2) -> Layers:
-    """All that are there. A layer that is missing is told, and decides with the policy's on_failure: it is never taken as having found nothing."""
+    """All that are there. A layer that is missing is told: where it is needed on_failure decides, since it did not find nothing."""
     missing: dict[str, str] = {}
     try:
         registry = registered.load()

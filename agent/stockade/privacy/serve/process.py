@@ -1,7 +1,8 @@
 """The classifier: texts in, findings out, on the one socket that it was started with.
 
-It ends with that socket. A request that would have to wait for too much others is refused at once, one whose time is over is dropped before it is
-begun, and a thread that does not come back ends the process: whoever watches it starts another. All three are failures to whoever asked.
+It ends with that socket. A request that would have to wait for too many others is refused at once, one whose time is over is dropped before
+it is begun, and a thread that does not come back ends the process: whoever watches it starts another. All three are failures to whoever
+asked.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
-from stockade.privacy.settings import Settings
 from stockade.privacy.finding import Finding
 from stockade.privacy.serve import terms, wire
 from stockade.privacy.serve.batch import digest
 from stockade.privacy.serve.confine import drop
 from stockade.privacy.serve.layers import Layers, load
+from stockade.privacy.settings import Settings
 from stockade.proxy.channel import Channel
 
 WAITING = 256  # requests
@@ -56,7 +57,8 @@ def rehearse(layers: Layers, pool: ThreadPoolExecutor) -> None:
     started = [pool.submit(time.sleep, 0.05) for _ in range(READERS)]
     for each in started:
         each.result()
-    text = "Patient John Smith, MRN 12345678, born 01/02/1960, phone +1 202 555 0143, key = 'aGVsbG8gd29ybGQgdGhpcyBpcw=='\nimport os\ndef f():\n  return 1\n"
+    said = "Patient John Smith, MRN 12345678, born 01/02/1960, phone +1 202 555 0143, key = 'aGVsbG8gd29ybGQgdGhpcyBpcw=='"
+    text = f"{said}\nimport os\ndef f():\n  return 1\n"
     for number in range(2):
         layers.classifier.classify([text * 30, f"Hello {number}"], Settings(), conversation=True, lanes=[[0, 1]])
 

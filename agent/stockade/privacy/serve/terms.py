@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from stockade.privacy.settings import Settings
 from stockade.privacy.dictionary import Custom, Dictionary
 from stockade.privacy.serve.wire import Json, dump
+from stockade.privacy.settings import Settings
 
 TERMS = 1_000_000  # words of all dictionaries of a policy
 
@@ -33,7 +33,8 @@ def decode(message: Json) -> Settings:
         if not isinstance(each, list) or len(each) != 3 or not isinstance(each[2], list):
             raise ValueError("dictionaries: name, category and terms are wanted")
         name, category, terms = each
-        dictionaries.append(Dictionary(*_texts([name, category], 2), tuple(_texts(terms, len(terms)))))
+        _texts([name, category], 2)
+        dictionaries.append(Dictionary(name, category, tuple(_texts(terms, len(terms)))))
     if sum(len(each.terms) for each in dictionaries) > TERMS:
         raise ValueError("dictionaries: too many terms")
     return Settings(tuple((name, float(score)) for name, score in thresholds), tuple(dictionaries), tuple(custom))

@@ -1,0 +1,65 @@
+"""Which requests are read before they are passed on, and by whom: the rule's `scan`, or the privacy router where the call is of a model.
+
+One for each worker. Asks the policy in force, keeps nothing of a request.
+"""
+
+from __future__ import annotations
+
+from stockade.policy import Policy, own
+from stockade.privacy.serve.client import Client
+from stockade.privacy.settings import Settings as Detection
+from stockade.proxy.connection import Connection
+from stockade.proxy.exchange import Exchange, judged
+from stockade.proxy.ladder import Head, Refusal
+from stockade.proxy.scan import Scan
+from stockade.proxy.screen import Budget, Screening, Verdict
+from stockade.proxy.settings import Settings
+
+
+class Router:
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client, self._settings = client, settings
+
+    def rehearse(self) -> None:
+        """Load what Python loads on first use."""
+        for codec in ("utf-16", "utf-16-le", "utf-8-sig", "latin-1"):
+            "rehearsal".encode(codec).decode(codec)
+
+    async def screening(self, connection: Connection, head: Head, budget: Budget) -> Screening | None:
+        """Not None: this request is read before it goes anywhere. A request that its head alone denies never is."""
+        policy = connection.served.policy
+        assert connection.caller is not None
+        if not isinstance(policy, Policy) or connection.caller.host == own.HOST or not _reads(policy):
+            return None
+        try:
+            admitted = await judged(connection, head, policy)
+        except ConnectionError:
+            return None  # the agent is gone: opening will say so
+        if isinstance(admitted, Refusal) or self._scan(policy, admitted.decision.rule) is None:
+            return None
+        return Screening(head, admitted, policy, budget.hold())
+
+    async def verdict(self, connection: Connection, screening: Screening, policy: Policy, body: bytes | None) -> Verdict | None:
+        """What becomes of it. None: it passes like any other."""
+        scan = self._scan(policy, screening.admitted.decision.rule)
+        return None if scan is None else await scan.request(screening.head, body)
+
+    async def message(self, connection: Connection, exchange: Exchange, content: bytes) -> Verdict | None:
+        """The same of what is said on a WebSocket that is open."""
+        scan = self._scan(connection.served.policy, exchange.admitted.decision.rule)
+        return None if scan is None else await scan.message(content)
+
+    def _scan(self, policy: object, name: str | None) -> Scan | None:
+        if not isinstance(policy, Policy):  # what a test decides by
+            return None
+        categories = next((rule.scan for rule in policy.rules if rule.name == name), ())
+        if not categories:
+            return None
+        seconds, privacy = self._settings.classify_seconds, getattr(policy, "privacy", None)
+        unreadable = privacy.unreadable if privacy is not None else "deny"
+        detection: Detection = privacy.detection if privacy is not None else Detection()
+        return Scan(self._client, categories, detection, unreadable=unreadable, seconds=seconds, enforced=policy.enforced)
+
+
+def _reads(policy: Policy) -> bool:
+    return getattr(policy, "privacy", None) is not None or any(rule.scan for rule in policy.rules)

@@ -1,0 +1,131 @@
+"""A request that is read before it is passed on: what was found out about it, as the engine carries it out and the record tells it.
+
+Owns the bounds on bodies that are held meanwhile. Knows nothing of mitmproxy.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from stockade.privacy.finding import Finding
+from stockade.proxy.ladder import Admitted, Head
+from stockade.types import Action, Effect, Reason
+
+type Detail = dict[str, str | int | list[str]]
+
+Header = tuple[str, str]
+
+
+class Reader(Protocol):
+    """Reads an answer while it passes. What it gives back is what the client gets."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def end(self) -> bytes: ...
+
+    def said(self) -> Detail:
+        """For the record, once the answer is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Where a request goes instead. addresses: the agent's answer, dialled as they stand."""
+
+    host: str
+    port: int
+    tls: bool
+    addresses: tuple[str, ...]
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a request. body, headers: instead of its own, None to leave them. refusal: the answer of ours to an effect REFUSE.
+
+    allowed: the policy's own answer; a denial that is not enforced has another effect than REFUSE. reader: made for the head of the answer.
+    """
+
+    effect: Effect
+    reason: Reason
+    action: Action
+    allowed: bool = True
+    rule: str | None = None
+    error: str = ""
+    hint: str = ""
+    detail: Detail = field(default_factory=dict)
+    body: bytes | None = None
+    headers: tuple[Header, ...] | None = None
+    elsewhere: Elsewhere | None = None
+    refusal: bytes | None = None
+    status: HTTPStatus = HTTPStatus.FORBIDDEN
+    answer: Any = None  # Callable[[int, Sequence[Header]], Reader]: for the head of the answer
+
+
+class Budget:
+    """Octets of all bodies that one worker holds to read them. A body that is forgotten gives its share back."""
+
+    def __init__(self, each: int, total: int) -> None:
+        self._each, self._total = each, total
+        self._held: weakref.WeakSet[Holding] = weakref.WeakSet()
+
+    def hold(self) -> Holding:
+        holding = Holding(self)
+        self._held.add(holding)
+        return holding
+
+    def allows(self, size: int, holding: Holding) -> bool:
+        return size <= self._each and size + sum(other.size for other in self._held if other is not holding) <= self._total
+
+
+class Holding:
+    """The body of one request, while it comes in."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self.size = budget, 0
+
+    def grow(self, size: int) -> bool:
+        """Whether there may be so much of it."""
+        if not self._budget.allows(size, self):
+            return False
+        self.size = size
+        return True
+
+    def release(self) -> None:
+        self.size = 0
+
+
+@dataclass(slots=True)
+class Screening:
+    """One request whose body is awaited. policy: the one its head was judged by."""
+
+    head: Head
+    admitted: Admitted
+    policy: Any
+    holding: Holding
+
+
+def covered(category: str, names: Sequence[str]) -> bool:
+    """Whether one of the names, exact or `family.*`, means this category."""
+    return any(name == category or (name.endswith(".*") and category.startswith(name[:-1])) for name in names)
+
+
+def counted(findings: Sequence[Sequence[Finding]]) -> list[str]:
+    """`category=count`, in order of the names: what a record tells, and never the text."""
+    counts: dict[str, int] = {}
+    for each in findings:
+        for finding in each:
+            counts[finding.category] = counts.get(finding.category, 0) + 1
+    return [f"{category}={count}" for category, count in sorted(counts.items())]
+
+
+def seen_by(findings: Sequence[Sequence[Finding]]) -> list[str]:
+    """The detectors that found something, by their family."""
+    return sorted({finding.detector.partition(":")[0] for each in findings for finding in each})
+
+
+def versions(detectors: Mapping[str, str]) -> list[str]:
+    return [f"{name}={version}" for name, version in sorted(detectors.items())]

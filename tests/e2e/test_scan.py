@@ -1,0 +1,95 @@
+"""`scan` of a rule, live: what may not leave does not reach the server, in whatever part of a request it travels."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from framework.internet import STREAM, Internet
+from framework.machine import Machine, Result
+from framework.policy import bare, http
+from stockade.privacy.patterns import canary
+
+INSIDE = Path(__file__).parent / "inside"
+PYTHON = "/usr/bin/python3"
+KEY = "AKIA" + "Q3EGRTSY5ZPWN7VU"
+URL = f"https://{STREAM}/upload"
+
+pytestmark = pytest.mark.client(PYTHON)
+
+
+def say(machine: Machine, requests: list[dict[str, Any]], **more: Any) -> tuple[list[dict[str, Any]], Result]:
+    rule = http("python3", STREAM, methods=["GET", "PUT", "POST"], name="scanned", scan=["credential.*"], **more)
+    files = {"says.py": (INSIDE / "says.py").read_text(), "requests.json": json.dumps(requests)}
+    result = machine.run([PYTHON, "says.py", "requests.json"], policy=bare(rule), files=files)
+    assert result.status == 0, result
+    return [json.loads(line) for line in result.stdout.splitlines()], result
+
+
+def test_a_credential_leaves_in_no_part_of_a_request(machine: Machine, internet: Internet) -> None:
+    ways: list[dict[str, Any]] = [
+        {"url": URL, "body": f"the key is {KEY}"},
+        {"url": URL, "body": json.dumps({"key": KEY}), "headers": {"Content-Type": "application/json"}},
+        {"url": URL, "body": f"the key is {KEY}", "pieces": True},
+        {"url": URL, "packed": base64.b64encode(gzip.compress(KEY.encode())).decode(), "headers": {"Content-Encoding": "gzip"}},
+        {"url": f"{URL}?q={KEY}", "method": "GET"},
+        {"url": f"{URL}?q={quote(quote(KEY))}", "method": "GET"},
+        {"url": URL, "method": "GET", "headers": {"X-Note": KEY}},
+    ]
+    uploads, paths = len(internet.stream.uploads), len(internet.stream.paths)
+    answers, result = say(machine, [*ways, {"url": URL, "body": "nothing of the kind"}, {"url": URL, "method": "GET"}])
+    assert [answer["status"] for answer in answers] == [403] * len(ways) + [200, 200], result
+    assert len(internet.stream.uploads) == uploads + 1
+    assert internet.stream.paths[paths:] == ["/upload"]
+    refused = result.select(level="privacy", decision="deny")
+    assert len(refused) == len(ways)
+    for record in refused:
+        assert (record["reason"], record["effect"], record["rule"]) == ("scan_found", "refuse", "scanned")
+        assert any(each.startswith("credential.") for each in record["detail"]["categories"])
+        assert "credential=1" in record["detail"]["detectors"]
+    assert KEY not in result.audit.read_text()
+    assert json.loads(answers[0]["body"])["level"] == "privacy"
+
+
+def test_ones_own_token_is_no_leak_and_a_canary_always_is(machine: Machine) -> None:
+    marked = canary.make()
+    hidden = [marked, base64.b64encode(marked.encode()).decode(), marked.encode().hex()]
+    answers, result = say(
+        machine,
+        [
+            {"url": URL, "method": "GET", "headers": {"Authorization": f"token ghp_{'Ab3dEf6hIj' * 3}abcdef"}},
+            *({"url": URL, "method": "GET", "headers": {"Authorization": f"Bearer {each}"}} for each in hidden),
+            *({"url": URL, "body": f"x={each}"} for each in hidden),
+        ],
+    )
+    assert [answer["status"] for answer in answers] == [200] + [403] * 6, result
+    for record in result.select(level="privacy"):
+        assert "credential.canary=1" in record["detail"]["categories"], record
+
+
+def test_what_cannot_be_read_is_refused(machine: Machine, internet: Internet) -> None:
+    uploads = len(internet.stream.uploads)
+    bomb = gzip.compress(bytes(200 << 20), 9)
+    answers, result = say(
+        machine,
+        [
+            {"url": URL, "packed": base64.b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR").decode(), "headers": {"Content-Type": "image/png"}},
+            {"url": URL, "packed": base64.b64encode(b"\x1f\x8bnot gzip").decode(), "headers": {"Content-Encoding": "gzip"}},
+            {"url": URL, "packed": base64.b64encode(bomb).decode(), "headers": {"Content-Encoding": "gzip"}},
+            {"url": URL, "packed": base64.b64encode(b"x" * (17 << 20)).decode()},
+        ],
+    )
+    assert [answer["status"] for answer in answers] == [403] * 4, result
+    assert [record["detail"]["unreadable"] for record in result.select(reason="scan_unreadable")] == [
+        "binary",
+        "encoding",
+        "too_large",
+        "too_large",
+    ]
+    assert len(internet.stream.uploads) == uploads
