@@ -1,0 +1,202 @@
+"""All layers over the texts of a call, as one list of findings for each.
+
+Every text is read in its views (views.py) by every detector; what the policy adds (dictionaries, patterns) and the registered documents are read as
+well; context names what was found (context.py); thresholds drop what is too unsure; what overlaps is united. A conversation is read once more
+across the borders of its texts, since a value may be cut in two.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from stockade.privacy import context
+from stockade.privacy.dictionary import Custom, Dictionary, Terms
+from stockade.privacy.finding import Detector, Finding
+from stockade.privacy.patterns.subject import Regex, Subject, compiled
+from stockade.privacy.settings import DEFAULT_THRESHOLD, Settings
+from stockade.privacy.views import View, views
+
+__all__ = ["DEFAULT_THRESHOLD", "Classifier", "Custom", "Dictionary", "Settings", "unite"]
+
+BORDER = 300  # characters on either side of a border that are read together: more than any value but a private key
+CUSTOM_MEMORY = 2 << 20  # bytes RE2 may take for a pattern of the policy
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    terms: Terms
+    custom: tuple[tuple[Custom, Regex], ...]
+
+    def find(self, text: str) -> Iterator[Finding]:
+        yield from self.terms.find(text)
+        if self.custom:
+            subject = Subject(text)
+            for custom, regex in self.custom:
+                for start, end, _ in subject.matches(regex, 1 if regex.groups else 0):
+                    if end > start:
+                        yield subject.finding(start, end, custom.category, f"custom:{custom.name}", 1.0)
+
+
+def rules(settings: Settings) -> _Rules:
+    """What the policy adds, made ready. Raises ValueError with the name of the rule and what RE2 says about it."""
+    custom = []
+    for entry in settings.custom:
+        try:
+            custom.append((entry, compiled(entry.pattern, memory=CUSTOM_MEMORY)))
+        except ValueError as error:
+            raise ValueError(f"custom pattern {entry.name!r}: {error}") from None
+    return _Rules(Terms(settings.dictionaries), tuple(custom))
+
+
+class Classifier:
+    """detectors: in any order. Those with `reads_views` are cheap and read all views of a text and the borders of a conversation."""
+
+    def __init__(self, detectors: Sequence[Detector]) -> None:
+        self._detectors = tuple(detectors)
+        self._known: dict[Settings, _Rules] = {}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {detector.name: detector.version for detector in self._detectors}
+
+    def classify(
+        self,
+        texts: Sequence[str],
+        settings: Settings = Settings(),
+        *,
+        conversation: bool = False,
+        lanes: Sequence[Sequence[int]] = (),
+    ) -> list[list[Finding]]:
+        """The findings of each text, sorted, none overlapping another of its category.
+
+        conversation: the texts follow each other, and are read across their borders too. lanes: further orders in which they follow, as indices
+        into texts: what one role said, with the answers between left out.
+        """
+        own = self._rules(settings)
+        found = self._read(texts, own)
+        if conversation and len(texts) > 1:
+            for lane in (range(len(texts)), *lanes):
+                self._across(texts, list(lane), own, found)
+        around = context.situation(texts, found) if conversation else context.Situation()
+        return [self._finish(text, findings, settings, around) for text, findings in zip(texts, found, strict=True)]
+
+    def _rules(self, settings: Settings) -> _Rules:
+        if settings not in self._known:
+            if len(self._known) >= 64:
+                self._known.clear()
+            self._known[settings] = rules(settings)
+        return self._known[settings]
+
+    def _read(self, texts: Sequence[str], own: _Rules) -> list[list[Finding]]:
+        seen = [views(text) for text in texts]
+        found: list[list[Finding]] = [[] for _ in texts]
+        every = [(number, view) for number, of_text in enumerate(seen) for view in of_text]
+        main = [(number, view) for number, of_text in enumerate(seen) for view in _main(of_text)]
+        for detector in self._detectors:
+            read = every if getattr(detector, "reads_views", False) else main
+            for (number, view), findings in zip(read, detector.find([view.text for _, view in read]), strict=True):
+                found[number].extend(view.back(finding) for finding in findings if finding.end > finding.start)
+        for number, view in every:
+            found[number].extend(view.back(finding) for finding in own.find(view.text))
+        return found
+
+    def _across(self, texts: Sequence[str], lane: Sequence[int], own: _Rules, found: list[list[Finding]]) -> None:
+        cheap = [detector for detector in self._detectors if getattr(detector, "reads_views", False)]
+        for glue in ("", " "):
+            joined = _Joined([texts[number] for number in lane], glue)
+            for window_start, window in joined.windows():
+                for view in views(window):
+                    for findings in (*(detector.find([view.text])[0] for detector in cheap), own.find(view.text)):
+                        for finding in map(view.back, findings):
+                            for place, part in joined.parts(finding, window_start):
+                                found[lane[place]].append(part)
+
+    def _finish(self, text: str, findings: Iterable[Finding], settings: Settings, around: context.Situation) -> list[Finding]:
+        refined = context.refine(text, sorted(findings), around)
+        return unite(finding for finding in refined if finding.score >= settings.threshold(finding.category))
+
+
+def _main(of_text: Sequence[View]) -> list[View]:
+    """What a detector reads that is too dear to read all: the text with its escapes resolved, and packed text long enough to hold a sentence."""
+    first, rest = of_text[0], of_text[1:]
+    resolved = next((view for view in rest if not view.packed), None)
+    return [resolved or first, *(view for view in rest if view.packed and len(view.text) >= 24 and " " in view.text)]
+
+
+class _Joined:
+    def __init__(self, texts: Sequence[str], glue: str) -> None:
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        at = 0
+        for text in texts:
+            self.starts.append(at)
+            self.ends.append(at + len(text))
+            at += len(text) + len(glue)
+        self.text = glue.join(texts)
+
+    def windows(self) -> Iterator[tuple[int, str]]:
+        """What stands around the borders; windows that touch are one, so that a value cut in many pieces is whole in one of them."""
+        first = last = -1
+        for border in self.starts[1:]:
+            start, end = max(0, border - BORDER), border + BORDER
+            if first >= 0 and start > last:
+                yield first, self.text[first:last]
+                first = start
+            elif first < 0:
+                first = start
+            last = end
+        if first >= 0:
+            yield first, self.text[first:last]
+
+    def parts(self, finding: Finding, offset: int) -> list[tuple[int, Finding]]:
+        """The pieces of a finding that crosses a border, in each text; nothing for one that lies inside a text: it was seen there."""
+        start, end = finding.start + offset, finding.end + offset
+        place = bisect_right(self.starts, start) - 1
+        pieces = []
+        while place < len(self.starts) and self.starts[place] < end:
+            first, last = max(start, self.starts[place]), min(end, self.ends[place])
+            if first < last:
+                pieces.append((place, replace(finding, start=first - self.starts[place], end=last - self.starts[place])))
+            place += 1
+        return pieces if len(pieces) > 1 else []
+
+
+def unite(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding where several of a category overlap: all that they cover, named by the best of them.
+
+    A validated pattern (score 1) also takes the place of less sure findings of other categories that lie wholly inside it: a card is no phone.
+    Credentials are never taken back by others.
+    """
+    by_category: dict[str, list[Finding]] = {}
+    for finding in sorted(findings):
+        kept = by_category.setdefault(finding.category, [])
+        if kept and finding.start < kept[-1].end:
+            last = kept[-1]
+            best = finding if _rank(finding) > _rank(last) else last
+            kept[-1] = replace(best, start=last.start, end=max(last.end, finding.end))
+        else:
+            kept.append(finding)
+    united = sorted(finding for kept in by_category.values() for finding in kept)
+    return [finding for finding in united if not _inside_a_surer(finding, united)]
+
+
+def _rank(finding: Finding) -> tuple[float, bool]:
+    return finding.score, finding.detector.startswith(("pattern:", "vendor:", "canary:"))
+
+
+_VALIDATED = ("pattern:", "vendor:", "canary:", "custom:")
+
+
+def _inside_a_surer(finding: Finding, united: Sequence[Finding]) -> bool:
+    if finding.category.startswith("credential.") or finding.detector.startswith(("custom:", "dictionary:")) or finding.score >= 0.98:
+        return False
+    first = bisect_right(united, finding.start - 400, key=lambda other: other.start)
+    for other in united[first:]:
+        if other.start > finding.start:
+            break
+        covers = other is not finding and other.end >= finding.end and other.score >= 0.95 and other.score > finding.score
+        if covers and other.category != finding.category and other.detector.startswith(_VALIDATED) and not other.category.startswith("ip."):
+            return True
+    return False

@@ -1,0 +1,23 @@
+"""Layer c: what a document is as a whole. Source code and configuration by their lines; registered confidential documents by fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stockade.privacy.documents import language
+from stockade.privacy.documents.fingerprint import Fingerprints
+from stockade.privacy.finding import Finding
+
+
+class Documents:
+    """Fingerprints are read in every view of a text; they cost nothing where none is registered."""
+
+    name = "document"
+    version = "1"
+    reads_views = True
+
+    def __init__(self, fingerprints: Fingerprints | None = None) -> None:
+        self._fingerprints = fingerprints or Fingerprints()
+
+    def find(self, texts: Sequence[str]) -> list[list[Finding]]:
+        return [sorted([*language.find(text), *self._fingerprints.find(text)]) for text in texts]
