@@ -7,7 +7,7 @@ from typing import Literal
 
 Then = Literal["pass", "redact", "local", "deny"]
 Style = Literal["placeholder", "mask", "hash", "surrogate"]
-Api = Literal["openai", "ollama", "anthropic"]
+Api = Literal["openai", "ollama"]
 
 DEFAULT_TTL = 3600  # seconds that a vault remembers a value after it was last used
 DEFAULT_CONTEXT = 8192  # tokens of a local model whose policy states none: what the smaller ones take

@@ -1,0 +1,115 @@
+"""Answers of the local server, whole or in pieces, as events. A stream without its last word is an error, never a short answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from stockade.privacy.local.form import Ended, Event, Said, Stop, ToolCall, packed, read
+
+Json = dict[str, Any]
+
+MOST_LINE = 8 << 20
+_STOPS: dict[str, Stop] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter"}
+
+
+class LocalFailure(Exception):
+    """The local server answered with an error, or not in the API it is said to speak."""
+
+
+class Lines:
+    """Lines of bytes that come in pieces. Raises LocalFailure for one without end."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > MOST_LINE:
+            raise LocalFailure("a line of the stream has no end")
+        return (line.rstrip(b"\r") for line in whole)
+
+    def end(self) -> list[bytes]:
+        rest, self._rest = self._rest, b""
+        return [rest] if rest.strip() else []
+
+
+class OpenAi:
+    """chat/completions: server-sent events, or one object. The end is told once usage is known, which comes after the stop."""
+
+    def __init__(self, stream: bool) -> None:
+        self._stream, self._lines, self._whole = stream, Lines(), b""
+        self._stop: Stop | None = None
+        self._usage = (0, 0)
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        if not self._stream:
+            self._whole += data
+            return
+        for line in self._lines.feed(data):
+            if line.startswith(b"data:") and (said := line[5:].strip()) != b"[DONE]":
+                yield from self._object(_json(said), "delta")
+
+    def end(self) -> Iterator[Event]:
+        if not self._stream:
+            yield from self._object(_json(self._whole), "message")
+        if self._stop is None:
+            raise LocalFailure("the answer ended before it was done")
+        yield Ended(self._stop, *self._usage)
+
+    def _object(self, value: Json, key: str) -> Iterator[Event]:
+        if "error" in value:
+            raise LocalFailure("the local model answered with an error")
+        if usage := value.get("usage"):
+            self._usage = (int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+        for choice in (value.get("choices") or [])[:1]:
+            said = choice.get(key) or {}
+            if said.get("content"):
+                yield Said(said["content"])
+            for number, call in enumerate(said.get("tool_calls") or []):
+                function = call.get("function") or {}
+                yield ToolCall(call.get("index", number), call.get("id") or "", function.get("name") or "", function.get("arguments") or "")
+            if reason := choice.get("finish_reason"):
+                self._stop = _STOPS.get(reason, "stop")
+
+
+class Ollama:
+    """/api/chat: an object a line, or one."""
+
+    def __init__(self, stream: bool) -> None:
+        self._lines = Lines()
+        self._calls = 0
+        self._ended: Ended | None = None
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        for line in self._lines.feed(data):
+            if line.strip():
+                yield from self._object(_json(line))
+
+    def end(self) -> Iterator[Event]:
+        for line in self._lines.end():
+            yield from self._object(_json(line))
+        if self._ended is None:
+            raise LocalFailure("the answer ended before it was done")
+        yield self._ended
+
+    def _object(self, value: Json) -> Iterator[Event]:
+        if "error" in value:
+            raise LocalFailure("the local model answered with an error")
+        message = value.get("message") or {}
+        if message.get("content"):
+            yield Said(message["content"])
+        for call in message.get("tool_calls") or []:
+            function = call.get("function") or {}
+            yield ToolCall(self._calls, f"call_{self._calls}", function.get("name") or "", packed(function.get("arguments") or {}))
+            self._calls += 1
+        if value.get("done"):
+            stop: Stop = "tool_calls" if self._calls else "length" if value.get("done_reason") == "length" else "stop"
+            self._ended = Ended(stop, int(value.get("prompt_eval_count") or 0), int(value.get("eval_count") or 0))
+
+
+def _json(data: bytes) -> Json:
+    try:
+        return read(data)
+    except ValueError:
+        raise LocalFailure("the local server does not speak the API it is said to speak") from None
