@@ -264,7 +264,9 @@ class Restore:
             return match.group()
         whole = match.group()
         ends = whole.rstrip("\\]") if "[" not in whole else whole  # a bracket that was not opened here belongs to the text
-        return self._written(value) + whole[len(ends) :]
+        # An escape at the front belongs to the text before, unless the bracket at the end is escaped too.
+        lead = "" if whole.endswith("\\]") else whole[: len(whole) - len(whole.lstrip("\\"))]
+        return lead + self._written(value) + whole[len(ends) :]
 
     def _surrogate(self, match: re.Match[str]) -> str:
         value = self._vault.value_of(match.group(), self._host)
