@@ -357,6 +357,36 @@ def test_ports_and_rules_on_ancestors_go_on(machine: Machine, inside: dict[str, 
         held.end()
 
 
+def test_what_it_writes_into_a_file_goes_on(machine: Machine, inside: dict[str, str]) -> None:
+    """Nobody gets SIGPIPE because an agent died."""
+    room = machine.room({"writes.sh": "n=0; while [ ! -e stop ]; do echo $n; n=$((n+1)); sleep 0.05; done; cat; echo end"})
+    (room / "policy.yaml").write_text(whole(http("python3", ECHO), allow=["sh", "coreutils"]))
+    (room / "stdin").write_text("what was on standard input\n")
+    name = f"adopt-{os.getpid()}-{room.name}"
+    mounted_bpffs(SETTINGS.run / "bpf")
+    line = [STOCKADE, "run", "--policy", room / "policy.yaml", "--name", name, "--audit", room / "audit.jsonl", "--workdir", room / "work"]
+    with (room / "out").open("w") as out, (room / "stdin").open() as given:
+        command = machine.wrap([*line, "--", "sh", "writes.sh"])
+        agent = subprocess.Popen(command, stdin=given, stdout=out, stderr=subprocess.DEVNULL)
+
+    def lines() -> int:
+        return len((room / "out").read_text().splitlines())
+
+    wait_for(lambda: lines() > 2 and name in running(SETTINGS.control), "what it writes")
+    agent.kill()
+    agent.wait(10)
+    then = lines()
+    wait_for(lambda: lines() > then + 2, "what it writes without an agent")
+    adopter = subprocess.Popen(machine.wrap([STOCKADE, "adopt", name]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: name in running(SETTINGS.control), "the next agent")
+    (room / "work/stop").touch()
+    _, stderr = adopter.communicate(timeout=30)
+    assert adopter.returncode == 0, stderr
+    wait_for(lambda: (room / "out").read_text().endswith("end\n"), "the last of it")
+    written = (room / "out").read_text().splitlines()
+    assert written[-2:] == ["what was on standard input", "end"] and written[:-2] == [str(n) for n in range(len(written) - 2)]
+
+
 def test_a_name_means_after_adoption_what_it_meant_before(held: Held) -> None:
     """A program that keeps an address reaches what that address was given for."""
     script = "import socket,sys; print(socket.getaddrinfo(sys.argv[1], 443, socket.AF_INET)[0][4][0])"

@@ -203,7 +203,6 @@ class _Run:
                 "seccomp_deny": list(policy.process.seccomp.deny),
             }
             tenure.agent.lifecycle(governed, Reason.STARTED, started)
-            self._stdio.start()
             self._launching = True  # from here on the command may run: a signal waits until there is somebody to forward it to
             self._init = await asyncio.to_thread(self._launcher.start, plan)
             control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors))

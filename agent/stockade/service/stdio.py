@@ -1,18 +1,26 @@
-"""Standard streams that are files on the host. The sandbox gets pipes instead, and this end copies.
+"""Standard streams that are files on the host. The sandbox gets pipes instead, and processes of their own copy.
 
 A descriptor of a file brings its mount along, and that mount may allow executing: a sandbox that can write its own stdout could load it
 into any binary through /proc/self/fd/1. Terminals, pipes, sockets and /dev/null carry no code and are handed on as they are.
+
+They are no part of the agent, so that they outlive one that is killed: the command goes on reading and writing, and is adopted. They end
+with the last process that holds the other end, know nothing, and decide nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
+import select
+import signal
 import stat
-import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from stockade.sandbox import libc
 
 _CHUNK = 1 << 16
+_IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # the agent's business
 
 
 class Stdio:
@@ -22,6 +30,8 @@ class Stdio:
         self._pipes: dict[int, int] = {}  # read end → the file behind it
         self._ours: list[int] = []  # ends that only the sandbox may hold
         self._fed: int | None = None
+        self._feeder: int | None = None  # PID
+        self._copier: tuple[int, int] | None = None  # PID, and what tells it that the sandbox has ended
         self.given = (self._input(), *self._outputs())
 
     def _input(self) -> int:
@@ -50,23 +60,54 @@ class Stdio:
         return given[0], given[1]
 
     def handed_over(self) -> None:
-        """The launcher has its ends: ours would keep the pipes open for ever."""
+        """The launcher has its ends: ours would keep the pipes open for ever. Forks: before there are keys, threads or a loop."""
         while self._ours:
             os.close(self._ours.pop())
-
-    def start(self) -> None:
-        """Copy, on the running loop; input on a thread of its own, because reading a file never waits on a descriptor."""
-        for read in self._pipes:
-            asyncio.get_running_loop().add_reader(read, self._copy, read)
         if self._fed is not None:
-            threading.Thread(target=_feed, args=(self._fed,), name="stdin", daemon=True).start()
+            fed = self._fed
+            self._feeder = _fork({fed}, lambda: _feed(fed))
+            os.close(fed)
+        if self._pipes:
+            told, tell = os.pipe()
+            self._copier = _fork({told, *self._pipes}, lambda: self._copy(told)), tell
+            for descriptor in (told, *self._pipes):
+                os.close(descriptor)
 
-    def _copy(self, read: int) -> bool:
-        """Whether there may be more."""
-        try:
-            data = os.read(read, _CHUNK)
-        except BlockingIOError:
-            return False
+    def finish(self) -> None:
+        """What the sandbox wrote before it ended, after it did."""
+        if self._feeder is not None:
+            os.kill(self._feeder, signal.SIGKILL)
+            os.waitpid(self._feeder, 0)
+        if self._copier is not None:
+            pid, tell = self._copier
+            with contextlib.suppress(BrokenPipeError):  # it has seen the end by itself
+                os.write(tell, b".")
+            os.waitpid(pid, 0)
+            os.close(tell)
+
+    def _copy(self, told: int) -> None:
+        """The copier's whole life: until the sandbox holds no other end, or whoever started it says that it has ended."""
+        poll = select.poll()
+        for descriptor in (told, *self._pipes):
+            poll.register(descriptor, select.POLLIN)
+        while self._pipes:
+            for descriptor, _ in poll.poll():
+                if descriptor == told:
+                    poll.unregister(told)
+                    if os.read(told, 1):  # else the agent is no more, and the sandbox may live on
+                        for read in self._pipes:
+                            with contextlib.suppress(BlockingIOError):
+                                while self._pass(read):
+                                    pass
+                        return
+                elif not self._pass(descriptor):
+                    poll.unregister(descriptor)
+                    os.close(descriptor)
+                    del self._pipes[descriptor]
+
+    def _pass(self, read: int) -> bool:
+        """Whether there may be more. Raises BlockingIOError when there is nothing now."""
+        data = os.read(read, _CHUNK)
         try:
             while data:
                 data = data[os.write(self._pipes[read], data) :]
@@ -75,21 +116,25 @@ class Stdio:
         except OSError as error:  # a full disk: the command gets EPIPE where it would have got that
             with contextlib.suppress(OSError):  # standard error may be on the same disk
                 os.write(2, f"stockade: standard output: {error.strerror}\n".encode())
-        self._close(read)
         return False
 
-    def _close(self, read: int) -> None:
-        asyncio.get_running_loop().remove_reader(read)
-        os.close(read)
-        del self._pipes[read]
 
-    def finish(self) -> None:
-        """What the sandbox wrote before it ended, after it did."""
-        for read in list(self._pipes):
-            while read in self._pipes and self._copy(read):
-                pass
-            if read in self._pipes:
-                self._close(read)
+def _fork(kept: set[int], life: Callable[[], None]) -> int:
+    """A process that holds the standard streams, `kept` and nothing else: no lock, no end of a channel, that would outlive the agent."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for number in _IGNORED:
+                signal.signal(number, signal.SIG_IGN)
+            libc.set_title("stockade-stdio")
+            for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+                if descriptor > 2 and descriptor not in kept:
+                    with contextlib.suppress(OSError):  # the one that lists them
+                        os.close(descriptor)
+            life()
+        finally:
+            os._exit(0)
+    return pid
 
 
 def _is_file(descriptor: int) -> bool:
@@ -105,4 +150,3 @@ def _feed(write: int) -> None:
         while data := os.read(0, _CHUNK):
             while data:
                 data = data[os.write(write, data) :]
-    os.close(write)
