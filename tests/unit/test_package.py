@@ -15,6 +15,7 @@ AGENT = ROOT / "agent"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FROM_DEBIAN = {"bcc"}  # python3-bpfcc: no package of PyPI
 OPTIONAL = {"onnxruntime"}
+LATER = {"compression"}  # of the standard library from 3.14
 OF_MITMPROXY = {"h2", "h11", "OpenSSL"}  # in the versions that it asks for: its layers are theirs
 
 
@@ -28,7 +29,7 @@ def test_every_library_that_is_imported_is_declared() -> None:
     providers = importlib.metadata.packages_distributions()
     missing = {}
     for module, file in _imported():
-        if module in sys.stdlib_module_names | FROM_DEBIAN | OPTIONAL | OF_MITMPROXY | {"stockade"}:
+        if module in sys.stdlib_module_names | FROM_DEBIAN | OPTIONAL | OF_MITMPROXY | LATER | {"stockade"}:
             continue
         if not declared & {_normal(name) for name in providers.get(module, ())}:
             missing[module] = str(file.relative_to(ROOT))

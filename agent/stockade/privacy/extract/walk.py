@@ -1,0 +1,290 @@
+"""The walk over a body that every API shares: whatever a schema says, each string of it becomes a piece or has a strict form.
+
+A schema is built from readers. A reader takes a node that is what it expects, and hands every other node to `everything`: so a field of
+the wrong type, an unknown field or a schema of next year is read without a role, never skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from stockade.privacy.extract.call import At, Piece, Role, Unreadable
+from stockade.privacy.extract.tree import DEPTH, DataUrl, Json, Number, Step, parse, unbase64, utf8
+
+DIGITS = 5  # of a number that may mean somebody: a postal code, a record number, a card
+TOKENS = 16  # whole numbers in a row, outside of texts and arguments, are text as tokens or as character codes
+PIECES = 100_000
+
+type Reader = Callable[[Walk, Json, At, Role], None]
+
+
+class Walk:
+    """What was found so far."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.tools: dict[str, None] = {}
+
+    def piece(self, text: str, role: Role, at: At) -> None:
+        """An empty text is none."""
+        if text:
+            if len(self.pieces) >= PIECES:
+                raise Unreadable("too_large")
+            self.pieces.append(Piece(text, role, at))
+
+    def text(self, text: str, role: Role, at: At) -> None:
+        """A text; or what it holds, where it is a data URL, or JSON in which escapes would hide it from a reader of the text."""
+        if (url := DataUrl.parse(text)) is not None:
+            self.media(url.media_type, lambda: self.text(url.text(), role, (*at, Step.DATA_URL)))
+        elif "\\" in text and (inner := embedded_json(text)) is not None:
+            self.data(inner, role, (*at, Step.JSON))
+        else:
+            self.piece(text, role, at)
+
+    def data(self, node: Json, role: Role, at: At) -> None:
+        """Data of no schema: all strings, all keys, all numbers that may mean somebody."""
+        if len(at) > 3 * DEPTH:
+            raise Unreadable("too_deep")  # JSON in strings in JSON
+        match node:
+            case str():
+                self.text(node, role, at)
+            case Number():
+                self.number(node, role, at)
+            case dict():
+                for index, (key, value) in enumerate(node.items()):
+                    self.text(key, role, (*at, index))
+                    self.data(value, role, (*at, key))
+            case list():
+                for index, value in enumerate(node):
+                    self.data(value, role, (*at, index))
+            case _:
+                pass
+
+    def number(self, node: Number, role: Role, at: At, digits: int = DIGITS) -> None:
+        if sum(character.isdigit() for character in node.spelling) >= digits:
+            self.piece(node.spelling, role, at)
+
+    def base64(self, node: str, media_type: str, role: Role, at: At) -> None:
+        """Encoded content of a declared type."""
+        self.media(media_type, lambda: self._decoded(node, role, at))
+
+    def _decoded(self, node: str, role: Role, at: At) -> None:
+        self.text(utf8(unbase64(node)), role, (*at, Step.BASE64))
+
+    def media(self, media_type: str, read: Callable[[], None]) -> None:
+        """Reads what its type says is text, else raises Unreadable with what it is."""
+        if (why := unreadable_media(media_type)) is not None:
+            raise Unreadable(why)
+        read()
+
+
+def everything(walk: Walk, node: Json, at: At, role: Role) -> None:
+    """A node that the schema does not have."""
+    if isinstance(node, list) and len(node) >= TOKENS and all(isinstance(each, Number) for each in node):
+        raise Unreadable("tokens")
+    match node:
+        case str() if len(node) >= 256 and (opaque := _blob(node)) is not None:
+            if not opaque:
+                raise Unreadable("binary")
+            walk.text(opaque, role, (*at, Step.BASE64))
+        case dict():
+            for index, (key, value) in enumerate(node.items()):
+                walk.text(key, role, (*at, index))
+                everything(walk, value, (*at, key), role)
+        case list():
+            for index, value in enumerate(node):
+                everything(walk, value, (*at, index), role)
+        case _:
+            walk.data(node, role, at)
+
+
+def data(walk: Walk, node: Json, at: At, role: Role) -> None:
+    """Data of the caller: arguments, results, examples."""
+    walk.data(node, role, at)
+
+
+def text(role: Role | None = None) -> Reader:
+    """A text of this role, or of the role of what it is in."""
+
+    def read(walk: Walk, node: Json, at: At, outer: Role) -> None:
+        if isinstance(node, str):
+            walk.text(node, role or outer, at)
+        else:
+            everything(walk, node, at, role or outer)
+
+    return read
+
+
+def arguments(walk: Walk, node: Json, at: At, role: Role) -> None:
+    """JSON inside a string, or an object outright; what is no JSON there is a text."""
+    inner = embedded_json(node) if isinstance(node, str) else None
+    if inner is not None:
+        walk.data(inner, Role.TOOL_CALL, (*at, Step.JSON))
+    else:
+        walk.data(node, Role.TOOL_CALL, at)
+
+
+def each(reader: Reader) -> Reader:
+    """Of a list; a node that is none is read as if it stood in one."""
+
+    def read(walk: Walk, node: Json, at: At, role: Role) -> None:
+        if isinstance(node, list):
+            for index, item in enumerate(node):
+                reader(walk, item, (*at, index), role)
+        elif node is not None:
+            reader(walk, node, at, role)
+
+    return read
+
+
+def fields(known: Mapping[str, Reader], *, role: Role | None = None, string: Role | None = None) -> Reader:
+    """An object. role: of its unknown fields. string: a bare string in its place is a text of this role."""
+
+    def read(walk: Walk, node: Json, at: At, outer: Role) -> None:
+        if not isinstance(node, dict):
+            everything(walk, node, at, string or role or outer)
+            return
+        for index, (key, value) in enumerate(node.items()):
+            if (reader := known.get(key)) is not None:
+                reader(walk, value, (*at, key), role or outer)
+            else:
+                walk.text(key, Role.OTHER, (*at, index))
+                everything(walk, value, (*at, key), role if role is not None else Role.OTHER)
+
+    return read
+
+
+def by(key: str, kinds: Mapping[str, Reader], default: Reader) -> Reader:
+    """One reader per value of a field."""
+
+    def read(walk: Walk, node: Json, at: At, role: Role) -> None:
+        kind = node.get(key) if isinstance(node, dict) else None
+        (kinds.get(kind, default) if isinstance(kind, str) else default)(walk, node, at, role)
+
+    return read
+
+
+def with_role(reader: Reader, role: Role) -> Reader:
+    def read(walk: Walk, node: Json, at: At, _outer: Role) -> None:
+        reader(walk, node, at, role)
+
+    return read
+
+
+def unreadable(why: str) -> Reader:
+    def read(_walk: Walk, node: Json, _at: At, _role: Role) -> None:
+        if node not in (None, "", [], {}):
+            raise Unreadable(why)
+
+    return read
+
+
+def form(pattern: str) -> Reader:
+    """A structural field: a text of this form is none, any other is a piece. Numbers and flags are what they are."""
+    compiled = re.compile(pattern)
+
+    def read(walk: Walk, node: Json, at: At, role: Role) -> None:
+        if not (isinstance(node, str) and compiled.fullmatch(node)):
+            everything(walk, node, at, Role.OTHER)
+
+    return read
+
+
+def one_of(*words: str) -> Reader:
+    return form("|".join(map(re.escape, words)))
+
+
+def setting(walk: Walk, node: Json, at: At, _role: Role) -> None:
+    """A number that steers: a limit, a temperature, a seed. Long ones are pieces all the same."""
+    if isinstance(node, Number):
+        whole = re.fullmatch(r"-?\d{1,7}", node.spelling) or re.fullmatch(r"-?\d{0,3}\.\d{0,20}(?:[eE][-+]?\d{1,3})?", node.spelling)
+        walk.number(node, Role.OTHER, at, digits=100 if whole else DIGITS)
+    else:
+        everything(walk, node, at, Role.OTHER)
+
+
+def tool_name(walk: Walk, node: Json, at: At, role: Role) -> None:
+    """The name of a tool that is called. It is a text too."""
+    if isinstance(node, str):
+        walk.tools.setdefault(node)
+    text()(walk, node, at, role)
+
+
+def opaque(walk: Walk, node: Json, at: At, role: Role) -> None:
+    """A sealed blob that the provider gave out and wants back: signatures, encrypted reasoning. Text in its place is read."""
+    blob = _blob(node) if isinstance(node, str) and len(node) >= 16 else None
+    if blob is None:
+        everything(walk, node, at, role)
+    elif blob:
+        walk.text(blob, role, (*at, Step.BASE64))
+
+
+def embedded_json(text: str) -> Json:
+    """An object or array that a string holds; None for any other. Raises Unreadable for one that two readers may read differently."""
+    if text.strip(" \t\r\n")[:1] not in ("{", "["):
+        return None
+    try:
+        return parse(text)
+    except Unreadable as problem:
+        if problem.why == "not_json":
+            return None
+        raise
+
+
+def unreadable_media(media_type: str) -> str | None:
+    """Why content of this type cannot be read; None for text."""
+    media_type = media_type.partition(";")[0].strip().lower()
+    kind, _, sort = media_type.partition("/")
+    if kind in ("image", "audio", "video") and sort != "svg+xml":
+        return kind
+    if sort == "pdf":
+        return "pdf"
+    textual = (
+        "json",
+        "jsonl",
+        "x-ndjson",
+        "ndjson",
+        "xml",
+        "csv",
+        "yaml",
+        "x-yaml",
+        "toml",
+        "javascript",
+        "x-python",
+        "sql",
+        "x-sh",
+        "graphql",
+    )
+    if kind == "text" or sort in textual or sort.endswith(("+json", "+xml", "+yaml")):
+        return None
+    return "binary"
+
+
+def _blob(text: str) -> str | None:
+    """None: no base64 at all. Else the text that it encodes, or "" where it encodes none."""
+    if not re.fullmatch(r"[A-Za-z0-9+/_-]+={0,2}", text):
+        return None
+    try:
+        found = unbase64(text).decode("utf-8")
+    except (Unreadable, UnicodeDecodeError):
+        return ""
+    return found if all(character.isprintable() or character in "\t\r\n" for character in found) else ""
+
+
+# Forms of fields that carry no text.
+UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_RANDOM = (
+    rf"{UUID}|(?:toolu|srvtoolu|mcptoolu|msg|req)_(?:bdrk_|vrtx_)?01[A-Za-z0-9]{{22}}|call_[A-Za-z0-9]{{24}}"
+    r"|(?:msg|resp|rs|fc|ctc|ws|fs|ci|cu|mcp|mcpr|mcpl|lsh|sh|ap|conv|ig|cmp|thread)_[0-9a-f]{32,64}"
+    rf"|(?:chatcmpl-tool-|chatcmpl-|call_|tooluse_)(?:[0-9a-f]{{32}}|{UUID})|tooluse_[A-Za-z0-9_-]{{22}}"
+    r"|(?:chatcmpl-|call_)(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{8,9}|(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{9}|call_\d{1,3}|\d{1,4}"
+)
+identity = form(_RANDOM)
+# A user as frameworks write it when it means nobody: a hash, a number of the kind above.
+pseudonym = form(rf"{UUID}|[0-9a-f]{{64}}|user_[0-9a-f]{{64}}_account_(?:{UUID})?_session_{UUID}")
+# Words joined by separators; no run of digits longer than a date, no address, nothing that has the shape of a number of a person.
+model_name = form(r"(?!.*\d{3}-\d{2}-\d{4})(?!.*\d{9})(?=.{1,96}\Z)[A-Za-z0-9]{1,24}(?:[._:/\-][A-Za-z0-9]{1,24}){0,15}")
+seconds = form(r"-?\d{1,6}(?:\.\d{1,6})?(?:ns|us|ms|s|m|h)?")
+word_of_a_role = one_of("system", "developer", "user", "assistant", "tool", "function", "model", "critic", "discriminator")
+cache_control = fields({"type": one_of("ephemeral"), "ttl": seconds})

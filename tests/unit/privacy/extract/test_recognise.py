@@ -1,0 +1,84 @@
+"""Which request is an inference call: by truth table; and no way around it on a host that serves models."""
+
+from __future__ import annotations
+
+import pytest
+
+from stockade.privacy.extract import Api, Unknown, leaves_nothing, recognise
+
+UNKNOWN = Unknown("unknown_body")
+
+KNOWN = [
+    ("api.openai.com", "/v1/chat/completions", Api.OPENAI_CHAT),
+    ("api.openai.com:443", "/v1/responses", Api.OPENAI_RESPONSES),
+    ("API.OpenAI.com.", "/v1/embeddings", Api.OPENAI_EMBEDDINGS),
+    ("me.openai.azure.com", "/openai/deployments/d/chat/completions?api-version=2024-10-21", Api.OPENAI_CHAT),
+    ("api.anthropic.com", "/v1/messages?beta=true", Api.ANTHROPIC_MESSAGES),
+    ("api.anthropic.com", "/v1/messages/count_tokens", Api.ANTHROPIC_COUNT_TOKENS),
+    ("generativelanguage.googleapis.com", "/v1beta/models/gemini-pro:streamGenerateContent?alt=sse", Api.GEMINI),
+    (
+        "europe-west4-aiplatform.googleapis.com",
+        "/v1/projects/p/locations/l/publishers/anthropic/models/c:rawPredict",
+        Api.ANTHROPIC_MESSAGES,
+    ),
+    ("bedrock-runtime.eu-west-1.amazonaws.com", "/model/anthropic.claude-v2/invoke-with-response-stream", Api.BEDROCK_INVOKE),
+    ("bedrock-runtime.eu-west-1.amazonaws.com", "/model/arn%3Aaws%3Abedrock%3Ax%2Fy/converse", Api.BEDROCK_CONVERSE),
+    ("127.0.0.1:11434", "/api/chat", Api.OLLAMA_CHAT),
+    ("localhost:11434", "/api/generate", Api.OLLAMA_GENERATE),
+    ("[::1]:8000", "/v1/chat/completions", Api.OPENAI_CHAT),
+    ("gateway.example.com", "/llm/v1/chat/completions", Api.OPENAI_CHAT),
+]
+
+
+@pytest.mark.parametrize(("host", "path", "api"), KNOWN)
+def test_known(host: str, path: str, api: Api) -> None:
+    assert recognise(host, "POST", path) is api
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/V1/Chat/Completions",
+            "/v1/chat/completions/",
+            "/v1/./chat//completions",
+            "/v1/x/../chat/completions",
+            "/v9beta/chat/completions",
+        ),
+        *("/v1/%63hat/completions", "/v1/%2563hat/completions", "/v1/chat;x=1/completions"),
+    ],
+)
+def test_other_spellings_are_the_same_call(path: str) -> None:
+    assert recognise("api.openai.com", "POST", path) is recognise("gateway.example.com", "POST", path) is Api.OPENAI_CHAT
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/threads/t/messages/m", "/v1/batches", "/v1/fine_tuning/jobs", "/v1/uploads", "/", "/anything", "/v1/chat/completions?note=x"],
+)
+def test_any_other_body_at_such_a_host_is_unknown(path: str) -> None:
+    assert recognise("api.openai.com", "POST", path) == UNKNOWN
+    assert recognise("models.corp.example", "POST", path, ["*.corp.example"]) == UNKNOWN
+
+
+def test_only_a_listing_leaves_nothing() -> None:
+    listing = recognise("api.openai.com", "GET", "/v1/models?limit=20")
+    assert isinstance(listing, Unknown) and leaves_nothing(listing, [("accept", "*/*")], b"")
+    assert not leaves_nothing(listing, [], b"{}")
+    assert not leaves_nothing(listing, [("Upgrade", "websocket")], b"")
+    for method, path in (
+        ("GET", "/v1/realtime"),
+        ("GET", "/v1/models?note=text"),
+        ("POST", "/v1/batches"),
+        ("PUT", "/v1/chat/completions"),
+    ):
+        found = recognise("api.openai.com", method, path)
+        assert isinstance(found, Unknown) and not leaves_nothing(found, [], b"")
+
+
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [("example.com", "/api/chat"), ("example.com", "/"), ("api.openai.com.evil.example", "/v1/x"), ("localhost", "/api/tags"), ("", "")],
+)
+def test_no_endpoint(host: str, path: str) -> None:
+    assert recognise(host, "POST", path) is None
