@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from framework import chat, packages
+from framework import chat, models, packages
 from framework.ca import Authority, Leaf, pem
 from framework.netns import Addresses, Namespace
 from framework.nginx import Nginx, Site
@@ -28,6 +28,7 @@ MESSAGING = ("cdn.discordapp.com", "api.telegram.org", "graph.microsoft.com", "l
 JIRA = ("example.atlassian.net", "api.atlassian.com")
 HOSPITAL = "ehr.internal.hospital.org"
 CLOUD = ("api.openai.com", "api.anthropic.com", "bedrock.us-east-1.amazonaws.com")
+EU = "llm.eu.bank.test"  # a model whose operator promises to process in the EU
 INSPECTED = tuple(f"i{number}.web.test" for number in range(4))
 RELAYED = tuple(f"r{number}.web.test" for number in range(4))
 # Servers with something to serve.
@@ -83,7 +84,10 @@ class Internet:
         )
         self.git = Web(self.namespace, self._address(GIT), self._leaf(GIT), git_handler(directory / GIT))
         self.stream = Web(self.namespace, self._address(STREAM), self._leaf(STREAM), Streams)
-        self.cloud = {name: Web(self.namespace, self._address(name), self._leaf(name), Streams) for name in CLOUD}
+        self.heard: dict[str, list[models.Heard]] = {name: [] for name in (*CLOUD, EU)}
+        self.cloud = {
+            name: Web(self.namespace, self._address(name), self._leaf(name), models.cloud(heard)) for name, heard in self.heard.items()
+        }
         self.slack, self.discord = chat.Seen(), chat.Seen()
         services = {
             chat.slack(self.slack): (chat.SLACK, chat.SLACK_PRIMARY, chat.SLACK_BACKUP),

@@ -17,6 +17,7 @@ from stockade.policy.index import Index, build
 from stockade.policy.literals import disjoint
 from stockade.policy.neighbour import Neighbour, Visitor
 from stockade.policy.paths import PathList
+from stockade.policy.privacy import Privacy
 from stockade.policy.rego.module import Rego
 from stockade.types import Binary, Decision, Effect, Level, Outcome, Reason
 
@@ -57,8 +58,8 @@ class Rule:
     """One network rule. With method and path it is inspected; without both it is relayed (`tls: passthrough` or `protocol: tcp`).
 
     ports: as written, empty when the rule names none. ancestors: binaries one of which must have started the binary's process, directly or
-    not; empty: anybody. sha256: hex hashes one of which the binary's file must have; empty: any. scan: categories of data that a request may not
-    carry. position: its place in the policy, from 0.
+    not; empty: anybody. sha256: hex hashes one of which the binary's file must have; empty: any. scan: categories of data that a request
+    may not carry. position: its place in the policy, from 0.
     """
 
     name: str
@@ -177,6 +178,7 @@ class Policy:
     on_audit_failure: Literal["deny", "continue"] = "deny"
     rules: tuple[Rule, ...] = ()
     rego: Rego | None = None
+    privacy: Privacy | None = None
     sandbox: str = ""
     sources: tuple[Path, ...] = ()
     generation: int = 1

@@ -12,7 +12,7 @@ from typing import Any
 from stockade.kernel.abi import Origin
 from stockade.proxy import codec
 from stockade.proxy.channel import Channel
-from stockade.proxy.spine import Begun, Caller, Detail, Resolved, Unreached
+from stockade.proxy.spine import Begun, Caller, Detail, Local, Resolved, Unreached
 from stockade.types import Effect, Http, Reason, Record
 
 
@@ -86,6 +86,10 @@ class Agent:
 
     async def reach(self, origin: Origin, generation: int) -> socket.socket | Unreached:
         answer: socket.socket | Unreached = await self._ask("reach", origin=codec.encode_origin(origin), generation=generation)
+        return answer
+
+    async def local(self, sandbox: int, generation: int) -> Local:
+        answer: Local = await self._ask("local", sandbox=sandbox, generation=generation)
         return answer
 
     async def record(self, sandbox: int, record: Record) -> str | None:

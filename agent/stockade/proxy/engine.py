@@ -26,7 +26,7 @@ from mitmproxy.proxy.layers.http import _hooks as http_hooks
 from stockade.policy import own
 from stockade.privacy.serve.client import Client
 from stockade.proxy import clienthello, refusal
-from stockade.proxy.connection import Connection, reach
+from stockade.proxy.connection import Connection, reach, reach_local
 from stockade.proxy.exchange import Exchange
 from stockade.proxy.ladder import Head, Refusal, same_host
 from stockade.proxy.layers import (
@@ -42,7 +42,7 @@ from stockade.proxy.layers import (
 )
 from stockade.proxy.relay import is_literal, reset_on_close
 from stockade.proxy.router import Router
-from stockade.proxy.screen import Budget, Screening, Verdict
+from stockade.proxy.screen import Budget, Elsewhere, Screening, Verdict
 from stockade.proxy.settings import Settings
 from stockade.proxy.taint import Gone
 from stockade.proxy.tls import Tls
@@ -112,6 +112,8 @@ class Handler(server.LiveConnectionHandler):
         self.connection, self.engine, self.settings = connection, engine, engine.settings
         self.caller, self.host, self.port = caller, caller.host, caller.port
         self.exchanges: dict[str, Exchange] = {}
+        self._elsewhere: dict[tuple[str, int] | None, Elsewhere] = {}  # of requests that another server is asked
+        self._local_names: dict[tuple[str, int] | None, str] = {}
         self._read: set[str] = set()  # flows whose bodies are awaited or looked at, before they are exchanges
         self._writer = writer
         self._failure: Unreachable | None = None
@@ -197,8 +199,9 @@ class Handler(server.LiveConnectionHandler):
     async def open_connection(self, command: commands.OpenConnection) -> None:
         """Replaces mitmproxy's: the address comes from the agent and is dialled as it stands, within our own time."""
         upstream = command.connection
+        elsewhere = self._elsewhere.pop(upstream.address, None)
         try:
-            sock = await reach(self.connection, self.settings)
+            sock = await reach(self.connection, self.settings) if elsewhere is None else await reach_local(elsewhere, self.settings)
             reader, writer = await asyncio.open_connection(sock=sock)
         except Unreachable as failure:
             self._failure = failure
@@ -270,6 +273,9 @@ class Handler(server.LiveConnectionHandler):
                 if not self._refused:
                     protocols = self.engine.tls.protocols((self.host, self.port))
                     start.ssl_conn = self.connection.served.leaves.connection(self.host, protocols)
+            case tls_layers.TlsStartServerHook(data=start) if (local := self._local_name(start.conn)) is not None:
+                start.conn.alpn_offers = (b"http/1.1",)
+                start.ssl_conn = self.engine.tls.trust.connection(local, (b"http/1.1",))
             case tls_layers.TlsStartServerHook(data=start):
                 protocols = (b"h2", b"http/1.1") if self.client.alpn == b"h2" else (b"http/1.1",)
                 start.conn.alpn_offers = protocols
@@ -406,7 +412,21 @@ class Handler(server.LiveConnectionHandler):
             return
         if verdict is not None:
             self._rewrite(flow.request, verdict)
+            if verdict.elsewhere is not None:
+                self._lead(flow, verdict.elsewhere)
         outcome.count_request(flow.request.raw_content or b"")
+
+    def _lead(self, flow: http.HTTPFlow, elsewhere: Elsewhere) -> None:
+        """To another server than the one dialled: a connection of its own for each request, under a name that no other has."""
+        address = (f"{len(self._local_names)}.local.invalid", elsewhere.port)
+        self._elsewhere[address], self._local_names[address] = elsewhere, elsewhere.host
+        request = flow.request
+        request.data.host, request.data.port = address
+        request.scheme = "https" if elsewhere.tls else "http"
+        request.authority, request.path, request.http_version = "", elsewhere.path, "HTTP/1.1"
+
+    def _local_name(self, connection: object) -> str | None:
+        return self._local_names.get(connection.address) if isinstance(connection, Server) else None
 
     def _rewrite(self, request: http.Request, verdict: Verdict) -> None:
         """What goes out instead of what came."""
@@ -440,6 +460,33 @@ class Handler(server.LiveConnectionHandler):
         if exchange is not None:
             exchange.status = flow.response.status_code
             flow.response.stream = exchange.count_response
+            if exchange.verdict is not None and exchange.verdict.answer is not None:
+                self._read_answer(flow, exchange, exchange.verdict)
+
+    def _read_answer(self, flow: http.HTTPFlow, exchange: Exchange, verdict: Verdict) -> None:
+        """Its octets pass through a reader, which may change how many there are."""
+        response, request = flow.response, flow.request
+        assert response is not None
+        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.fields]
+        reader = verdict.answer(response.status_code, fields)
+        if getattr(reader, "content_type", None) and response.status_code == HTTPStatus.OK:
+            response.headers["content-type"] = reader.content_type
+        if request.method != "HEAD" and response.status_code not in (204, 304):
+            response.headers.pop("content-length", None)
+            if self.client.alpn == b"h2":
+                response.headers.pop("transfer-encoding", None)
+            else:
+                response.headers["transfer-encoding"] = "chunked"
+        if verdict.elsewhere is not None:
+            response.headers.pop("connection", None)
+
+        def passed(data: bytes) -> list[bytes]:
+            made: bytes = reader.feed(data) if data else reader.end()
+            if not data:
+                exchange.told |= reader.said()
+            return [exchange.count_response(made)] if made else []  # a chunk of no octets would end a chunked body
+
+        response.stream = passed
 
     def _error(self, flow: http.HTTPFlow) -> None:
         exchange = self._exchange(flow)

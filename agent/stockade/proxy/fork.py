@@ -270,6 +270,9 @@ class Worker:
                 origin, generation = codec.decode_origin(codec.mapping(message, "origin")), codec.number(message, "generation")
                 self._own(origin.sandbox)
                 self._answer(message, lambda spine: spine.reach(origin, generation))
+            case "local":
+                sandbox, generation = self._sandbox(message), codec.number(message, "generation")
+                self._answer(message, lambda spine: spine.local(sandbox, generation))
             case "record":
                 record, sandbox = codec.decode_record(codec.mapping(message, "record")), self._sandbox(message)
                 self._answer(message, lambda spine: spine.record(sandbox, record))

@@ -6,19 +6,24 @@ One for each worker. Asks the policy in force, keeps nothing of a request.
 from __future__ import annotations
 
 from stockade.policy import Policy, own
+from stockade.privacy.extract.recognise import recognise
+from stockade.privacy.redact import Vault
 from stockade.privacy.serve.client import Client
 from stockade.privacy.settings import Settings as Detection
 from stockade.proxy.connection import Connection
 from stockade.proxy.exchange import Exchange, judged
+from stockade.proxy.inference import Inference, detection_of
 from stockade.proxy.ladder import Head, Refusal
 from stockade.proxy.scan import Scan
 from stockade.proxy.screen import Budget, Screening, Verdict
 from stockade.proxy.settings import Settings
+from stockade.types import Effect
 
 
 class Router:
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client, self._settings = client, settings
+        self._vaults: dict[int, Vault] = {}  # by sandbox; in the memory of this process alone
 
     def rehearse(self) -> None:
         """Load what Python loads on first use."""
@@ -35,14 +40,25 @@ class Router:
             admitted = await judged(connection, head, policy)
         except ConnectionError:
             return None  # the agent is gone: opening will say so
-        if isinstance(admitted, Refusal) or self._scan(policy, admitted.decision.rule) is None:
+        if isinstance(admitted, Refusal):
+            return None
+        if self._scan(policy, admitted.decision.rule) is None and not _inference(policy, connection.caller.host or "", head):
             return None
         return Screening(head, admitted, policy, budget.hold())
 
     async def verdict(self, connection: Connection, screening: Screening, policy: Policy, body: bytes | None) -> Verdict | None:
         """What becomes of it. None: it passes like any other."""
+        head = screening.head
+        assert connection.caller is not None
         scan = self._scan(policy, screening.admitted.decision.rule)
-        return None if scan is None else await scan.request(screening.head, body)
+        found = None if scan is None else await scan.request(head, body)
+        if found is not None and found.effect is Effect.REFUSE:
+            return found
+        if policy.privacy is None or not _inference(policy, connection.caller.host or "", head):
+            return found
+        vault = self._vaults.setdefault(connection.served.sandbox, Vault(policy.privacy.ttl))
+        inference = Inference(self._client, policy, policy.privacy, vault, self._settings.classify_seconds)
+        return await inference.verdict(connection, head, body) or found
 
     async def message(self, connection: Connection, exchange: Exchange, content: bytes) -> Verdict | None:
         """The same of what is said on a WebSocket that is open."""
@@ -55,11 +71,15 @@ class Router:
         categories = next((rule.scan for rule in policy.rules if rule.name == name), ())
         if not categories:
             return None
-        seconds, privacy = self._settings.classify_seconds, getattr(policy, "privacy", None)
+        seconds, privacy = self._settings.classify_seconds, policy.privacy
         unreadable = privacy.unreadable if privacy is not None else "deny"
-        detection: Detection = privacy.detection if privacy is not None else Detection()
+        detection: Detection = detection_of(privacy) if privacy is not None else Detection()
         return Scan(self._client, categories, detection, unreadable=unreadable, seconds=seconds, enforced=policy.enforced)
 
 
 def _reads(policy: Policy) -> bool:
-    return getattr(policy, "privacy", None) is not None or any(rule.scan for rule in policy.rules)
+    return policy.privacy is not None or any(rule.scan for rule in policy.rules)
+
+
+def _inference(policy: Policy, host: str, head: Head) -> bool:
+    return policy.privacy is not None and recognise(host, head.method, head.path, policy.privacy.endpoints) is not None

@@ -43,6 +43,15 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class Local:
+    """Where the local model of a policy is. key: what it asks for, of the agent's own environment. refused: why it cannot be had."""
+
+    addresses: tuple[str, ...]
+    key: str | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Unreached:
     """Another sandbox that cannot be had: reason for record and answer, error in words."""
 
@@ -82,6 +91,9 @@ class Spine(Protocol):
 
     async def reach(self, origin: Origin, generation: int) -> socket.socket | Unreached:
         """A connection to another sandbox, whose own agent let it in: that is never dialled from here. generation: as for `resolve`."""
+
+    async def local(self, sandbox: int, generation: int) -> Local:
+        """The local model that the policy of that generation names: a worker may not choose where to."""
 
     async def record(self, sandbox: int, record: Record) -> str | None:
         """Write one decision; raises when it cannot be written, and then the worker denies.

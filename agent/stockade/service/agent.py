@@ -21,7 +21,7 @@ from stockade.kernel.load import Kernel
 from stockade.policy import decide
 from stockade.policy.neighbour import neighbour_of
 from stockade.proxy import Begun, Caller, Resolved
-from stockade.proxy.spine import Unreached
+from stockade.proxy.spine import Local, Unreached
 from stockade.service import attempts, neighbours, refused, upstream
 from stockade.service.desk import Desk
 from stockade.service.governed import Governed
@@ -242,6 +242,9 @@ class Agent:
         if not decision.passes:
             return Unreached(decision.reason, f"the policy does not let {binary.name} reach {host}:{origin.port}")
         return await neighbours.reach(self._control, name, origin.port, neighbours.caller(governed.sandbox, binary, origin.pid))
+
+    async def local(self, sandbox: int, generation: int) -> Local:
+        return await upstream.local(self.governed[sandbox].policy_of(generation))
 
     async def record(self, sandbox: int, record: Record) -> str | None:
         governed = self.governed[sandbox]

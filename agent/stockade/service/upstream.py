@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
+from urllib.parse import urlsplit
 
 from stockade.policy import Policy, refused_range
 from stockade.policy.own import is_own
 from stockade.proxy import Resolved
+from stockade.proxy.spine import Local
 from stockade.types import Binary
 
 LOCALHOST = "localhost"
@@ -21,18 +24,38 @@ async def resolve(host: str, port: int, policy: Policy, binary: Binary | None) -
     """
     if is_own(host):
         return Resolved((), f"{host} is nowhere but here")
-    if host == LOCALHOST:
-        found = ["127.0.0.1", "::1"]
-    else:
-        try:
-            loop = asyncio.get_running_loop()
-            answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            return Resolved(())
-        found = list(dict.fromkeys(str(answer[4][0]).partition("%")[0] for answer in answers))
+    found = await _look_up(host, port)
+    if not found:
+        return Resolved(())
     refusals = {address: refused_range(ipaddress.ip_address(address), host, policy, port, binary) for address in found}
     allowed = tuple(address for address, refusal in refusals.items() if refusal is None)
     if allowed:
         return Resolved(allowed)
     said = ", ".join(f"{address} is {refusal}" for address, refusal in refusals.items())
     return Resolved((), said)
+
+
+async def local(policy: Policy) -> Local:
+    """The local model of a policy. Its author named the very place, so no range is refused: it is on this machine or near it."""
+    privacy = getattr(policy, "privacy", None)
+    if privacy is None or privacy.local is None:
+        return Local((), refused="the policy names no local model")
+    url = urlsplit(privacy.local.url)
+    found = await _look_up(url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
+    if not found:
+        return Local((), refused=f"{url.hostname} does not resolve")
+    key = os.environ.get(privacy.local.api_key_env) if privacy.local.api_key_env else None
+    if privacy.local.api_key_env and not key:
+        return Local((), refused=f"the agent's environment has no {privacy.local.api_key_env}")
+    return Local(tuple(found), key)
+
+
+async def _look_up(host: str, port: int) -> list[str]:
+    """The host's own resolver's answer, in its order; empty when it has none."""
+    if host == LOCALHOST:
+        return ["127.0.0.1", "::1"]
+    try:
+        answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(answer[4][0]).partition("%")[0] for answer in answers))
