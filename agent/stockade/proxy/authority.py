@@ -1,5 +1,5 @@
-"""A sandbox's own certificate authority. Its key is in the memory of the agent and of the one worker that serves it, and in the file of root's
-that the next agent adopts from (service/state.py); nowhere else.
+"""A sandbox's own certificate authority. Its key is in the memory of the agent and of the one worker that serves it, and in the file
+of root's that the next agent adopts from (service/state.py); nowhere else.
 
 Short-lived and per sandbox: a root that leaks opens nothing but that sandbox's own view of the world. No file is written here.
 """
