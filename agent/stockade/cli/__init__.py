@@ -24,6 +24,7 @@ VERBS = {
     "reload": "let running sandboxes read their policies again",
     "approvals": "let pass what running sandboxes were refused, or not",
     "seccomp": "show which system calls a sandbox may make",
+    "privacy": "show, measure and extend what is found in calls to language models",
     "presets": "list the policies that ship with Stockade",
     "audit": "verify and read the audit trail",
     "doctor": "say what this kernel and machine can enforce",
