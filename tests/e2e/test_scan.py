@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
+import signal
+import textwrap
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -71,6 +74,50 @@ def test_ones_own_token_is_no_leak_and_a_canary_always_is(machine: Machine) -> N
     assert [answer["status"] for answer in answers] == [200] + [403] * 6, result
     for record in result.select(level="privacy"):
         assert "credential.canary=1" in record["detail"]["categories"], record
+
+
+def test_a_classifier_that_was_killed_lets_nothing_pass_and_another_takes_its_place(machine: Machine, internet: Internet) -> None:
+    rule = http("python3", STREAM, methods=["GET", "POST"], name="scanned", scan=["credential.*"])
+    program = textwrap.dedent("""
+        import sys, time, urllib.error, urllib.request
+        def ask():
+            try:
+                return urllib.request.urlopen(sys.argv[1], data=b"harmless", timeout=60).status
+            except urllib.error.HTTPError as error:
+                return (error.code, error.read().decode())
+        said = open("said", "w", buffering=1)
+        print(ask(), file=said)
+        while True:
+            try:
+                open("killed").close()
+                break
+            except FileNotFoundError:
+                time.sleep(0.005)
+        print(ask(), file=said)
+        while ask() != 200:
+            time.sleep(0.05)
+        print("again", file=said)
+    """)
+    room = machine.room({"program.py": program})
+    with machine.start([PYTHON, "program.py", URL], policy=bare(rule), room=room) as running:
+        running.wait_for("200", room / "work" / "said")
+        (classifier,) = [int(each) for each in children(running.process.pid) if b"privacy.serve.process" in command_line(each)]
+        os.kill(classifier, signal.SIGKILL)
+        (room / "work" / "killed").touch()
+        result = running.finish()
+    said = (room / "work" / "said").read_text().splitlines()
+    assert said[-1] == "again", result
+    refused = result.select(reason="privacy_failure")
+    assert len(refused) == len(result.select(level="privacy", decision="deny")), result
+    assert all(record["effect"] == "refuse" for record in refused)
+
+
+def children(pid: int) -> list[str]:
+    return [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+
+
+def command_line(pid: str) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_what_cannot_be_read_is_refused(machine: Machine, internet: Internet) -> None:

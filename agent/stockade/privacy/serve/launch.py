@@ -22,9 +22,17 @@ def launch(user: int) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair()
     with theirs:
         uid = user if os.geteuid() == 0 else os.geteuid()
-        # Isolated and without an environment: nothing that a caller has set steers it.
+        # Isolated and without the caller's environment: nothing that it has set steers this. ONNX Runtime would report to its maker, and
+        # keep a database for that in the home of whoever runs it.
         program = "import sys; from stockade.privacy.serve.process import main; main(int(sys.argv[1]), int(sys.argv[2]))"
         words = [sys.executable, "-I", "-c", program, str(theirs.fileno()), str(uid)]
         quiet = subprocess.DEVNULL
-        process = subprocess.Popen(words, pass_fds=[theirs.fileno()], env={}, stdin=quiet, stdout=quiet, cwd="/")
+        process = subprocess.Popen(
+            words,
+            pass_fds=[theirs.fileno()],
+            env={"ORT_DISABLE_TELEMETRY": "1", "HOME": "/nonexistent"},
+            stdin=quiet,
+            stdout=quiet,
+            cwd="/",
+        )
     return ours, process

@@ -40,6 +40,8 @@ def main(descriptor: int, uid: int) -> None:
     """The whole life of the process. Everything that reads a file comes before `drop`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the agent's business
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if os.geteuid() == 0:
+        os.unshare(os.CLONE_NEWNET)  # from the first import on: there is no network for any library to use
     sock = socket.socket(fileno=descriptor)
     layers = load(threads=max(1, min(2, os.cpu_count() or 1)))
     with ThreadPoolExecutor(READERS) as pool:

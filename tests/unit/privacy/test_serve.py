@@ -1,0 +1,186 @@
+"""The classifier's process, the real one: what it is allowed, what it answers, and what its end means for those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockade.privacy.dictionary import Custom
+from stockade.privacy.finding import Finding
+from stockade.privacy.serve import terms, wire
+from stockade.privacy.serve.batch import Remembering, Together
+from stockade.privacy.serve.client import Client, Failed
+from stockade.privacy.serve.launch import launch
+from stockade.privacy.settings import Settings
+from stockade.service.settings import Settings as Service
+
+CARD = "card 4111 1111 1111 1111"
+PLAIN = Settings()
+
+
+def with_client(work: Callable[[Client, subprocess.Popen[bytes]], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        sock, process = launch(Service().classifier_user)
+        client = Client()
+        client.attach(sock)
+        try:
+            await work(client, process)
+        finally:
+            process.kill()
+            process.wait()
+
+    asyncio.run(run())
+
+
+def test_findings_come_back_for_each_text_and_under_the_settings_sent() -> None:
+    async def work(client: Client, _process: subprocess.Popen[bytes]) -> None:
+        own = Settings(custom=(Custom("ward", "W-[0-9]{4}", "phi.identifier"),))
+        first, second = await client.classify([CARD, "ward W-1234"], own, seconds=30)
+        assert [each.category for each in first] == ["financial.card"]
+        assert [(each.category, each.detector) for each in second] == [("phi.identifier", "custom:ward")]
+        assert not (await client.classify(["ward W-1234"], PLAIN, seconds=30))[0]
+        assert client.counters.answered == 2
+        assert client.hello is not None
+        assert client.counters.provider == client.hello.provider
+
+    with_client(work)
+
+
+@pytest.mark.root
+def test_it_has_given_up_everything() -> None:
+    async def work(client: Client, process: subprocess.Popen[bytes]) -> None:
+        await client.classify([CARD], PLAIN, seconds=30)
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if ":\t" in line)
+        assert set(status["Uid"].split()) == {str(Service().classifier_user)}
+        assert (status["NoNewPrivs"], status["Seccomp"], int(status["CapEff"], 16)) == ("1", "2", 0)
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            assert "Seccomp:\t2" in (thread / "status").read_text()
+        held = [str(each.readlink()) for each in Path(f"/proc/{process.pid}/fd").iterdir()]
+        assert not [each for each in held if each.startswith("/") and each != "/dev/null" and "(deleted)" not in each]
+
+        assert Path(f"/proc/{process.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+
+    if os.geteuid() != 0:
+        pytest.skip("not root")
+    with_client(work)
+
+
+def test_its_end_is_a_failure_to_all_who_wait_and_another_takes_its_place() -> None:
+    async def work(client: Client, process: subprocess.Popen[bytes]) -> None:
+        await client.classify([CARD], PLAIN, seconds=30)
+        waiting = [asyncio.ensure_future(client.classify([f"{number} {CARD} " * 20_000], PLAIN, seconds=30)) for number in range(3)]
+        await asyncio.sleep(0)
+        process.kill()
+        for each in waiting:
+            with pytest.raises(Failed, match=r"lost|no_classifier"):
+                await each
+        with pytest.raises(Failed, match="no_classifier"):
+            await client.classify([CARD], PLAIN, seconds=30)
+        sock, another = launch(Service().classifier_user)
+        client.attach(sock)
+        assert len((await client.classify([CARD], PLAIN, seconds=30))[0]) == 1
+        another.kill()
+        another.wait()
+
+    with_client(work)
+
+
+def test_who_waits_longer_than_allowed_has_a_failure() -> None:
+    async def work(client: Client, _process: subprocess.Popen[bytes]) -> None:
+        with pytest.raises(Failed, match="timeout"):
+            await client.classify([CARD], PLAIN, seconds=0.001)
+        assert client.counters.failed == {"timeout": 1}
+
+    with_client(work)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"[]",
+        b"{",
+        b"[" * 100_000,
+        b'{"id":1,"texts":"x","lanes":[],"settings":"k","seconds":1}',
+        b'{"id":1,"texts":["x"],"lanes":[[7]],"settings":"k","seconds":1}',
+        b'{"id":-1,"texts":["x"],"lanes":[],"settings":"k","seconds":1}',
+        b'{"settings":"k","value":{"thresholds":[["x","y"]],"dictionaries":[],"custom":[]}}',
+    ],
+)
+def test_a_frame_that_nobody_of_ours_sends_ends_it(frame: bytes) -> None:
+    sock, process = launch(Service().classifier_user)
+    with sock:
+        sock.sendall(len(frame).to_bytes(4, "big") + frame)
+        assert process.wait(30) == 4
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [],
+        [[[0, 99, "pii.person", "x", 1.0]]],
+        [[[1, 1, "pii.person", "x", 1.0]]],
+        [[[0, 1, "none", "x", 1.0]]],
+        [[[0, 1, "pii.person", "x", 7]]],
+    ],
+)
+def test_findings_that_do_not_fit_the_texts_are_not_believed(found: list[Any]) -> None:
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        client = Client()
+        client.attach(ours)
+        with theirs:
+            hello = wire.dump({"hello": wire.encode_hello(wire.Hello(None, None, {}, {}))})
+            theirs.sendall(len(hello).to_bytes(4, "big") + hello)
+            asked = asyncio.ensure_future(client.classify(["abc"], PLAIN, seconds=10))
+            while not client._waiting:
+                await asyncio.sleep(0.01)
+            told = wire.dump({"id": 1, "findings": found})
+            theirs.sendall(len(told).to_bytes(4, "big") + told)
+            with pytest.raises(Failed, match="nonsense"):
+                await asked
+
+    asyncio.run(run())
+
+
+def test_settings_survive_the_way() -> None:
+    settings = Settings((("pii.*", 0.7),), (), (Custom("a", "b", "ip.document"),))
+    assert terms.decode(wire.load(wire.dump(terms.encode(settings)))) == settings
+
+
+class Counting:
+    name, version = "counting", "1"
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def find(self, texts: list[str]) -> list[list[Finding]]:
+        self.read += texts
+        return [[Finding(0, len(text), "pii.person", "counting", 1.0)] if text else [] for text in texts]
+
+
+def test_a_text_seen_before_is_not_read_again() -> None:
+    counting = Counting()
+    remembering = Remembering(counting, texts=2)  # type: ignore[arg-type]
+    assert remembering.find(["a", "bb", "a"]) == counting.find(["a", "bb", "a"])
+    counting.read.clear()
+    assert [len(found) for found in remembering.find(["bb", "a", "c"])] == [1, 1, 1]
+    assert counting.read == ["c"]
+    remembering.find(["a", "bb"])
+    assert counting.read == ["c", "a"] or counting.read == ["c", "bb"]
+
+
+def test_what_waits_for_the_model_is_one_batch() -> None:
+    together = Together(Counting())  # type: ignore[arg-type]
+
+    async def run() -> list[list[list[Finding]]]:
+        return await asyncio.gather(*(asyncio.to_thread(together.find, [f"{number}" * number]) for number in range(1, 20)))
+
+    assert [found[0][0].end for found in asyncio.run(run())] == [len(f"{number}" * number) for number in range(1, 20)]
+    assert together.texts == 19
