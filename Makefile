@@ -21,10 +21,10 @@ test: root ## lint, types, then every test; skips are printed with their reasons
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-test-kernels: root ## the tests on Debian's 6.1 and 6.12 under emulation, with BPF LSM and without; writes docs/kernels.md (an hour)
+test-kernels: root ## the tests on Debian's 6.1 and 6.12 under emulation, with BPF LSM and without; writes docs/kernels.md (hours)
 	@deploy/setup.sh --kernels
 	@STOCKADE_VM=all $(BIN)/pytest -o faulthandler_timeout=0 tests/vm $(PYTEST_ARGS)
-	@$(BIN)/python tests/vm/table.py
+	@$(BIN)/python tests/vm/table.py --here
 
 fuzz: root ## mutate tests/golden/corpus for STOCKADE_FUZZ minutes per target (default 5); every `make test` does some seconds of it
 	@deploy/setup.sh --tests

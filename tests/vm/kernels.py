@@ -25,18 +25,30 @@ _CACHED = (  # the host's root once more, for guest.py to mount with a cache
     "-fsdev local,id=cached,path=/,security_model=none,readonly=on,multidevs=remap -device virtio-9p-pci,fsdev=cached,mount_tag=cached"
 )
 QUICK = ("tests/kernel/test_lsm.py", "tests/kernel/test_tasks.py", "tests/e2e/test_backends.py")
-ALL = ("tests/kernel", "tests/e2e/test_backends.py", "tests/bypass/test_execs.py")
+ALL = (  # tests/kernel first: it compiles the programs, and what `stockade run` then finds ready it does not wait for
+    *("tests/kernel", "tests/e2e/test_backends.py", "tests/bypass/test_execs.py"),
+    *("tests/bypass/test_sockets.py", "tests/bypass/test_escapes.py"),
+)
 WITH_LSM, WITHOUT_LSM = "landlock,lockdown,yama,bpf", "landlock,lockdown,yama"
 
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """One test as the guest's pytest tells of it. outcome: passed, failed or skipped; why: the reason, or the error."""
+    """One test as the guest's pytest tells of it.
+
+    outcome: passed, failed or skipped; why: the reason, or the error; properties: what it noted by record_property.
+    """
 
     module: str
     name: str
     outcome: str
     why: str
+    properties: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def attack(self) -> str:
+        """The row of tests/bypass that it tries, or nothing."""
+        return next((value for name, value in self.properties if name == "attack"), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +149,8 @@ def _test(case: ET.Element) -> Test:
     verdict = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
     outcome = "passed" if verdict is None else "skipped" if verdict.tag == "skipped" else "failed"
     why = "" if verdict is None else (verdict.text if outcome == "failed" else verdict.get("message")) or ""
-    return Test(case.get("classname", "").removeprefix("tests."), case.get("name", ""), outcome, why)
+    noted = tuple((each.get("name", ""), each.get("value", "")) for each in case.iter("property"))
+    return Test(case.get("classname", "").removeprefix("tests."), case.get("name", ""), outcome, why, noted)
 
 
 def _end(console: Path) -> str:

@@ -12,7 +12,7 @@ import os
 
 import pytest
 
-from vm import kernels
+from vm import kernels, results
 from vm.kernels import ALL, QUICK, SERIES, WITH_LSM, WITHOUT_LSM, Outcome
 
 CHOSEN = os.environ.get("STOCKADE_VM", "")
@@ -30,7 +30,11 @@ def outcome(request: pytest.FixtureRequest) -> Outcome:
         (pytest.fail if CHOSEN else pytest.skip)(why)
     if why := kernels.missing(series):
         pytest.skip(why)
-    return kernels.boot(series, lsm=lsm, tests=ALL if CHOSEN == "all" else QUICK, timeout=3600 if CHOSEN == "all" else 900)
+    if CHOSEN != "all":
+        return kernels.boot(series, lsm=lsm, tests=QUICK, timeout=900)
+    done = kernels.boot(series, lsm=lsm, tests=ALL, timeout=7200)
+    results.keep(done)
+    return done
 
 
 def test_the_kernel_has_all_that_stockade_needs(outcome: Outcome) -> None:
