@@ -147,6 +147,8 @@ class Reason(StrEnum):
     DEVICE_REFUSED = "device_refused"
     EXEC_REFUSED = "exec_refused"  # by a mount, Landlock or a mode, before any hook
     FILE_REFUSED = "file_refused"  # the same
+    OPENS_COUNTED = "opens_counted"  # files that were opened below a directory the policy asks about
+    OPENS_UNKNOWN = "opens_unknown"  # the same, and below which of them cannot be told
     SYSCALL_REFUSED = "syscall_refused"  # by the filter, or for want of a capability
     LIMIT_REACHED = "limit_reached"
 

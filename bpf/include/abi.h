@@ -50,6 +50,7 @@ enum failure {
 	FAIL_DROPPED,		/* packets dropped by the last net: exact, while their events are sampled */
 	FAIL_ENV,
 	FAIL_REFUSAL,		/* a call that the kernel refused, for which there was no room */
+	FAIL_OPEN,		/* an open that was to be counted, for which there was no room */
 	FAIL_COUNT
 };
 
@@ -280,6 +281,24 @@ struct refusal {
 	__u32 generation;	/* at the first one */
 };
 _Static_assert(sizeof(struct refusal) == 24, "abi.py: REFUSAL");
+
+/*
+ * Directories are numbered from 1. OPEN_STEPS are walked up to one. OPENS_APART entries of a sandbox are kept apart by identity, the others
+ * counted as nobody's, whose entries are there from the start; how many there are is counted under OPEN_ROOM, a directory that there is not.
+ */
+#define OPEN_UNKNOWN 0
+#define OPEN_ELSEWHERE 0xfffffffe
+#define OPEN_ROOM 4294967295
+#define OPEN_STEPS 64
+#define OPENS_APART 4096
+
+struct open_key {
+	__u32 sandbox;
+	__u32 directory;
+	__u32 identity;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct open_key) == 16, "abi.py: OPEN_KEY");
 
 struct file_facts {		/* what BPF reads of an open file: written by enrol(), run through BPF_PROG_TEST_RUN */
 	struct file_key key;

@@ -109,3 +109,12 @@ BPF_ARRAY(refusal_epoch, __u32, 1);
 /* What the kernel refused -> how often. Written by refusal.c, read and deleted by the agent a turn later. Full: counted as lost. */
 SHARED_HASH(refusals, struct refusal_key, struct refusal, 16384);
 BPF_PERCPU_ARRAY(refusal_keys, struct refusal_key, 1);
+
+/* Directories of a sandbox whose opens are counted -> number. Written by the agent before the first exec. Full: the sandbox is not started. */
+SHARED_HASH(counted_directories, struct binary_key, __u32, 4096);
+
+/* Opens that were let through, by directory and identity, since the start. Written by opens.c, begun by the agent. Full: nobody's. */
+SHARED_HASH(opened, struct open_key, __u64, 65536);
+
+/* What of these is on record. Written by the agent, for itself and for the one after it. Full: told again. */
+SHARED_HASH(opened_told, struct open_key, __u64, 65536);

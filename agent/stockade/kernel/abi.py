@@ -89,12 +89,14 @@ FAILURES = (
     "dropped",
     "environment",
     "refusal",
+    "open",
 )  # enum failure, in order
 
 SYNTHETIC_V4 = ipaddress.IPv4Network("198.18.0.0/15")
 SYNTHETIC_V6 = ipaddress.IPv6Network("fd57:a11d::/64")
 NAME_LOCALHOST = 1  # the "name" of the host's loopback services in verdict keys
 SCRIPT_PATH = 256
+OPEN_UNKNOWN, OPEN_ROOM, OPEN_STEPS, OPENS_APART = 0, 0xFFFFFFFF, 64, 4096
 REFUSED_CALLS, REFUSALS_APART, REFUSAL_ROOM = 512, 64, 65535
 
 SANDBOX = struct.Struct("<IIII")
@@ -112,6 +114,7 @@ ASKER = struct.Struct("<IIQ")
 USAGE = struct.Struct("<QQQ")
 REFUSAL_KEY = struct.Struct(f"<IIQIHH{SCRIPT_PATH}s")
 REFUSAL = struct.Struct("<QQII")
+OPEN_KEY = struct.Struct("<IIII")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from stockade.types import StockadeError
 CACHE = Path("/var/cache/stockade")
 FILES = (
     *("include/abi.h", "include/maps.h", "include/task.h", "include/image.h"),
-    *("exec.c", "lsm.c", "connect.c", "sock.c", "origin.c", "taint.c", "skb.c", "refusal.c"),
+    *("exec.c", "lsm.c", "connect.c", "sock.c", "origin.c", "taint.c", "skb.c", "refusal.c", "opens.c"),
 )
 _FORMAT = 2  # of the cache file
 

@@ -57,4 +57,6 @@ LSM_HOOKS = (  # beside the tracepoints, where the kernel runs them (backend.py)
     Hook("check_mprotect", LSM, LSM_MAC, "lsm:file_mprotect"),
 )
 
+OPENS_HOOK = Hook("on_open", _RAW_TRACEPOINT, 0, "tracepoint:sys_exit")  # when a policy asks: everybody would pay for it
+
 TAINT_HOOK = Hook("on_send", TRACING, TRACE_RAW_TP, "typed:sock_send_length")  # where the kernel has that tracepoint: from 6.3 on

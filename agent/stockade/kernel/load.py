@@ -18,9 +18,10 @@ from stockade.kernel import backend, bytecode, devices, syscall
 from stockade.kernel.abi import Network
 from stockade.kernel.backend import Backend
 from stockade.kernel.devices import Device
-from stockade.kernel.hooks import EXEC_STEPS, HOOKS, LSM, LSM_HOOKS, TAINT_HOOK, TRACING, Hook
+from stockade.kernel.hooks import EXEC_STEPS, HOOKS, LSM, LSM_HOOKS, OPENS_HOOK, TAINT_HOOK, TRACING, Hook
 from stockade.kernel.links import Link
 from stockade.kernel.maps import Maps
+from stockade.kernel.opens import Opens
 from stockade.kernel.refusals import Refusals
 from stockade.types import StockadeError
 
@@ -95,6 +96,8 @@ class Kernel:
         self.maps = Maps(maps, {shape.name: shape for shape in code.maps}, self._programs["enrol"])
         by_lsm = self.backend is Backend.LSM
         self.refusals = Refusals(maps["refused_calls"], maps["refusals"], maps["refusal_epoch"], mappings_told=by_lsm)
+        self.opens = Opens(maps["counted_directories"], maps["opened"], maps["opened_told"])
+        self._opens_code = code.linked(OPENS_HOOK.program, maps)  # loaded when a policy asks
 
     @classmethod
     def adopt(cls, network: Network, pins: Path, links: Iterable[Pinned], refuses_by: Backend) -> Kernel:
@@ -174,6 +177,14 @@ class Kernel:
         except _HookIsFull:
             self._unlink_from(before)
             self.backend = Backend.TRACEPOINT
+
+    def count_opens(self) -> None:
+        """For the sandboxes that asked (opens.ask). Raises StockadeError."""
+        try:
+            program = self._own(self._load(OPENS_HOOK, self._opens_code))
+            self._link(OPENS_HOOK.program, syscall.link_raw_tracepoint(program, OPENS_HOOK.where.partition(":")[2]))
+        except OSError as error:
+            raise StockadeError(f"opens cannot be counted: {error.strerror or error}", code="bpf_attach") from None
 
     def govern(self, cgroup: Path) -> None:
         """Attach every per-sandbox program to this cgroup. Raises StockadeError: a sandbox with a hook missing is not started."""

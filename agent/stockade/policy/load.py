@@ -254,7 +254,7 @@ class _Composition:
         return files
 
     def filesystem(self) -> Filesystem:
-        return Filesystem(*(self._texts(f"filesystem.{key}") for key in ("read", "write", "hide")))
+        return Filesystem(*(self._texts(f"filesystem.{key}") for key in ("read", "write", "hide", "count")))
 
     def policy(self, rules: tuple[Rule, ...], generation: int) -> Policy:
         name = self._word("name")

@@ -113,6 +113,7 @@ class Filesystem:
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     hide: tuple[str, ...] = ()
+    count: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

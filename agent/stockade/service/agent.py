@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from stockade.policy import decide
 from stockade.policy.neighbour import neighbour_of
 from stockade.proxy import Begun, Caller, Resolved
 from stockade.proxy.spine import Local, Unreached
-from stockade.service import attempts, neighbours, refused, upstream
+from stockade.service import attempts, neighbours, opened, refused, upstream
 from stockade.service.desk import Desk
 from stockade.service.governed import Governed
 from stockade.service.settings import Settings
@@ -60,6 +61,7 @@ class Agent:
         self._ring = Ring(kernel.maps.events, self.handle)
         self.counted = kernel.maps.failures() | self._ring.lost
         self._every = failures_every
+        self._opens_told = time.monotonic()
         self._audit_failure: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -74,6 +76,7 @@ class Agent:
         self._ring.drain()
         self._count_failures()
         self._tell_refusals(everything=True)
+        self._tell_opens()
         await asyncio.gather(*(task for task in self._tasks if task.get_name() == "packet"))
 
     async def close(self) -> None:
@@ -144,6 +147,8 @@ class Agent:
             await asyncio.sleep(self._every)
             self._count_failures()
             self._tell_refusals()
+            if time.monotonic() - self._opens_told >= opened.EVERY:
+                self._tell_opens()
 
     def _count_failures(self) -> None:
         counted = self.kernel.maps.failures() | self._ring.lost
@@ -164,6 +169,22 @@ class Agent:
         for refusal in self.kernel.refusals.take(everything=everything):
             if governed := self.governed.get(refusal.sandbox):
                 self.write(governed, refused.record_of(refusal, governed))
+
+    def _tell_opens(self) -> None:
+        """What was opened below the directories that a policy asks about, since it was last told."""
+        self._opens_told = time.monotonic()
+        for found in self.kernel.opens.news():
+            governed = self.governed.get(found.sandbox)
+            if governed is None:
+                continue
+            try:
+                self.trail.append(governed.sandbox, opened.record_of(found, governed))
+                self.kernel.opens.recorded(found)
+            except AuditError as error:  # it is told when there is a trail again
+                self._fail_audit(error)
+                return
+            except OSError as error:
+                log.error("opens will be told twice: %s", error)
 
     def _catch_up(self, governed: Governed, exec_id: int) -> None:
         """Read the kernel's events before answering a question about a process: all of them when its exec is still among them.

@@ -28,7 +28,7 @@ from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
 from stockade.sandbox.limits import Limits, Wanted
 from stockade.sandbox.plan import Bind, Plan
 from stockade.sandbox.roster import Resolver
-from stockade.service import blueprint, state, verbs
+from stockade.service import blueprint, opened, state, verbs
 from stockade.service.control import Control
 from stockade.service.generations import Load
 from stockade.service.governed import Governed
@@ -175,6 +175,7 @@ class _Run:
             sandbox = Sandbox(uuid.uuid4().hex[:12], self._name, policy.name, policy.generation, dict(policy.labels))
             governed = Governed(slot.number, sandbox, slot.sandbox, policy, roster, kernel.maps, network)
             self._govern(kernel, governed, plan)
+            stack.callback(opened.let_go, opened.ask(kernel, governed, plan))
             kept = Kept(
                 order.anywhere(trail.path),
                 policy,

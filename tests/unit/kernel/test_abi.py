@@ -45,6 +45,7 @@ TWINS: dict[str, struct.Struct | None] = {
     "long_event": None,
     "refusal_key": abi.REFUSAL_KEY,
     "refusal": abi.REFUSAL,
+    "open_key": abi.OPEN_KEY,
     "file_facts": abi.FileFacts.LAYOUT,
 }
 
@@ -230,7 +231,7 @@ def test_failures_are_counted_under_their_own_names() -> None:
 
 
 def test_constants() -> None:
-    names = ("SCRIPT_PATH", "REFUSED_CALLS", "REFUSALS_APART", "REFUSAL_ROOM")
+    names = ("SCRIPT_PATH", "REFUSED_CALLS", "REFUSALS_APART", "REFUSAL_ROOM", "OPEN_UNKNOWN", "OPEN_ROOM", "OPEN_STEPS", "OPENS_APART")
     assert constants(HEADER) == {name: getattr(abi, name) for name in names}
 
 

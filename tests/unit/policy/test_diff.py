@@ -145,10 +145,12 @@ BASE = """
         ),
         (
             "exec:",
-            "filesystem: {write: [/srv], hide: [/usr/share]}\n    process: {env: {A: '1', B: inherit}, user: agent}\n    exec:",
+            "filesystem: {write: [/srv], hide: [/usr/share], count: [/srv, /opt]}\n    "
+            "process: {env: {A: '1', B: inherit}, user: agent}\n    exec:",
             [
                 "~ can be written: only /srv, instead of what the default says",
                 "- is seen: /usr/share",
+                "~ opens are counted below /opt, /srv, instead of none",
                 "~ runs as agent instead of its own user",
                 "+ A is in the environment: '1'",
                 "+ B is in the environment: inherited",

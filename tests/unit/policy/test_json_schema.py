@@ -65,7 +65,7 @@ EVERYTHING: dict[str, Any] = {
     "mode": "observe",
     "best_effort": ["lsm", "landlock"],
     "exec": {"allow": ["bash"], "deny": ["nc"], "unlisted": "no-network", "writable": True, "env": ["PYTHONPATH"]},
-    "filesystem": {"read": ["/opt"], "write": ["/srv"], "hide": ["/etc/ssl/private"]},
+    "filesystem": {"read": ["/opt"], "write": ["/srv"], "hide": ["/etc/ssl/private"], "count": ["/usr/lib"]},
     "process": {
         "user": "agent",
         "env": {"LANG": "C", "TERM": "inherit"},

@@ -57,7 +57,7 @@ def test_a_whole_policy(policy: Read) -> None:
         mode: observe
         best_effort: [lsm]
         exec: {allow: [bash], deny: [nc], unlisted: no-network, writable: true, env: [PYTHONPATH]}
-        filesystem: {read: [/opt/data/], write: [/srv], hide: [/etc/ssl/private]}
+        filesystem: {read: [/opt/data/], write: [/srv], hide: [/etc/ssl/private], count: [/usr/lib/, /srv]}
         process: {user: agent, env: {TERM: inherit, LANG: C.UTF-8}}
         on_audit_failure: continue
         """
@@ -66,6 +66,7 @@ def test_a_whole_policy(policy: Read) -> None:
     assert (loaded.exec.allow, loaded.exec.deny, loaded.exec.unlisted) == (("bash",), ("nc",), "no-network")
     assert (loaded.exec.writable, loaded.exec.env) == (True, ("PYTHONPATH",))
     assert (loaded.filesystem.read, loaded.filesystem.write, loaded.filesystem.hide) == (("/opt/data",), ("/srv",), ("/etc/ssl/private",))
+    assert loaded.filesystem.count == ("/usr/lib", "/srv")
     assert (loaded.process.user, dict(loaded.process.env)) == ("agent", {"TERM": None, "LANG": "C.UTF-8"})
     assert loaded.on_audit_failure == "continue"
 

@@ -50,7 +50,7 @@ override:
 mode: observe
 best_effort: [lsm]
 exec: {allow: [curl, /opt/t*/tool, "true"], writable: true, env: [PYTHONPATH]}
-filesystem: {read: [/opt/data/], write: [/srv/x], hide: [/etc/x]}
+filesystem: {read: [/opt/data/], write: [/srv/x], hide: [/etc/x], count: [/usr/lib/, /srv/x]}
 process: {user: agent, env: {LANG: "C.UTF-8", TERM: inherit, N: "1", E: ""}}
 on_audit_failure: continue
 rego: [more.rego]

@@ -106,6 +106,9 @@ STATIC = [
     pytest.param(("deny: [nc]", "deny: [nc], env: [LD_PRELOAD]"), "`exec.env` .* would gain `LD_PRELOAD`", id="exec.env"),
     pytest.param(("deny: [nc]", "deny: [nc], writable: true"), "`exec.writable`", id="exec.writable"),
     pytest.param(("name: test", "name: test\nfilesystem: {read: [/opt]}"), "`filesystem.read` .* would gain `/opt`", id="filesystem"),
+    pytest.param(
+        ("name: test", "name: test\nfilesystem: {count: [/opt]}"), "`filesystem.count` .* would gain `/opt`", id="filesystem.count"
+    ),
     pytest.param(("name: test", "name: test\nprocess: {env: {A: secret}}"), "`process.env` .* would gain `A`", id="process"),
     pytest.param(("name: test", "name: test\nbest_effort: [lsm]"), "`best_effort` .* would gain `lsm`", id="best_effort"),
     pytest.param(("binary: {allow: [git]}", "binary: {allow: [git, wget]}"), "rule `code` names `wget`", id="a binary of a rule"),

@@ -76,7 +76,7 @@ def _policy(policy: Policy) -> dict[str, Tree]:
                 "writable": word("exec.writable", exec_.writable),
                 "env": several("exec.env", exec_.env),
             },
-            "filesystem": {key: several(f"filesystem.{key}", getattr(files, key)) for key in ("read", "write", "hide")},
+            "filesystem": {key: several(f"filesystem.{key}", getattr(files, key)) for key in ("read", "write", "hide", "count")},
             "process": {
                 "user": word("process.user", policy.process.user),
                 "env": pairs("process.env", environment),

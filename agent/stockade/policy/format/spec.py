@@ -213,6 +213,7 @@ FILESYSTEM = Record(
         Key("read", Many(DIRECTORY), "shown read-only"),
         Key("write", Many(DIRECTORY), "shown writable"),
         Key("hide", Many(DIRECTORY), "hidden from what is shown; policy files and the audit always are"),
+        Key("count", Many(DIRECTORY), "opens below these that succeed are counted and go on record; the innermost counts"),
     ),
 )
 SECCOMP = Record(

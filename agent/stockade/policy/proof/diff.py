@@ -129,6 +129,9 @@ def _filesystem(a: Policy, b: Policy) -> Iterator[Change]:
             yield Change("changed", "filesystem", f"can be {what}: {said[0]}, instead of {said[1]}")
     old, new = a.filesystem.hide, b.filesystem.hide
     yield from _either("filesystem", "is seen", _uncovered(old, new), _uncovered(new, old))
+    if set(a.filesystem.count) != set(b.filesystem.count):
+        said = [_listed(sorted(paths)) if paths else "none" for paths in (b.filesystem.count, a.filesystem.count)]
+        yield Change("changed", "filesystem", f"opens are counted below {said[0]}, instead of {said[1]}")
 
 
 def _uncovered(paths: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
