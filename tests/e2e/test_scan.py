@@ -140,3 +140,15 @@ def test_what_cannot_be_read_is_refused(machine: Machine, internet: Internet) ->
         "too_large",
     ]
     assert len(internet.stream.uploads) == uploads
+
+
+@pytest.mark.client("curl")
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_a_client_that_waits_to_be_asked_for_its_body_is_asked_and_hears_the_refusal(machine: Machine, version: str) -> None:
+    rule = http("curl", STREAM, methods=["POST"], name="scanned", scan=["credential.*"])
+    command = ["/usr/bin/curl", "-sS", version, "-H", "Expect: 100-continue", "-d", "@body", "-w", " %{http_code}", URL]
+    refused = machine.run(command, policy=bare(rule), files={"body": f"key {KEY}"})
+    assert refused.stdout.endswith(" 403"), refused
+    assert '"reason": "scan_found"' in refused.stdout
+    passed = machine.run(command, policy=bare(rule), files={"body": "harmless"})
+    assert passed.stdout.endswith(" 200"), passed

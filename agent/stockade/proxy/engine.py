@@ -475,7 +475,7 @@ class Handler(server.LiveConnectionHandler):
             response.headers.pop("content-length", None)
             if self.client.alpn == b"h2":
                 response.headers.pop("transfer-encoding", None)
-            else:
+            elif request.http_version != "HTTP/1.0":  # which is read to its end
                 response.headers["transfer-encoding"] = "chunked"
         if verdict.elsewhere is not None:
             response.headers.pop("connection", None)

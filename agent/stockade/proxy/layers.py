@@ -298,7 +298,8 @@ class ClientHttp1(Http1Server):
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, ResponseProtocolError) and event.stream_id != self.stream_id:
             return  # refused and answered; meanwhile the client had left, which ends the stream a second time
-        answer = self._parent.answer(event.stream_id) if isinstance(event, ResponseProtocolError) and not self.response else None
+        answered = self.response is not None and self.response.status_code != HTTPStatus.CONTINUE  # which precedes an answer
+        answer = self._parent.answer(event.stream_id) if isinstance(event, ResponseProtocolError) and not answered else None
         if answer is None:
             yield from super().send(event)
             return
