@@ -17,7 +17,7 @@ import pytest
 from framework.internet import CLOUD, EU, Internet
 from framework.machine import Machine, Result
 from framework.models import Heard, LocalModel
-from framework.policy import http, whole
+from framework.policy import http, relay, whole
 from stockade.policy.format.spec import POLICY
 from stockade.privacy import ner
 
@@ -201,3 +201,14 @@ def test_without_all_layers_everything_is_refused_unless_the_policy_says_otherwi
     (record,) = result.select(action="inference")
     assert (record["effect"], record["reason"]) == ("refuse", "privacy_local_failure")
     assert len(internet.heard[OPENAI]) == before
+
+
+def test_a_connection_that_nobody_looks_into_does_not_lead_to_a_model(machine: Machine, internet: Internet) -> None:
+    before = len(internet.cloud[OPENAI].connections)
+    rule = relay("python3", OPENAI, tls="passthrough", name="blind")
+    text = whole(rule, allow=["python3"], privacy={"on_failure": "pass"})
+    answers, result = say(machine, [chat("hello")], text)
+    assert answers[0]["status"] is None, result
+    (record,) = result.select(reason="privacy_unreadable")
+    assert (record["action"], record["decision"], record["destination"]["host"]) == ("connect", "deny", OPENAI)
+    assert len(internet.cloud[OPENAI].connections) == before

@@ -6,7 +6,7 @@ One for each worker. Asks the policy in force, keeps nothing of a request.
 from __future__ import annotations
 
 from stockade.policy import Policy, own
-from stockade.privacy.extract.recognise import recognise
+from stockade.privacy.extract.recognise import is_endpoint, recognise
 from stockade.privacy.redact import Vault
 from stockade.privacy.serve.client import Client
 from stockade.privacy.settings import Settings as Detection
@@ -64,6 +64,14 @@ class Router:
         """The same of what is said on a WebSocket that is open."""
         scan = self._scan(connection.served.policy, exchange.admitted.decision.rule)
         return None if scan is None else await scan.message(content)
+
+    def withheld(self, connection: Connection) -> bool:
+        """Whether a connection that nobody looks into may not be: it leads to models, and the policy wants their calls read."""
+        policy = connection.served.policy
+        privacy = policy.privacy if isinstance(policy, Policy) else None
+        if privacy is None or connection.caller is None or not is_endpoint(connection.caller.host or "", privacy.endpoints):
+            return False
+        return privacy.unreadable != "pass" and privacy.mode == "enforce" and bool(policy.enforced)
 
     def _scan(self, policy: object, name: str | None) -> Scan | None:
         if not isinstance(policy, Policy):  # what a test decides by

@@ -259,6 +259,9 @@ class Proxy:
             await connection.refuse(decision.level, decision.reason, "the policy denies this connection", decision)
             return
         if connection.relayed(decision):
+            if self._engine.router.withheld(connection):
+                await connection.refuse(Level.PRIVACY, Reason.PRIVACY_UNREADABLE, "a call of a model, relayed where nobody can read it")
+                return
             await self._relay(connection, decision)
         else:
             connection.served.connections.add(connection)
