@@ -128,7 +128,7 @@ def test_the_clinical_workflow(machine: Machine, internet: Internet, local: Loca
 )
 def test_the_financial_workflow(machine: Machine, internet: Internet) -> None:
     eu, cloud = len(internet.heard[EU]), len(internet.heard[OPENAI])
-    labels = {"residency": {EU: "EU", OPENAI: "US"}, "require_residency": {"financial.*": ["EU"]}}
+    labels: dict[str, Any] = {"residency": {EU: "EU", OPENAI: "US"}, "require_residency": {"financial.*": ["EU"]}}
     routes = [{"when": ["financial.*", "pii.*"], "endpoint": EU, "then": "pass"}]
     requests = [
         chat(f"Book 250 EUR to {IBAN} for the customer.", EU),
