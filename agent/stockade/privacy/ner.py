@@ -25,6 +25,8 @@ PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """TensorRT builds an engine for every shape of input, minutes at a time: it is used where it is asked for by name, never by itself."""
 TERM = "medical.term"
 """The label of a diagnosis or drug spoken of in general. No finding comes of it, but it is what a patient's words are told from."""
+SUREST = 0.97
+"""No model is as sure as a checksum: 1 is kept for validated patterns, which take the place of what is less sure."""
 BATCH = 32
 """Windows computed at once; more only wait for memory."""
 
@@ -67,7 +69,9 @@ def choose(available: Collection[str], wanted: Sequence[str] | None = None) -> l
     order = PREFERRED if wanted is None else tuple(wanted)
     chosen = [name for name in order if name in available]
     if not chosen:
-        raise NoProvider(f"none of {', '.join(order) or '(none asked for)'} is available; there are: {', '.join(sorted(available)) or 'none'}")
+        raise NoProvider(
+            f"none of {', '.join(order) or '(none asked for)'} is available; there are: {', '.join(sorted(available)) or 'none'}"
+        )
     return chosen
 
 
@@ -76,11 +80,22 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / "manifest.json"
     try:
         raw = json.loads(path.read_text("utf-8"))
-        manifest = Manifest(str(raw["version"]), tuple(raw["labels"]), int(raw["window"]), int(raw["overlap"]), {k: float(v) for k, v in raw["thresholds"].items()}, dict(raw["files"]))
+        manifest = Manifest(
+            str(raw["version"]),
+            tuple(raw["labels"]),
+            int(raw["window"]),
+            int(raw["overlap"]),
+            {k: float(v) for k, v in raw["thresholds"].items()},
+            dict(raw["files"]),
+        )
         form = raw["format"], tuple(raw["kinds"]), tuple(raw["gaps"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnusableModel(path, f"cannot be read: {error}") from error
-    if form != (1, KINDS, GAPS) or not 0 <= 2 * manifest.overlap < manifest.window <= 512 or not {"model.onnx", "vocab.txt"} <= set(manifest.files):
+    if (
+        form != (1, KINDS, GAPS)
+        or not 0 <= 2 * manifest.overlap < manifest.window <= 512
+        or not {"model.onnx", "vocab.txt"} <= set(manifest.files)
+    ):
         raise UnusableModel(path, "was made for another version of this module")
     if manifest.labels[:1] != ("O",) or (unknown := set(manifest.labels[1:]) - set(CATEGORIES) - {TERM}):
         raise UnusableModel(path, f"has labels that are no categories: {', '.join(sorted(unknown)) or 'the first is not O'}")
@@ -158,11 +173,19 @@ class TokenModel:
         # Spinning threads would take the processor from the sandboxes between two requests.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         chosen = choose(onnxruntime.get_available_providers(), providers)
+        # A machine without a GPU has the CUDA provider and not its libraries; ONNX Runtime tells of it in red and goes on to the next one.
+        onnxruntime.set_default_logger_severity(4)
         try:
             session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=chosen)
             words = WordPiece.read(folder / "vocab.txt")
         except Exception as error:  # ONNX Runtime has a dozen unrelated errors, and a GPU that answers badly may raise any of them
             raise UnusableModel(folder / "model.onnx", f"cannot be loaded on {', '.join(chosen)}: {error}") from error
+        finally:
+            onnxruntime.set_default_logger_severity(2)
+        if session.get_providers()[0] not in chosen:
+            raise NoProvider(
+                f"{', '.join(chosen)} could not be started on this machine, and {session.get_providers()[0]} was not asked for"
+            )
         return cls(session, words, manifest)
 
     def find(self, texts: Sequence[str]) -> list[list[Finding]]:
@@ -222,7 +245,7 @@ class TokenModel:
             if label:
                 first, last = _trim(text, words, at, end)
                 if first < last:
-                    score = min(1.0, float(against[at:end].mean()))
+                    score = min(SUREST, float(against[at:end].mean()))
                     found.append(Finding(words[first].start, words[last - 1].end, self._manifest.labels[label], self.name, round(score, 4)))
             at = end
         return found
