@@ -1,8 +1,8 @@
 """All layers over the texts of a call, as one list of findings for each.
 
-Every text is read in its views (views.py) by every detector; what the policy adds (dictionaries, patterns) and the registered documents are read as
-well; context names what was found (context.py); thresholds drop what is too unsure; what overlaps is united. A conversation is read once more
-across the borders of its texts, since a value may be cut in two.
+Every text is read in its views (views.py) by every detector; what the policy adds (dictionaries, patterns) and the registered documents
+are read as well; context names what was found (context.py); thresholds drop what is too unsure; what overlaps is united. A conversation
+is read once more across the borders of its texts, since a value may be cut in two.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ __all__ = ["DEFAULT_THRESHOLD", "Classifier", "Custom", "Dictionary", "Settings"
 
 BORDER = 300  # characters on either side of a border that are read together: more than any value but a private key
 CUSTOM_MEMORY = 2 << 20  # bytes RE2 may take for a pattern of the policy
+
+_NOTHING = Settings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +66,15 @@ class Classifier:
     def classify(
         self,
         texts: Sequence[str],
-        settings: Settings = Settings(),
+        settings: Settings = _NOTHING,
         *,
         conversation: bool = False,
         lanes: Sequence[Sequence[int]] = (),
     ) -> list[list[Finding]]:
         """The findings of each text, sorted, none overlapping another of its category.
 
-        conversation: the texts follow each other, and are read across their borders too. lanes: further orders in which they follow, as indices
-        into texts: what one role said, with the answers between left out.
+        conversation: the texts follow each other, and are read across their borders too. lanes: further orders in which they follow, as
+        indices into texts: what one role said, with the answers between left out.
         """
         own = self._rules(settings)
         found = self._read(texts, own)
@@ -119,7 +121,9 @@ class Classifier:
 
 
 def _main(of_text: Sequence[View]) -> list[View]:
-    """What a detector reads that is too dear to read all: the text with its escapes resolved, and packed text long enough to hold a sentence."""
+    """What a detector reads that is too dear to read all: the text with its escapes resolved, and packed text long enough to hold a
+    sentence.
+    """
     first, rest = of_text[0], of_text[1:]
     resolved = next((view for view in rest if not view.packed), None)
     return [resolved or first, *(view for view in rest if view.packed and len(view.text) >= 24 and " " in view.text)]
@@ -166,8 +170,8 @@ class _Joined:
 def unite(findings: Iterable[Finding]) -> list[Finding]:
     """One finding where several of a category overlap: all that they cover, named by the best of them.
 
-    A validated pattern (score 1) also takes the place of less sure findings of other categories that lie wholly inside it: a card is no phone.
-    Credentials are never taken back by others.
+    A validated pattern (score 1) also takes the place of less sure findings of other categories that lie wholly inside it: a card is no
+    phone. Credentials are never taken back by others.
     """
     by_category: dict[str, list[Finding]] = {}
     for finding in sorted(findings):

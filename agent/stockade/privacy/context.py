@@ -1,8 +1,8 @@
-"""What the words around a finding make of it: a name is a patient's, a member of the staff's or anybody's; a clinical term counts where somebody is
-described, and in a general question it does not.
+"""What the words around a finding make of it: a name is a patient's, a member of the staff's or anybody's; a clinical term counts where
+somebody is described, and in a general question it does not.
 
-Used on the findings of patterns and of the model alike. It names and drops; it never adds a span. Python's `re` is safe here: every expression is
-a list of words, tried once at each place.
+Used on the findings of patterns and of the model alike. It names and drops; it never adds a span. Python's `re` is safe here: every
+expression is a list of words, tried once at each place.
 """
 
 from __future__ import annotations
@@ -15,47 +15,72 @@ from dataclasses import dataclass, replace
 from stockade.privacy.finding import Finding
 
 _STAFF_BEFORE = re.compile(
-    r"(?i)(?:\b(?:dr|drs|doctor|prof(?:essor)?|nurse|rn|np|physician|surgeon|attending|resident|consultant|pharmacist|therapist|radiologist|cardiologist|oncologist|neurologist|psychiatrist|pediatrician|anesthesiologist|"
-    r"hospitalist|intern|midwife|paramedic|technician|provider|pcp|clinician|hausarzt|arzt|ärztin|docteur|médecin|dra?|specialist|dentist|social worker|case manager|coordinator|charge nurse|chief of|director|head of)\b\.?"
-    r"(?: (?:is|are|by|on call|on-call|on duty|name))?[\s:,\-]{0,3}|\b(?:seen by|signed by|dictated by|electronically signed by|referred (?:to|by)|treated by|ordered by|reviewed by|performed by|reported by|under the care of|on[ -]call:?|on duty:?|covering:?|covered by|shift:?)\s{1,2}(?:dr\.? )?)$"
+    r"(?i)(?:\b(?:dr|drs|doctor|prof(?:essor)?|nurse|rn|np|physician|surgeon|attending|resident|consultant|pharmacist|therapist|"
+    r"radiologist|cardiologist|oncologist|neurologist|psychiatrist|pediatrician|anesthesiologist|"
+    r"hospitalist|intern|midwife|paramedic|technician|provider|pcp|clinician|hausarzt|arzt|ärztin|docteur|médecin|dra?|specialist|"
+    r"dentist|social worker|case manager|coordinator|charge nurse|chief of|director|head of)\b\.?"
+    r"(?: (?:is|are|by|on call|on-call|on duty|name))?[\s:,\-]{0,3}|\b(?:seen by|signed by|dictated by|electronically signed by|"
+    r"referred (?:to|by)|treated by|ordered by|reviewed by|performed by|reported by|under the care of|on[ -]call:?|on duty:?|covering:?|"
+    r"covered by|shift:?)\s{1,2}(?:dr\.? )?)$"
 )
 _STAFF_AFTER = re.compile(
-    r"^[,\s]{0,2}\(?(?:m\.?d|d\.?o|r\.?n|n\.?p|p\.?a(?:-c)?|ph\.?d|pharm\.?d|facs|facc|frcp|mbbs|mbchb|dds|dpm|cnm|crna|lpn|lvn|lcsw|rrt|pt, dpt|dpt|bsn|msn|aprn|MD|DO|RN|NP|PA)\b\.?"
-    r"|^(?i:,? (?:is|was|will be) (?:the )?(?:on call|on-call|on duty|attending|covering|scheduled|rounding|off (?:on|today|duty))|,? (?:covers|works|rounds|has clinic|operates|takes over|has the (?:night|day|late) shift|on call\b|\((?:on call|attending|rn|md|night|day|cardiology|surgery|radiology)))"
+    r"^[,\s]{0,2}\(?(?:m\.?d|d\.?o|r\.?n|n\.?p|p\.?a(?:-c)?|ph\.?d|pharm\.?d|facs|facc|frcp|mbbs|mbchb|dds|dpm|cnm|crna|lpn|lvn|lcsw|rrt|"
+    r"pt, dpt|dpt|bsn|msn|aprn|MD|DO|RN|NP|PA)\b\.?"
+    r"|^(?i:,? (?:is|was|will be) (?:the )?(?:on call|on-call|on duty|attending|covering|scheduled|rounding|off (?:on|today|duty))|"
+    r",? (?:covers|works|rounds|has clinic|operates|takes over|has the (?:night|day|late) shift|on call\b|\((?:on call|attending|rn|md|"
+    r"night|day|cardiology|surgery|radiology)))"
 )
 _STAFF_LINE = re.compile(
-    r"(?i)\b(?:on[ -]call|shifts?|schedule[ds]?|roster|rota|rotation|rounds|rounding|covering|coverage|on duty|staffing|clinic hours|attending physician|operating list|handover to)\b"
+    r"(?i)\b(?:on[ -]call|shifts?|schedule[ds]?|roster|rota|rotation|rounds|rounding|covering|coverage|on duty|staffing|clinic hours|"
+    r"attending physician|operating list|handover to)\b"
 )
 
 _PATIENT = re.compile(
-    r"(?i)\b(?:patients?|pts?|mrn|d\.?o\.?b|date of birth|admitted|admission|discharged?|diagnos(?:ed|is|es)|chief complaint|presents?|presented|presenting|complains?|hx|h/o|s/p|c/o|p/w|medical record|inpatient|outpatient|prescribed|prescription|"
-    r"vitals|vital signs|lab(?:s| results?)|biopsy|chemotherapy|surgery|symptoms?|allerg(?:y|ies|ic)|medications?|treatment|treated|therapy|tested positive|hospitali[sz]ed|icu|clinic|hospital|follow[ -]?up|y/?o\b|year[ -]old|soap note|"
-    r"icd(?:-10)?|member id|health plan|insurance id|next of kin|pregnan(?:t|cy)|disease|cancer|diabet(?:es|ic)|hypertension|asthma|hiv|depress(?:ion|ed)|blood pressure|dose|mg\b|patientin?|paciente|krank\w*|insulin|infection|pain)\b"
+    r"(?i)\b(?:patients?|pts?|mrn|d\.?o\.?b|date of birth|admitted|admission|discharged?|diagnos(?:ed|is|es)|chief complaint|presents?|"
+    r"presented|presenting|complains?|hx|h/o|s/p|c/o|p/w|medical record|inpatient|outpatient|prescribed|prescription|"
+    r"vitals|vital signs|lab(?:s| results?)|biopsy|chemotherapy|surgery|symptoms?|allerg(?:y|ies|ic)|medications?|treatment|treated|"
+    r"therapy|tested positive|hospitali[sz]ed|icu|clinic|hospital|follow[ -]?up|y/?o\b|year[ -]old|soap note|"
+    r"icd(?:-10)?|member id|health plan|insurance id|next of kin|pregnan(?:t|cy)|disease|cancer|diabet(?:es|ic)|hypertension|asthma|hiv|"
+    r"depress(?:ion|ed)|blood pressure|dose|mg\b|patientin?|paciente|krank\w*|insulin|infection|pain)\b"
 )
 _STRONG_PATIENT = re.compile(
-    r"(?i)\b(?:mrn|patients?|pts?\b|medical record|chief complaint|hx|h/o|s/p|admitted|discharge summary|soap|inpatient|y/?o\b|diagnosed|icd-?10|health plan|subscriber)\b"
+    r"(?i)\b(?:mrn|patients?|pts?\b|medical record|chief complaint|hx|h/o|s/p|admitted|discharge summary|soap|inpatient|y/?o\b|diagnosed|"
+    r"icd-?10|health plan|subscriber)\b"
 )
 _BIRTH = re.compile(
-    r"(?i)(?:d\.?o\.?b\.?|birth(?:day|date)?|born(?: on)?|geb(?:oren|urtsdatum|\.)?|n[ée]e? le|nacid[oa])[\"']?(?: (?:is|was|in|on|am|el|date))?[^a-z0-9]{0,6}$"
+    r"(?i)(?:d\.?o\.?b\.?|birth(?:day|date)?|born(?: on)?|geb(?:oren|urtsdatum|\.)?|n[ée]e? le|nacid[oa])[\"']?(?: (?:is|was|in|on|am|el|"
+    r"date))?[^a-z0-9]{0,6}$"
 )
 
 # Somebody in particular is described.
 _DESCRIBED = re.compile(
-    r"(?i)\b(?:the|this|our|that|above|said|same|attached) (?:patient|pt|client|resident|child|infant|newborn|man|woman|gentleman|lady|boy|girl|mother|individual)\b|\b(?:pt|patient)(?:'s)? (?:is|was|has|had|presents?|presented|reports?|denies|states|complains?|admits|underwent|name|id\b|notes?|record)|"
-    r"^\s*(?:pt|patient|name|hx|cc|hpi|pmh|s|o|a|p|subjective|objective|assessment|plan|impression|chief complaint|diagnos[ie]s|dx|findings?|vitals?|labs?|medications?|allergies)\s?[:\-]|"
-    r"\bmy (?:\w+[ -])?(?:patient|father|mother|dad|mom|mum|wife|husband|spouse|partner|son|daughter|brother|sister|grand\w+|uncle|aunt|cousin|friend|child|kid|baby|boss|colleague|coworker|neighbou?r|boyfriend|girlfriend|client)\b|"
-    r"\b(?:i|he|she|they) (?:was|were|am|have been|has been|had been|been|got) (?:\w+ )?(?:diagnosed|treated|admitted|hospitali[sz]ed|prescribed|tested)|\b(?:his|her) (?:diagnosis|condition|labs?|results?|blood|biopsy|medication|symptoms|treatment|chart|hba1c|a1c)|"
-    r"\b\d{1,3}[ -]?(?:y/?o|yo|year[ -]old|yr[ -]old)[ -]?(?:\w+ ){0,3}(?:presents?|presented|presenting|admitted|was|is|who|with a history|c/o|complain\w+|underwent|seen|here|came|arrived|has|had|p/w)|\b\d{1,3}(?:[ -]?y/?o)? ?[mf]\b(?:,| with| p/w| c/o| w/| admitted| presents)|"
+    r"(?i)\b(?:the|this|our|that|above|said|same|attached) (?:patient|pt|client|resident|child|infant|newborn|man|woman|gentleman|lady|"
+    r"boy|girl|mother|individual)\b|\b(?:pt|patient)(?:'s)? (?:is|was|has|had|presents?|presented|reports?|denies|states|complains?|"
+    r"admits|underwent|name|id\b|notes?|record)|"
+    r"^\s*(?:pt|patient|name|hx|cc|hpi|pmh|s|o|a|p|subjective|objective|assessment|plan|impression|chief complaint|diagnos[ie]s|dx|"
+    r"findings?|vitals?|labs?|medications?|allergies)\s?[:\-]|"
+    r"\bmy (?:\w+[ -])?(?:patient|father|mother|dad|mom|mum|wife|husband|spouse|partner|son|daughter|brother|sister|grand\w+|uncle|aunt|"
+    r"cousin|friend|child|kid|baby|boss|colleague|coworker|neighbou?r|boyfriend|girlfriend|client)\b|"
+    r"\b(?:i|he|she|they) (?:was|were|am|have been|has been|had been|been|got) (?:\w+ )?(?:diagnosed|treated|admitted|hospitali[sz]ed|"
+    r"prescribed|tested)|\b(?:his|her) (?:diagnosis|condition|labs?|results?|blood|biopsy|medication|symptoms|treatment|chart|hba1c|a1c)|"
+    r"\b\d{1,3}[ -]?(?:y/?o|yo|year[ -]old|yr[ -]old)[ -]?(?:\w+ ){0,3}(?:presents?|presented|presenting|admitted|was|is|who|"
+    r"with a history|c/o|complain\w+|underwent|seen|here|came|arrived|has|had|p/w)|\b\d{1,3}(?:[ -]?y/?o)? ?[mf]\b(?:,| with| p/w| c/o|"
+    r" w/| admitted| presents)|"
     r"\b(?:he|she) (?:has|had|is|was|takes|took|denies|reports|complains|underwent|suffers|presented|smokes)\b"
 )
 _QUESTION = re.compile(
-    r"(?i)^\W*(?:what|which|how|why|when|where|who|is|are|can|could|does|do|should|would|will|explain|describe|define|compare|list|summari[sz]e|tell me|give (?:me )?(?:an? )?(?:overview|list|summary)|outline|discuss|guidelines?|recommend|best|treatment (?:of|for|options)|difference|side effects?|causes?|signs|symptoms)\b|\?\s*$"
+    r"(?i)^\W*(?:what|which|how|why|when|where|who|is|are|can|could|does|do|should|would|will|explain|describe|define|compare|list|"
+    r"summari[sz]e|tell me|give (?:me )?(?:an? )?(?:overview|list|summary)|outline|discuss|guidelines?|recommend|best|treatment (?:of|"
+    r"for|options)|difference|side effects?|causes?|signs|symptoms)\b|\?\s*$"
 )
 _INDEFINITE = re.compile(
-    r"(?i)\b(?:an?|any|some|most|in|for|all|typical|adult|elderly|older|pregnant|healthy|diabetic) (?:\w+[ -]){0,4}(?:patients?|person|people|individuals?|adults?|man|woman|women|men|child(?:ren)?|infants?|someone)\b"
+    r"(?i)\b(?:an?|any|some|most|in|for|all|typical|adult|elderly|older|pregnant|healthy|diabetic) (?:\w+[ -]){0,4}(?:patients?|person|"
+    r"people|individuals?|adults?|man|woman|women|men|child(?:ren)?|infants?|someone)\b"
 )
 _GENERAL_VALUE = re.compile(
-    r"(?i)(?:target|goal|below|above|under|over|less than|more than|greater than|at least|threshold|cut[- ]?off|normal(?: range)?|range|between|limit|reference|[<>≤≥]=?|defined as|such as|e\.g\.|typical\w*|usual\w*|recommended|maximum|mean of|or (?:higher|lower|above|below))[^.?!\n]{0,30}$"
+    r"(?i)(?:target|goal|below|above|under|over|less than|more than|greater than|at least|threshold|cut[- ]?off|normal(?: range)?|range|"
+    r"between|limit|reference|[<>≤≥]=?|defined as|such as|e\.g\.|typical\w*|usual\w*|recommended|maximum|mean of|or (?:higher|lower|"
+    r"above|below))[^.?!\n]{0,30}$"
 )
 
 _CODES = ("icd", "icd-typed", "loinc", "cpt")
@@ -64,7 +89,9 @@ _VALUES = ("lab-value", "lab-bare", "blood-pressure")
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is known of the whole conversation: whether somebody with an illness is described in any of its texts, and whether it is clinical."""
+    """What is known of the whole conversation: whether somebody with an illness is described in any of its texts, and whether it is
+    clinical.
+    """
 
     described: bool = False
     clinical: bool = False

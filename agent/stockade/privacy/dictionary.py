@@ -1,10 +1,13 @@
-"""Words and patterns of a policy. Terms are found whatever their case and spacing, at the borders of words, in one pass however many there are."""
+"""Words and patterns of a policy. Terms are found whatever their case and spacing, at the borders of words, in one pass however many
+there are.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from stockade.privacy.finding import Finding
 
@@ -79,4 +82,4 @@ class Terms:
 
 def _close(text: str, span: Sequence[tuple[str, int, int]]) -> bool:
     """The words of a term follow each other with no more than three characters between."""
-    return all(following[1] - word[2] <= 3 for word, following in zip(span, span[1:], strict=False))
+    return all(following[1] - word[2] <= 3 for word, following in pairwise(span))

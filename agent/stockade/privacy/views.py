@@ -1,7 +1,9 @@
-"""A text as other readers would see it: normalised, its escapes resolved, and what is packed inside it; each with the way back to the original.
+"""A text as other readers would see it: normalised, its escapes resolved, and what is packed inside it; each with the way back to the
+original.
 
-Detection reads these as well as the text: a card with zero-width spaces in it, an e-mail in percent-encoding and a key in base64 are still what
-they are. ROT13 and the like are not undone: who wants to hide may always, and a model that answers can decode more than any list here.
+Detection reads these as well as the text: a card with zero-width spaces in it, an e-mail in percent-encoding and a key in base64 are
+still what they are. ROT13 and the like are not undone: who wants to hide may always, and a model that answers can decode more than any
+list here.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ class View:
 
 
 def views(text: str) -> list[View]:
-    """The first is the one to be read by all detectors, the rest by those that read_views. Bounded: each level of packing is shorter than its text."""
+    """The first is the one to be read by all detectors, the rest by those that read_views. Bounded: each level of packing is shorter than
+    its text.
+    """
     first = _normalised(text)
     found = [first]
     found.extend(_inner(first, DEPTH))
@@ -119,7 +123,8 @@ def _one(cluster: str, alike: bool) -> str:
 
 
 _ESCAPE = re.compile(
-    r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\[nrtbf\"'/\\]|&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos|nbsp|commat|period|colon|hyphen|dash);|(?:%[0-9a-fA-F]{2})+|=(?:3D|20|40|\r?\n)"
+    r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\[nrtbf\"'/\\]|&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos|nbsp|commat|period|"
+    r"colon|hyphen|dash);|(?:%[0-9a-fA-F]{2})+|=(?:3D|20|40|\r?\n)"
 )
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "b": " ", "f": " "}
 

@@ -24,10 +24,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from stockade.cli.privacy.detectors import add_registry
 
     parser.description = (
-        SUMMARY + " Each line is {\"text\": …, \"spans\": [{\"start\", \"end\", \"label\"}]}, in characters, end exclusive. A known span is found when at least "
-        "half of its characters are covered by findings; a finding is right when at least half of its characters lie in known spans. `detect` takes "
-        "any category; the table counts a category's findings against its own spans, where labels are categories or --map makes them so."
-    )  # fmt: skip
+        SUMMARY
+        + ' Each line is {"text": …, "spans": [{"start", "end", "label"}]}, in characters, end exclusive. A known span is found when at least '
+        "half of its characters are covered by findings; a finding is right when at least half of its characters lie in known spans. `detect` "
+        "takes any category; the table counts a category's findings against its own spans, where labels are categories or --map makes them so."
+    )
     parser.add_argument("file", metavar="FILE.jsonl", help="texts and spans")
     parser.add_argument("--map", type=Path, metavar="FILE", help="JSON object: foreign label → category, null for one to be left out")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
@@ -70,7 +71,8 @@ class Counts:
         precision = self.right / self.findings if self.findings else nothing
         recall = self.covered / self.known if self.known else nothing
         return {
-            "precision": round(precision, 4), "recall": round(recall, 4), "f1": round(_f(precision, recall, 1), 4), "f2": round(_f(precision, recall, 2), 4),
+            "precision": round(precision, 4), "recall": round(recall, 4),
+            "f1": round(_f(precision, recall, 1), 4), "f2": round(_f(precision, recall, 2), 4),
             "known": self.known, "findings": self.findings,
         }  # fmt: skip
 

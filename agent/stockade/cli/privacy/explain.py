@@ -84,7 +84,8 @@ def place(text: str, at: int) -> tuple[int, int]:
 def _entry(text: str, finding: Finding) -> dict[str, object]:
     line, column = place(text, finding.start)
     return {
-        "start": finding.start, "end": finding.end, "line": line, "column": column, "category": finding.category, "detector": finding.detector,
+        "start": finding.start, "end": finding.end, "line": line, "column": column, "category": finding.category,
+        "detector": finding.detector,
         "score": round(finding.score, 4), "text": text[finding.start : finding.end],
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Layer c: what a document is as a whole. Source code and configuration by their lines; registered confidential documents by fingerprint."""
+"""Layer c: what a document is as a whole. Code and configuration by their lines; registered confidential documents by fingerprint."""
 
 from __future__ import annotations
 

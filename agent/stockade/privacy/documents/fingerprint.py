@@ -1,7 +1,8 @@
 """Registered documents, known by keyed hashes of their shingles: five words in a row, whatever their case, spacing and punctuation.
 
-The text is never kept. The key is made once for a registry, so that its hashes say nothing to who has not the file; who has it could test guesses
-of five words, which is why it is root's alone. An excerpt of about two sentences is found, and a copy with a word changed here and there.
+The text is never kept. The key is made once for a registry, so that its hashes say nothing to who has not the file; who has it could test
+guesses of five words, which is why it is root's alone. An excerpt of about two sentences is found, and a copy with a word changed here
+and there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Source code and configuration, told from prose by the lines they are made of.
 
-A model for file types would be surer on whole files, but the one that is kept well asks for the CPU build of onnxruntime, which cannot stand beside
-the GPU build; and what is pasted into a prompt is a part of a file between two sentences. Measured on files of a Linux system in the tests.
+A model for file types would be surer on whole files, but the one that is kept well asks for the CPU build of onnxruntime, which cannot
+stand beside the GPU build; and what is pasted into a prompt is a part of a file between two sentences. Measured on files of a Linux
+system in the tests.
 """
 
 from __future__ import annotations
@@ -14,25 +15,43 @@ from stockade.privacy.finding import Finding
 LEAST_LINES = 3
 
 _FENCE = re.compile(r"(?m)^[ \t]{0,8}(?:```|~~~)[ \t]*([\w+#.-]{0,20})[^\n]*\n(.*?)^[ \t]{0,8}(?:```|~~~)[ \t]*$", re.S)
-_CONFIG_TAGS = frozenset(["yaml", "yml", "json", "toml", "ini", "conf", "cfg", "xml", "properties", "env", "dotenv", "nginx", "apache", "hcl", "tf", "dockerfile", "plist"])
-_PROSE_TAGS = frozenset(["text", "txt", "markdown", "md", "plain", "plaintext", "csv", "log", "output", "console"])
+_CONFIG_TAG_WORDS = "yaml yml json toml ini conf cfg xml properties env dotenv nginx apache hcl tf dockerfile plist"
+_CONFIG_TAGS = frozenset(_CONFIG_TAG_WORDS.split())
+_PROSE_TAG_WORDS = "text txt markdown md plain plaintext csv log output console"
+_PROSE_TAGS = frozenset(_PROSE_TAG_WORDS.split())
 
 _CODE_LINE = re.compile(
     r"""(?x)^\s*(?:
-    (?:import|from)\s+[\w.{*'"@]+.* | (?:async\s+)?def\s+\w+\s*\(.* | (?:(?:public|private|protected|internal|abstract|final|static|export|default|sealed|data|pub)\s+)*(?:class|interface|trait|impl|struct|enum|namespace|module|package|record)\s+[\w<>:.]+.*[{:;(]?\s*$ |
-    (?:export\s+|default\s+|async\s+)*function\b\s*\*?\s*\w*\s*\(.* | (?:const|let|var|val|final|auto|static|constexpr|mut)\s+[\w\[\]{},<>*&: ]+\s*[:=].* | (?:pub\s+)?fn\s+\w+.* | func\s+(?:\(.*\)\s*)?\w+\s*\(.* |
-    \#\s*(?:include|define|ifdef|ifndef|endif|if\s+defined|pragma|undef|else)\b.* | @\w+(?:\(.*\))?\s*$ | \#!.*/(?:bin|env).* | <\?(?:php|xml).* | //.* | /\*.* | \*/.* | \*\s.* | \#\s.* | --\s.* |
-    (?:if|elif|for|while|switch|catch|foreach|unless|until|with|match)\b.*[:{]\s*$ | (?:if|for|while|switch|foreach|else\s+if)\s*\(.* | (?:else|try|finally|do|begin|then|fi|done|esac|end|endif|loop)\s*[:{;]?\s*$ | (?:return|raise|throw|yield|break|continue|await|assert|del|pass|goto|echo|printf?|puts|local|declare|exit)\b(?:[\s(].*)?;?$ | \}?\s*(?:else|catch|finally)\b.*\{?\s*$ |
-    [)\]}]+[;,)]*\s*$ | .*[{;]\s*$ | .*(?:=>|->|::|\+\+|&&|\|\||===?|!==?|:=|<<|>>)\s*.*[\w)\];{]$ | [\w.\[\]'">*&-]+\s*(?:[-+*/%|&^]|<<|>>)?=\s*\S.* | [\w.>:-]+\(.*\)?[,;:{]?\s*$ | (?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|WHERE|FROM|JOIN|LEFT|GROUP|ORDER|VALUES)\b.* | </?[a-zA-Z][\w.-]*(?:\s[^<>]*)?/?>.* | [\w"'.-]+\s*[,(\[]\s*$ | \w+\s+\w+\(.*\)\s*\{?$ | ["'].*["'],?\s*$ | \$\w+.*
+    (?:import|from)\s+[\w.{*'"@]+.* | (?:async\s+)?def\s+\w+\s*\(.* |
+    (?:(?:public|private|protected|internal|abstract|final|static|export|default|sealed|data|pub)\s+)*(?:class|interface|trait|impl|
+    struct|enum|namespace|module|package|record)\s+[\w<>:.]+.*[{:;(]?\s*$ |
+    (?:export\s+|default\s+|async\s+)*function\b\s*\*?\s*\w*\s*\(.* |
+    (?:const|let|var|val|final|auto|static|constexpr|mut)\s+[\w\[\]{},<>*&: ]+\s*[:=].* | (?:pub\s+)?fn\s+\w+.* |
+    func\s+(?:\(.*\)\s*)?\w+\s*\(.* |
+    \#\s*(?:include|define|ifdef|ifndef|endif|if\s+defined|pragma|undef|else)\b.* | @\w+(?:\(.*\))?\s*$ | \#!.*/(?:bin|env).* |
+    <\?(?:php|xml).* | //.* | /\*.* | \*/.* | \*\s.* | \#\s.* | --\s.* |
+    (?:if|elif|for|while|switch|catch|foreach|unless|until|with|match)\b.*[:{]\s*$ | (?:if|for|while|switch|foreach|else\s+if)\s*\(.* |
+    (?:else|try|finally|do|begin|then|fi|done|esac|end|endif|loop)\s*[:{;]?\s*$ |
+    (?:return|raise|throw|yield|break|continue|await|assert|del|pass|goto|echo|printf?|puts|local|declare|exit)\b(?:[\s(].*)?;?$ |
+    \}?\s*(?:else|catch|finally)\b.*\{?\s*$ |
+    [)\]}]+[;,)]*\s*$ | .*[{;]\s*$ | .*(?:=>|->|::|\+\+|&&|\|\||===?|!==?|:=|<<|>>)\s*.*[\w)\];{]$ |
+    [\w.\[\]'">*&-]+\s*(?:[-+*/%|&^]|<<|>>)?=\s*\S.* | [\w.>:-]+\(.*\)?[,;:{]?\s*$ |
+    (?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|WHERE|FROM|JOIN|LEFT|GROUP|ORDER|VALUES)\b.* |
+    </?[a-zA-Z][\w.-]*(?:\s[^<>]*)?/?>.* | [\w"'.-]+\s*[,(\[]\s*$ | \w+\s+\w+\(.*\)\s*\{?$ | ["'].*["'],?\s*$ | \$\w+.*
     )$"""
 )
 _STRONG = re.compile(
-    r"(?:^\s*(?:import\s+\w[\w.]*\s*;?$|from\s+[\w.]+\s+import\b|(?:async\s+)?def\s+\w+\s*\(|class\s+\w+\s*[({:]|#\s*(?:include|define|ifn?def|pragma)\b|function\b\s*\w*\s*\(|(?:const|let|var)\s+[\w{\[]|(?:public|private|protected|static)\s|pub\s|fn\s+\w+|func\s|return\b|package\s+\w|using\s+\w|#!/)|[;{}]\s*$|=>|->\w|::\w|\w\(.*\)\s*[;{:]?\s*$|\s[!=]==?\s|(?:^|\s)(?:SELECT\s.*\sFROM|INSERT\s+INTO|CREATE\s+TABLE)\b)"
+    r"(?:^\s*(?:import\s+\w[\w.]*\s*;?$|from\s+[\w.]+\s+import\b|(?:async\s+)?def\s+\w+\s*\(|class\s+\w+\s*[({:]|#\s*(?:include|define|"
+    r"ifn?def|pragma)\b|function\b\s*\w*\s*\(|(?:const|let|var)\s+[\w{\[]|(?:public|private|protected|static)\s|pub\s|fn\s+\w+|func\s|"
+    r"return\b|package\s+\w|using\s+\w|#!/)|[;{}]\s*$|=>|->\w|::\w|\w\(.*\)\s*[;{:]?\s*$|\s[!=]==?\s|(?:^|\s)(?:SELECT\s.*\sFROM|"
+    r"INSERT\s+INTO|CREATE\s+TABLE)\b)"
 )
 _CONFIG_LINE = re.compile(
     r"""(?x)^\s*(?:
-    [\w.\-/"'@$]+\s*[:=]\s*(?:["'\[{|>&*!-].*|[^\s].{0,120})?$ | \[{1,2}[\w.:\-/ "@]+\]{1,2}\s*$ | -\s+[\w."'/$-]+.{0,120}$ | "[^"]+"\s*:\s*.* | [{}\[\]],?\s*$ | </?[\w:.-]+(?:\s[^<>]*)?>.* | [#;].* | !.* |
-    (?:server|listen|location|upstream|Listen|ServerName|DocumentRoot|LoadModule|Include|Host|HostName|User|Port|IdentityFile|Option|FROM|RUN|COPY|ENV|EXPOSE|CMD|ENTRYPOINT|WORKDIR|ARG|ADD|interface|ip|route|network|address)\s+\S.* | export\s+\w+=.*
+    [\w.\-/"'@$]+\s*[:=]\s*(?:["'\[{|>&*!-].*|[^\s].{0,120})?$ | \[{1,2}[\w.:\-/ "@]+\]{1,2}\s*$ | -\s+[\w."'/$-]+.{0,120}$ |
+    "[^"]+"\s*:\s*.* | [{}\[\]],?\s*$ | </?[\w:.-]+(?:\s[^<>]*)?>.* | [#;].* | !.* |
+    (?:server|listen|location|upstream|Listen|ServerName|DocumentRoot|LoadModule|Include|Host|HostName|User|Port|IdentityFile|Option|
+    FROM|RUN|COPY|ENV|EXPOSE|CMD|ENTRYPOINT|WORKDIR|ARG|ADD|interface|ip|route|network|address)\s+\S.* | export\s+\w+=.*
     )$"""
 )
 _SETTING = re.compile(

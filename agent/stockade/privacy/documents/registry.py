@@ -107,7 +107,9 @@ def _little(marks: array[int]) -> array[int]:
 
 
 def load(path: Path = PATH) -> Registry:
-    """The registry, an empty one where there is no file. Raises StockadeError where it cannot be read: the documents in it would go unseen."""
+    """The registry, an empty one where there is no file. Raises StockadeError where it cannot be read: the documents in it would go
+    unseen.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,6 @@
-"""Layer a: values that have a form. A detector for people's data and one for credentials; both read every view of a text (see privacy/views.py)."""
+"""Layer a: values that have a form. A detector for people's data and one for credentials; both read every view of a text (see
+privacy/views.py).
+"""
 
 from __future__ import annotations
 

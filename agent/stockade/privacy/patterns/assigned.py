@@ -1,7 +1,7 @@
 """Credentials known by the name they are given to: `key = value` in every notation of files, code, logs and shells, and in sentences.
 
-A value is taken where it can be one: a reference (`${TOKEN}`, os.environ["X"], get_password()), a placeholder (`<your key>`, `xxxx`) and a type
-(`password: str`) are none. A default such as `changeme` is one: it opens the door as well as any other.
+A value is taken where it can be one: a reference (`${TOKEN}`, os.environ["X"], get_password()), a placeholder (`<your key>`, `xxxx`) and
+a type (`password: str`) are none. A default such as `changeme` is one: it opens the door as well as any other.
 """
 
 from __future__ import annotations
@@ -15,11 +15,18 @@ from stockade.privacy.patterns.subject import Subject, compiled
 from stockade.privacy.patterns.vendors import entropy
 
 _WORDS = (
-    r"pass(?:wor[dt]|wd|phrase|code)?s?|passwort|kennwort|contrase(?:ñ|n)a|mot[ _-]de[ _-]passe|pwd|psw|pw|secrets?|tokens?|api[ _.\-]?keys?|apikeys?|api[ _.\-]?secret|access[ _.\-]?keys?(?:[ _.\-]?id)?|auth(?:[ _.\-]?(?:key|token|string|secret))?|authtoken|"
-    r"credentials?|creds?|private[ _.\-]?keys?|client[ _.\-]?(?:secret|key)|app[ _.\-]?(?:secret|key)|consumer[ _.\-]?(?:key|secret)|(?:secure|logged[ _]in|nonce)[ _]key|(?:secret|secure|auth|logged_in|nonce)[ _]salt|salt|"
-    r"sign(?:ing|ature)[ _.\-]?(?:key|secret)|encryption[ _.\-]?key|encrypt(?:ed)?[ _.\-]?(?:password|username|key)|encryptedusername|master[ _.\-]?key|account[ _.\-]?key|storage[ _.\-]?key|shared[ _.\-]?key|service[ _.\-]?key|license[ _.\-]?key|"
-    r"secret[ _.\-]?key(?:[ _.\-]?base)?|session[ _.\-]?(?:key|secret|id|token)|cookie[ _.\-]?secret|jwt(?:[ _.\-]?(?:key|secret))?|psk|pre[ _-]?shared[ _-]?key|webhook[ _.\-]?(?:secret|url)|bearer|pin(?:[ _-]?code)?|otp(?:[ _-]?secret)?|recovery[ _-]?(?:code|key)|seed[ _-]?phrase|mnemonic|"
-    r"requirepass|masterauth|community(?:[ _-]string)?|connection[ _.\-]?string|sas[ _.\-]?(?:key|token)|write[ _.\-]?key|deploy[ _.\-]?key|user[ _.\-]?key|identity[ _.\-]?token|sessionid|sid"
+    r"pass(?:wor[dt]|wd|phrase|code)?s?|passwort|kennwort|contrase(?:ñ|n)a|mot[ _-]de[ _-]passe|pwd|psw|pw|secrets?|tokens?|"
+    r"api[ _.\-]?keys?|apikeys?|api[ _.\-]?secret|access[ _.\-]?keys?(?:[ _.\-]?id)?|auth(?:[ _.\-]?(?:key|token|string|secret))?|"
+    r"authtoken|"
+    r"credentials?|creds?|private[ _.\-]?keys?|client[ _.\-]?(?:secret|key)|app[ _.\-]?(?:secret|key)|consumer[ _.\-]?(?:key|secret)|"
+    r"(?:secure|logged[ _]in|nonce)[ _]key|(?:secret|secure|auth|logged_in|nonce)[ _]salt|salt|"
+    r"sign(?:ing|ature)[ _.\-]?(?:key|secret)|encryption[ _.\-]?key|encrypt(?:ed)?[ _.\-]?(?:password|username|key)|encryptedusername|"
+    r"master[ _.\-]?key|account[ _.\-]?key|storage[ _.\-]?key|shared[ _.\-]?key|service[ _.\-]?key|license[ _.\-]?key|"
+    r"secret[ _.\-]?key(?:[ _.\-]?base)?|session[ _.\-]?(?:key|secret|id|token)|cookie[ _.\-]?secret|jwt(?:[ _.\-]?(?:key|secret))?|psk|"
+    r"pre[ _-]?shared[ _-]?key|webhook[ _.\-]?(?:secret|url)|bearer|pin(?:[ _-]?code)?|otp(?:[ _-]?secret)?|recovery[ _-]?(?:code|key)|"
+    r"seed[ _-]?phrase|mnemonic|"
+    r"requirepass|masterauth|community(?:[ _-]string)?|connection[ _.\-]?string|sas[ _.\-]?(?:key|token)|write[ _.\-]?key|"
+    r"deploy[ _.\-]?key|user[ _.\-]?key|identity[ _.\-]?token|sessionid|sid"
 )
 _KEY = rf"[a-z0-9_.\-]{{0,40}}?(?:{_WORDS})[0-9]{{0,3}}(?:[_.\-][a-z0-9]{{1,16}}){{0,2}}"
 _QUOTED = r'"(?:[^"\\\n]|\\.){1,250}"|\'(?:[^\'\\\n]|\\.){1,250}\'|`[^`\n]{1,250}`'
@@ -29,67 +36,109 @@ _BARE = r"[^\s\"'`,;<>(){}\[\]][^\s\"'`<>]{0,250}"
 _FORMS = tuple(
     (name, compiled(expression))
     for name, expression in (
-        ("assigned", rf"(?i)(?:^|[^a-z0-9_.\-])[\"'`\[$:@]{{0,3}}({_KEY})[\"'`\]]{{0,2}}(?:\[[a-z0-9_\"']{{0,20}}\])?[ \t]{{0,20}}(?::=|=>|==?|:|\|\|)[ \t]{{0,20}}[bruf@]{{0,2}}({_QUOTED}|{_BARE})"),
+        ("assigned",
+            rf"(?i)(?:^|[^a-z0-9_.\-])[\"'`\[$:@]{{0,3}}({_KEY})[\"'`\]]{{0,2}}(?:\[[a-z0-9_\"']{{0,20}}\])?[ \t]{{0,20}}(?::=|=>|==?|:|"
+            rf"\|\|)[ \t]{{0,20}}[bruf@]{{0,2}}({_QUOTED}|{_BARE})"),
         ("call", rf"(?i)[(,]\s{{0,4}}[\"']({_KEY})[\"']\s{{0,4}},\s{{0,4}}({_QUOTED})"),
-        ("element", rf"(?i)<(?:[a-z0-9]+:)?({_KEY})(?:\s[^<>]{{0,120}})?>\s{{0,8}}(?:<!\[CDATA\[)?([^<>\s][^<>\n]{{0,250}}?)(?:\]\]>)?\s{{0,8}}</"),
-        ("named", rf"(?i)(?:name|key|id|property|n)=[\"'](?:[a-z0-9_.\- ]{{0,40}}?)({_KEY})[\"'][^<>\n]{{0,120}}?\b(?:value|v|val|default|content)=({_QUOTED})"),
-        ("named-text", rf"(?i)<[a-z]{{1,20}}\s[^<>]{{0,40}}(?:name|key|id)=[\"'](?:[a-z0-9_.\- ]{{0,40}}?)({_KEY})[\"'][^<>]{{0,80}}>([^<>\s][^<>\n]{{0,250}}?)</"),
+        ("element",
+            rf"(?i)<(?:[a-z0-9]+:)?({_KEY})(?:\s[^<>]{{0,120}})?>\s{{0,8}}(?:<!\[CDATA\[)?([^<>\s][^<>\n]{{0,250}}?)(?:\]\]>)?\s{{0,8}}</"),
+        ("named",
+            rf"(?i)(?:name|key|id|property|n)=[\"'](?:[a-z0-9_.\- ]{{0,40}}?)({_KEY})[\"'][^<>\n]{{0,120}}?\b(?:value|v|val|default|"
+            rf"content)=({_QUOTED})"),
+        ("named-text",
+            rf"(?i)<[a-z]{{1,20}}\s[^<>]{{0,40}}(?:name|key|id)=[\"'](?:[a-z0-9_.\- ]{{0,40}}?)({_KEY})"
+            rf"[\"'][^<>]{{0,80}}>([^<>\s][^<>\n]{{0,250}}?)</"),
         ("named-json", rf"(?i)\"(?:name|key)\"\s{{0,4}}:\s{{0,4}}\"({_KEY})\"\s{{0,4}},\s{{0,40}}\"value\"\s{{0,4}}:\s{{0,4}}({_QUOTED})"),
         ("named-yaml", rf"(?i)\bname:\s{{0,4}}[\"']?({_KEY})[\"']?\s{{1,40}}value:\s{{0,4}}({_QUOTED}|{_BARE})"),
         ("option", rf"(?i)(?:^|\s)--?({_KEY})[ =]({_QUOTED}|[^\s\"'-][^\s\"']{{0,250}})"),
-        ("directive", r"(?m)^[ \t]{0,12}(?:set |export |default[ \t]{1,8})?(password|passwd|pass|secret|requirepass|masterauth|rootpw|login[ \t]{1,8}\S{1,80}[ \t]{1,8}password|machine[ \t]{1,8}\S{1,80}[ \t]{1,8}login[ \t]{1,8}\S{1,80}[ \t]{1,8}password|account[ \t]+\S{1,80}[ \t]+password|enable (?:secret|password)(?: [0-9])?|username \S{1,40} (?:password|secret)(?: [0-9])?|snmp-server community)[ \t]{1,8}(\"[^\"\n]{1,200}\"|[^\s=:\"'][^\s]{0,200})[ \t]*\r?$"),
+        ("directive",
+            r"(?m)^[ \t]{0,12}(?:set |export |default[ \t]{1,8})?(password|passwd|pass|secret|requirepass|masterauth|rootpw|"
+            r"login[ \t]{1,8}\S{1,80}[ \t]{1,8}password|machine[ \t]{1,8}\S{1,80}[ \t]{1,8}login[ \t]{1,8}\S{1,80}[ \t]{1,8}password|"
+            r"account[ \t]+\S{1,80}[ \t]+password|enable (?:secret|password)(?: [0-9])?|username \S{1,40} (?:password|secret)(?: [0-9])?|"
+            r"snmp-server community)[ \t]{1,8}(\"[^\"\n]{1,200}\"|[^\s=:\"'][^\s]{0,200})[ \t]*\r?$"),
         ("netrc", r"(?i)\b(?:machine[ \t]+\S{1,120}|default)\s+login\s+\S{1,120}\s+(password)\s+(\S{1,200})"),
         ("sql", r"(?i)\b(identified by(?: password)?|with (?:encrypted )?password|password)\s{1,4}('(?:[^'\\\n]|\\.){1,200}')"),
         ("sshpass", r"(?i)\b(sshpass)\s+-p\s{0,2}('[^'\n]{1,100}'|\"[^\"\n]{1,100}\"|[^\s'\"]{2,100})"),
-        ("client", r"(?i)\b(mysql(?:dump|admin)?|mariadb|mongo(?:sh|dump)?|redis-cli|ldapsearch|smbclient)\s[^\n]{0,160}?\s-(?:p|a|w)\s?('[^'\n]{1,100}'|\"[^\"\n]{1,100}\"|[^\s'\"\-/][^\s'\"]{2,100})"),
+        ("client",
+            r"(?i)\b(mysql(?:dump|admin)?|mariadb|mongo(?:sh|dump)?|redis-cli|ldapsearch|smbclient)\s[^\n]{0,160}?\s-(?:p|a|"
+            r"w)\s?('[^'\n]{1,100}'|\"[^\"\n]{1,100}\"|[^\s'\"\-/][^\s'\"]{2,100})"),
         ("curl", r"(?i)\b(curl|wget|http)\s[^\n]{0,200}?\s(?:-u|--user)[ =]?['\"]?[^\s:'\"]{1,80}:([^\s'\"@]{2,120})"),
-        ("header", r"(?i)\b(authorization|proxy-authorization|x-api-key|x-auth-token|private-token|cookie|set-cookie)[\"']?\s{0,2}[:=,]\s{0,2}[\"']?(?:(?:bearer|basic|token|apikey|digest|bot|session(?:id)?=|sid=)\s{0,2})?([a-z0-9._~+/=|\-]{8,})"),
+        ("header",
+            r"(?i)\b(authorization|proxy-authorization|x-api-key|x-auth-token|private-token|cookie|"
+            r"set-cookie)[\"']?\s{0,2}[:=,]\s{0,2}[\"']?(?:(?:bearer|basic|token|apikey|digest|bot|session(?:id)?=|"
+            r"sid=)\s{0,2})?([a-z0-9._~+/=|\-]{8,})"),
         ("bearer", r"(?i)\b(bearer)\s([a-z0-9._~+/\-]{16,}={0,2})"),
     )
 )  # fmt: skip
 
 _PROSE = compiled(
-    r"(?i)\b((?:pass(?:word|code|phrase|wd)|passwort|kennwort|pwd|pin(?: code| number)?|secret(?: key)?|api[ -]?key|access (?:key|code|token)|auth(?:entication)? (?:code|token)|token|credentials?|one[- ]time code|otp|verification code|security answer)s?"
-    r"(?: (?:for|to|of|on|at) [^\n:=\"'.]{1,40}?)?(?:,? (?:is|was|are|will be|should be|set to|changed to|reset to|to be|now|ist|lautet|est|es)){1,2}:? {0,2})"
+    r"(?i)\b((?:pass(?:word|code|phrase|wd)|passwort|kennwort|pwd|pin(?: code| number)?|secret(?: key)?|api[ -]?key|access (?:key|code|"
+    r"token)|auth(?:entication)? (?:code|token)|token|credentials?|one[- ]time code|otp|verification code|security answer)s?"
+    r"(?: (?:for|to|of|on|at) [^\n:=\"'.]{1,40}?)?(?:,? (?:is|was|are|will be|should be|set to|changed to|reset to|to be|now|ist|lautet|"
+    r"est|es)){1,2}:? {0,2})"
     r"(\"[^\"\n]{2,120}\"|'[^'\n]{2,120}'|`[^`\n]{2,120}`|[^\s\"'`,;]{4,200})"
 )
 _PAIR = compiled(
-    r"(?im)(?:user(?:name)?|login|credentials?|creds?|log ?in (?:with|as|using))[ :=]{1,3}[\"'`]?[a-z0-9._@\-]{2,60}[\"'`]?\s{0,2}(/|and password|, ?password|:|\|)\s{0,2}[\"'`]?([^\s\"'`,/]{5,100})"
+    r"(?im)(?:user(?:name)?|login|credentials?|creds?|log ?in (?:with|as|using))[ :=]{1,3}[\"'`]?[a-z0-9._@\-]{2,60}[\"'`]?\s{0,2}(/|"
+    r"and password|, ?password|:|\|)\s{0,2}[\"'`]?([^\s\"'`,/]{5,100})"
 )
 
 _REFERENCE = re.compile(
     r"""(?ix)^(?:
-    \$.* (?<!\$[a-z0-9]{22}) | %[\w.]+% | @[A-Z_]+@ | \{\{.* | \{[^{}]*\} | <[^<>]*>? | \#\{.* | .*\$\{.* | .*\$\(.* | .*<%.* | !.{0,6}(?:ref|vault|secret|env|sub|getatt|join).* | &[a-z]\w* | \*[a-z]\w* |
-    (?:os|process|sys|self|this|cls|args?|opts?|options|config|conf|cfg|settings?|env|environ|params?|request|req|res|response|ctx|context|data|props|state|secrets|vars?|local|var|module|import|aws|azurerm|google|random\w*|kwargs|user|row|event|body|form|input|viper|vault)[.\[(].* |
-    (?:get|fetch|load|read|make|build|create|generate|decrypt|encrypt|hash|getpass|prompt|input|lookup|str|string|bytes|int|new|await|async|func(?:tion)?|lambda|def|return|var|let|const|null|vault|ssm|arn|env|file|secretref|keychain|pass|sops|op)\b[\s.:(/_].* |
-    [a-z_][\w.]*\(.* | [a-z_]\w*\[.* | (?:env|file|vault|ssm|op|arn|keychain|secretsmanager|gcp|aws)[:/]{1,3}.* | /(?:etc|run|var|home|usr|opt|tmp|root|secrets?|mnt|app|data)/.* | ~?/?[\w.\-]+/[\w./\-]+\.(?:key|pem|crt|txt|json|ya?ml|py|env|p12|jks|pub|html?) | [\w\-]+\.(?:pem|key|crt|p12|jks|txt|json|ya?ml|py|js|ts|env|html?)
+    \$.* (?<!\$[a-z0-9]{22}) | %[\w.]+% | @[A-Z_]+@ | \{\{.* | \{[^{}]*\} | <[^<>]*>? | \#\{.* | .*\$\{.* | .*\$\(.* | .*<%.* |
+    !.{0,6}(?:ref|vault|secret|env|sub|getatt|join).* | &[a-z]\w* | \*[a-z]\w* |
+    (?:os|process|sys|self|this|cls|args?|opts?|options|config|conf|cfg|settings?|env|environ|params?|request|req|res|response|ctx|
+    context|data|props|state|secrets|vars?|local|var|module|import|aws|azurerm|google|random\w*|kwargs|user|row|event|body|form|input|
+    viper|vault)[.\[(].* |
+    (?:get|fetch|load|read|make|build|create|generate|decrypt|encrypt|hash|getpass|prompt|input|lookup|str|string|bytes|int|new|await|
+    async|func(?:tion)?|lambda|def|return|var|let|const|null|vault|ssm|arn|env|file|secretref|keychain|pass|sops|op)\b[\s.:(/_].* |
+    [a-z_][\w.]*\(.* | [a-z_]\w*\[.* | (?:env|file|vault|ssm|op|arn|keychain|secretsmanager|gcp|aws)[:/]{1,3}.* |
+    /(?:etc|run|var|home|usr|opt|tmp|root|secrets?|mnt|app|data)/.* |
+    ~?/?[\w.\-]+/[\w./\-]+\.(?:key|pem|crt|txt|json|ya?ml|py|env|p12|jks|pub|html?) |
+    [\w\-]+\.(?:pem|key|crt|p12|jks|txt|json|ya?ml|py|js|ts|env|html?)
     )$"""
 )
 _EMPTY = re.compile(
     r"""(?ix)^(?:
-    x{3,}.*|\*{2,}.*|\.{2,}|…+|-{2,}|_{2,}|\?{2,}|\#{2,}|0+|n/?a|none|null|nil|undefined|true|false|yes|no|on|off|empty|unset|blank|optional|required|disabled?|enabled?|any|all|default|auto|never|always|
-    str(?:ing)?|bytes?|int(?:eger)?|bool(?:ean)?|text|varchar.*|char.*|object|array|number|float|type|option(?:al)?\[?.*|union.*|list.*|dict.*|any|void|secretstr|password|passwd|pass|pwd|secret|token|key|apikey|api_key|value|username|user|
-    (?:your|my|the|some|an?|insert|enter|put|add|replace|change|set|use|paste|generate|choose|type)[ _\-](?!me$).*|yourp.*|your(?:password|secret|token|key|api).*|.*(?:placeholder|redacted|masked|censored|_here|-here|example\.|<.*>|not[ _-]?set|todo|fixme|dummy|_goes_).*|
-    \[.*\]|\(.*\)|\{.*\}|%[sdrv]|%\(.*|:[a-z_]+|\?|\\\w?|md5|sha-?\d*|plain(?:text)?|bcrypt|hashed|base64|basic|bearer|digest|oauth2?|jwt|ask|prompt|file|env|system|internal|local|header|cookie|query|files|compat|sss|systemd|winbind|ldap|invalid|incorrect|missing|wrong|expired|must|should|will|cannot|can|is|in|and|or|not|for|to|with|from|of
+    x{3,}.*|\*{2,}.*|\.{2,}|…+|-{2,}|_{2,}|\?{2,}|\#{2,}|0+|n/?a|none|null|nil|undefined|true|false|yes|no|on|off|empty|unset|blank|
+    optional|required|disabled?|enabled?|any|all|default|auto|never|always|
+    str(?:ing)?|bytes?|int(?:eger)?|bool(?:ean)?|text|varchar.*|char.*|object|array|number|float|type|option(?:al)?\[?.*|union.*|list.*|
+    dict.*|any|void|secretstr|password|passwd|pass|pwd|secret|token|key|apikey|api_key|value|username|user|
+    (?:your|my|the|some|an?|insert|enter|put|add|replace|change|set|use|paste|generate|choose|type)[ _\-](?!me$).*|yourp.*|
+    your(?:password|secret|token|key|api).*|.*(?:placeholder|redacted|masked|censored|_here|-here|example\.|<.*>|not[ _-]?set|todo|
+    fixme|dummy|_goes_).*|
+    \[.*\]|\(.*\)|\{.*\}|%[sdrv]|%\(.*|:[a-z_]+|\?|\\\w?|md5|sha-?\d*|plain(?:text)?|bcrypt|hashed|base64|basic|bearer|digest|oauth2?|
+    jwt|ask|prompt|file|env|system|internal|local|header|cookie|query|files|compat|sss|systemd|winbind|ldap|invalid|incorrect|missing|
+    wrong|expired|must|should|will|cannot|can|is|in|and|or|not|for|to|with|from|of
     )$"""
 )
 _VERSION = re.compile(r"^(?:[\^~<>=v]{0,2}[0-9]+(?:\.[0-9]+){1,3}(?:-[a-z0-9.]+)?|#[0-9a-fA-F]{3,8})$")
 _CODE_NAME = re.compile(r"^[A-Za-z_][A-Za-z_]*(?:[.](?:[A-Za-z_]\w*))*$")
 _CODE = re.compile(
-    r"(?m)^\s*(?:import \w|from \w[\w.]* import |def \w+\(|class \w+|function \w*\(|(?:const|let|var) \w+ ?=|#include|package \w|use \w+(?:::|\\)|fn \w|func \w|public |private |return\b|if ?\(|for ?\(|<\?php|static |struct )|[;{]\s*$|=> ?\{|\) ?\{|->\w+\("
+    r"(?m)^\s*(?:import \w|from \w[\w.]* import |def \w+\(|class \w+|function \w*\(|(?:const|let|var) \w+ ?=|#include|package \w|"
+    r"use \w+(?:::|\\)|fn \w|func \w|public |private |return\b|if ?\(|for ?\(|<\?php|static |struct )|[;{]\s*$|=> ?\{|\) ?\{|->\w+\("
 )
 _NOT_SECRET_KEY = re.compile(
-    r"(?ix)(?:(?:^|[_.\-])(?:public|author|authors|passenger|passive|compass|bypass|passed|passing|passes|passage|assess|keyword|tokenizer|max|min|num|n|count|length|len|size|limit|file|path|dir|url|uri|endpoint|host|type|name|field|label|hint|prompt|policy|regex|pattern|format|expir\w*|ttl|timeout|age|days|version|enabled?|required|provider|method|scheme|mode|"
-    r"encoding|algorithm|alg|strength|placeholder|error|message|attempts|reset|change|updated?|created|at|last|ref|secretname|header|command|cmd|class|id_field|column|usage|index|bytes|budget|rate|price|cost|start|end|pos|first|next|prev\w*|kind|list|text|class|string_?length)$)"
-    r"|^(?:author|passenger|passive|compass|bypass|surpass|.*keyword|tokeni[sz]e.*|.*tokens|pad_token|eos_token|bos_token|unk_token|sep_token|cls_token|mask_token|special_token|pinned|spin|mapping|token_?type|continuation_?token|next_?token|page_?token|csrf_?token_?name|pass_?through|.*_pass(?:es|ed)|side|inside|outside|authority|oauth|.*sids?de)$"
+    r"(?ix)(?:(?:^|[_.\-])(?:public|author|authors|passenger|passive|compass|bypass|passed|passing|passes|passage|assess|keyword|"
+    r"tokenizer|max|min|num|n|count|length|len|size|limit|file|path|dir|url|uri|endpoint|host|type|name|field|label|hint|prompt|policy|"
+    r"regex|pattern|format|expir\w*|ttl|timeout|age|days|version|enabled?|required|provider|method|scheme|mode|"
+    r"encoding|algorithm|alg|strength|placeholder|error|message|attempts|reset|change|updated?|created|at|last|ref|secretname|header|"
+    r"command|cmd|class|id_field|column|usage|index|bytes|budget|rate|price|cost|start|end|pos|first|next|prev\w*|kind|list|text|class|"
+    r"string_?length)$)"
+    r"|^(?:author|passenger|passive|compass|bypass|surpass|.*keyword|tokeni[sz]e.*|.*tokens|pad_token|eos_token|bos_token|unk_token|"
+    r"sep_token|cls_token|mask_token|special_token|pinned|spin|mapping|token_?type|continuation_?token|next_?token|page_?token|"
+    r"csrf_?token_?name|pass_?through|.*_pass(?:es|ed)|side|inside|outside|authority|oauth|.*sids?de)$"
 )
 _WEAK_KEY = re.compile(
-    r"(?i)^(?:sid|auth|pin|salt|token|tokens|key|pass|pw|psw|bearer|secret|secrets|community|jwt|mnemonic|session[ _.\-]?id|sessionid|credentials?|creds?|user[ _.\-]?key|authorization|cookie|set-cookie|.*(?:pin|sid|pw|auth))$"
+    r"(?i)^(?:sid|auth|pin|salt|token|tokens|key|pass|pw|psw|bearer|secret|secrets|community|jwt|mnemonic|session[ _.\-]?id|sessionid|"
+    r"credentials?|creds?|user[ _.\-]?key|authorization|cookie|set-cookie|.*(?:pin|sid|pw|auth))$"
 )
 
 _HASHES = compiled(
-    r"(\$(?:1|2[abxy]?|5|6|7|y|gy|md5|sha1|apr1|argon2(?:id|i|d)|scrypt|pbkdf2[a-z0-9\-]{0,10}|bcrypt[a-z0-9\-]{0,10})\$[./A-Za-z0-9$=,+\-]{12,200}|"
-    r"\$[PHS]\$[./A-Za-z0-9]{20,70}|\{(?:SSHA|SHA|SMD5|MD5|CRYPT|SSHA256|SSHA512|PBKDF2)[0-9]{0,3}\}[./A-Za-z0-9+=$\-]{12,200}|(?:pbkdf2_sha(?:1|256)|bcrypt_sha256|argon2|sha1|md5|scrypt:[0-9:]{5,20}|pbkdf2:sha[0-9]{1,3}:[0-9]{1,8})\$[^\s\"',:]{20,220})"
+    r"(\$(?:1|2[abxy]?|5|6|7|y|gy|md5|sha1|apr1|argon2(?:id|i|d)|scrypt|pbkdf2[a-z0-9\-]{0,10}|"
+    r"bcrypt[a-z0-9\-]{0,10})\$[./A-Za-z0-9$=,+\-]{12,200}|"
+    r"\$[PHS]\$[./A-Za-z0-9]{20,70}|\{(?:SSHA|SHA|SMD5|MD5|CRYPT|SSHA256|SSHA512|PBKDF2)[0-9]{0,3}\}[./A-Za-z0-9+=$\-]{12,200}|"
+    r"(?:pbkdf2_sha(?:1|256)|bcrypt_sha256|argon2|sha1|md5|scrypt:[0-9:]{5,20}|pbkdf2:sha[0-9]{1,3}:[0-9]{1,8})\$[^\s\"',:]{20,220})"
 )
 _CRYPT_LINE = compiled(r"(?m)^[A-Za-z0-9_.@\-]{1,40}:([./A-Za-z0-9]{13}|[0-9a-f]{32}|\*[0-9A-F]{40})(?::[^\n]{0,200})?\r?$")
 _COLON_LINE = compiled(
@@ -97,16 +146,19 @@ _COLON_LINE = compiled(
 )
 _URL = compiled(r"(?i)\b([a-z][a-z0-9+.\-]{1,24}://[^\s/\"'<>:@]{0,100}:[^\s\"'<>]{1,200}?@[^\s\"'<>@,;)]{2,200})")
 _URL_PARAMETER = compiled(
-    r"(?i)[?&;](?:password|passwd|pwd|pass|token|access_token|api_?key|apikey|key|auth|secret|client_secret|sig|signature|x-amz-signature|sas)=([^\s&\"'<>#;]{6,500})"
+    r"(?i)[?&;](?:password|passwd|pwd|pass|token|access_token|api_?key|apikey|key|auth|secret|client_secret|sig|signature|"
+    r"x-amz-signature|sas)=([^\s&\"'<>#;]{6,500})"
 )
 _SQL_LINE = compiled(
-    r"(?im)^\s{0,4}(?:insert\s{1,4}(?:ignore\s{1,4})?into\s[^\n]{0,80}(?:user|account|member|admin|login|auth|customer|cred|person|people)[^\n]{0,300}|\([0-9]{1,9},\s?'[^\n]{1,300})"
+    r"(?im)^\s{0,4}(?:insert\s{1,4}(?:ignore\s{1,4})?into\s[^\n]{0,80}(?:user|account|member|admin|login|auth|customer|cred|person|"
+    r"people)[^\n]{0,300}|\([0-9]{1,9},\s?'[^\n]{1,300})"
 )
 _SQL_HASH = compiled(
     r"['\"]((?:0x|\*)?[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|\*[0-9A-F]{40}|[0-9a-fA-F]{56}|[0-9a-fA-F]{64}|[0-9a-fA-F]{96}|[0-9a-fA-F]{128})['\"]"
 )
 _PEM = compiled(
-    r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s:,\-\\.()@<>\"']*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)"
+    r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s:,\-\\.()@<>\"']*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: "
+    r"BLOCK)?-----)"
 )
 _PEM_OPEN = compiled(r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s:,\\]{20,})")
 _PUTTY = compiled(r"(?i)(Private-Lines: [0-9]{1,4}\r?\n[A-Za-z0-9+/=\r\n]+|Private-(?:MAC|Hash): [0-9a-f]{40,64})")
@@ -146,13 +198,25 @@ def find(subject: Subject) -> Iterator[Finding]:
 
 
 _ANY = tuple(
-    b"pass pwd psw pw kennwort contrase secret token key auth cred salt sess cookie jwt psk pin bearer otp recovery seed mnemonic webhook community connection sas sid identified mot login user".split()
+    b"pass pwd psw pw kennwort contrase secret token key auth cred salt sess cookie jwt psk pin bearer otp recovery seed mnemonic "
+    b"webhook community connection sas sid identified mot login user".split()
 )
 _NEEDS = {
-    "call": (b'",', b"',"), "element": (b"</",), "named": (b"=",), "named-text": (b"</",), "named-json": (b'"value"',), "named-yaml": (b"value:",), "option": (b" -", b"\n-"),
-    "netrc": (b"machine", b"default"), "sql": (b"identified", b"password"), "sshpass": (b"sshpass",), "client": (b"mysql", b"mariadb", b"mongo", b"redis-cli", b"ldapsearch", b"smbclient"),
-    "curl": (b"curl", b"wget", b"http "), "header": (b"auth", b"key", b"token", b"cookie"), "bearer": (b"bearer",),
-}  # fmt: skip
+    "call": (b'",', b"',"),
+    "element": (b"</",),
+    "named": (b"=",),
+    "named-text": (b"</",),
+    "named-json": (b'"value"',),
+    "named-yaml": (b"value:",),
+    "option": (b" -", b"\n-"),
+    "netrc": (b"machine", b"default"),
+    "sql": (b"identified", b"password"),
+    "sshpass": (b"sshpass",),
+    "client": (b"mysql", b"mariadb", b"mongo", b"redis-cli", b"ldapsearch", b"smbclient"),
+    "curl": (b"curl", b"wget", b"http "),
+    "header": (b"auth", b"key", b"token", b"cookie"),
+    "bearer": (b"bearer",),
+}
 
 
 def _assigned(subject: Subject, form: str, key: str, start: int, end: int, code: bool) -> Iterator[Finding]:
@@ -277,7 +341,9 @@ def _prose(subject: Subject) -> Iterator[Finding]:
             end = start + len(value.encode())
             if len(value) < 4 or _none(value) or (quoted and " " in value and len(value.split()) > 6) or "://" in value:
                 continue
-            if quoted or ((any(c.isdigit() for c in value) or any(c in "!@#$%^&*" for c in value[1:])) and re.search(r"[A-Za-z0-9]", value)):
+            if quoted or (
+                (any(c.isdigit() for c in value) or any(c in "!@#$%^&*" for c in value[1:])) and re.search(r"[A-Za-z0-9]", value)
+            ):
                 yield subject.finding(start, end, "credential.password", f"assigned:{name}", 0.8)
 
 
@@ -297,7 +363,7 @@ def _hashes(subject: Subject) -> Iterator[Finding]:
             if not _none(data[start:end].decode(errors="replace")):
                 yield subject.finding(start, end, "credential.password", "assigned:pgpass-line", 0.85)
     if b"insert" in subject.folded:
-        for start, end, _ in subject.matches(_SQL_LINE):
+        for start, _, _ in subject.matches(_SQL_LINE):
             stop = data.find(b"\n", start + 5)
             line = slice(start, min(stop if stop > 0 else len(data), start + 4000))
             part = Subject(data[line].decode(errors="replace"))

@@ -1,7 +1,7 @@
 """Canaries: secrets that are planted in a sandbox to be found when they leave it.
 
-A canary has a mark and a checksum, so that every one is known without a list, here and on any other machine: `stk` + 32 characters, the last
-eight of which are an HMAC-less check over the rest. A registry of hashes says which one it was; it never holds the canary.
+A canary has a mark and a checksum, so that every one is known without a list, here and on any other machine: `stk` + 32 characters, the
+last eight of which are an HMAC-less check over the rest. A registry of hashes says which one it was; it never holds the canary.
 """
 
 from __future__ import annotations

@@ -42,12 +42,23 @@ def _mail(text: str) -> bool:
 
 
 _STREET = (
-    r"street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|place|pl|terrace|ter|way|circle|cir|trail|trl|parkway|pkwy|highway|hwy|square|sq|"
-    r"crescent|close|alley|aly|loop|row|mews|walk|path|plaza|turnpike|pike|run|ridge|point|pt|heights|hts|gardens|gdns|grove|hill|cove|crossing|expressway|freeway"
+    r"street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|place|pl|terrace|ter|way|circle|cir|trail|trl|parkway|pkwy|"
+    r"highway|hwy|square|sq|"
+    r"crescent|close|alley|aly|loop|row|mews|walk|path|plaza|turnpike|pike|run|ridge|point|pt|heights|hts|gardens|gdns|grove|hill|cove|"
+    r"crossing|expressway|freeway"
 )
 _UNIT = r"(?:,?\s(?:apt|apartment|suite|ste|unit|flat|floor|fl|room|rm|#)\.?\s?#?[0-9a-z\-]{1,6}\b)?"
-_STATES = "AL|AK|AZ|AR|CA|CO|CT|DE|DC|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|PR|GU|VI|AS|MP"
+_STATES = (
+    "AL|AK|AZ|AR|CA|CO|CT|DE|DC|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|"
+    "UT|VT|VA|WA|WV|WI|WY|PR|GU|VI|AS|MP"
+)
 _NAME = r"[a-z0-9.'\-\x{a1}-\x{2fff}]{1,24}"
+
+_NO_USER_WORDS = (
+    "none null true false string str required optional root admin user username name is the your example default anonymous "
+    "and or not self this"
+)
+_NO_USER = frozenset(_NO_USER_WORDS.split())
 
 PATTERNS = (
     Pattern(
@@ -63,7 +74,8 @@ PATTERNS = (
     Pattern(
         "email-spelt",
         _C,
-        r"(?i)\b([a-z0-9][a-z0-9._+\-]{1,40}\s?[\[(]\s?at\s?[\])]\s?[a-z0-9\-]{2,40}(?:\s?[\[(]\s?dot\s?[\])]\s?|\.)[a-z]{2,12}(?:\.[a-z]{2,6})?)\b",
+        r"(?i)\b([a-z0-9][a-z0-9._+\-]{1,40}\s?[\[(]\s?at\s?[\])]\s?[a-z0-9\-]{2,40}(?:\s?[\[(]\s?dot\s?[\])]\s?|"
+        r"\.)[a-z]{2,12}(?:\.[a-z]{2,6})?)\b",
         score=0.9,
         hints=("at]", "at)", "at ]", "at )"),
         digit=False,
@@ -100,7 +112,8 @@ PATTERNS = (
     Pattern(
         "imei",
         _C,
-        r"(?i)\b(?:imei|meid|esn|imsi|iccid|device id|serial(?: number| no\.?)?|udi)[\"']?(?: (?:is|no\.?|number))?[\s:=#\"']{1,4}([a-z0-9]{1,6}[0-9][a-z0-9\-]{4,22})\b",
+        r"(?i)\b(?:imei|meid|esn|imsi|iccid|device id|serial(?: number| no\.?)?|udi)[\"']?(?: (?:is|no\.?|"
+        r"number))?[\s:=#\"']{1,4}([a-z0-9]{1,6}[0-9][a-z0-9\-]{4,22})\b",
         score=0.75,
         hints=("imei", "meid", "esn", "imsi", "iccid", "device id", "serial", "udi"),
         says="a device's number by its label",
@@ -110,7 +123,8 @@ PATTERNS = (
         _C,
         r"(?i)(?:^|[\s(\"':,])(@[a-z_][a-z0-9_.]{2,29})\b",
         score=0.6,
-        near=r"(?i)\b(?:twitter|instagram|insta|tiktok|telegram|mastodon|threads|github|handle|follow|snapchat|discord|slack|dm|profile|account)\b",
+        near=r"(?i)\b(?:twitter|instagram|insta|tiktok|telegram|mastodon|threads|github|handle|follow|snapchat|discord|slack|dm|profile|"
+        r"account)\b",
         required=True,
         lifted=0.8,
         hints=("@",),
@@ -120,7 +134,8 @@ PATTERNS = (
     Pattern(
         "username",
         _C,
-        r"(?i)\b(?:user[ _-]?(?:name|id)|login(?: name)?|screen[ _-]?name|handle|nickname|skype(?: id)?|discord|snapchat|telegram|wechat|instagram|twitter)[\"']?(?: (?:is|was|id|name))?\s{0,2}[:=#]\s{0,2}[\"']?([a-z0-9@][a-z0-9._#\-]{2,31})",
+        r"(?i)\b(?:user[ _-]?(?:name|id)|login(?: name)?|screen[ _-]?name|handle|nickname|skype(?: id)?|discord|snapchat|telegram|wechat|"
+        r"instagram|twitter)[\"']?(?: (?:is|was|id|name))?\s{0,2}[:=#]\s{0,2}[\"']?([a-z0-9@][a-z0-9._#\-]{2,31})",
         score=0.7,
         hints=("user", "login", "name", "handle", "skype", "discord", "snapchat", "telegram", "wechat", "instagram", "twitter"),
         digit=False,
@@ -138,7 +153,9 @@ PATTERNS = (
     Pattern(
         "profile",
         _C,
-        r"(?i)\b((?:https?://)?(?:www\.)?(?:linkedin\.com/in|facebook\.com|fb\.com|instagram\.com|twitter\.com|x\.com|tiktok\.com/@|github\.com|gitlab\.com|t\.me|medium\.com/@|youtube\.com/@|reddit\.com/u(?:ser)?|mastodon\.social/@|bsky\.app/profile)/?[a-z0-9][a-z0-9._\-]{1,38})(?:[\s,;)\]\"'>?]|/?$|[.!]\s|/\s)",
+        r"(?i)\b((?:https?://)?(?:www\.)?(?:linkedin\.com/in|facebook\.com|fb\.com|instagram\.com|twitter\.com|x\.com|tiktok\.com/@|"
+        r"github\.com|gitlab\.com|t\.me|medium\.com/@|youtube\.com/@|reddit\.com/u(?:ser)?|mastodon\.social/@|"
+        r"bsky\.app/profile)/?[a-z0-9][a-z0-9._\-]{1,38})(?:[\s,;)\]\"'>?]|/?$|[.!]\s|/\s)",
         score=0.75,
         hints=(".com/", "t.me/", ".social/", "bsky.app"),
         digit=False,
@@ -147,7 +164,9 @@ PATTERNS = (
     Pattern(
         "personal-page",
         _C,
-        r"(?i)\b(?:personal (?:web)?(?:site|page)|homepage|my (?:web)?(?:site|page|blog)|(?:his|her|their) (?:web)?(?:site|page|blog)|portfolio|web ?site|url|patient portal|profile)[\"']?(?: (?:is|at))?[\s:=\"']{1,3}((?:https?://|www\.)[^\s\"'<>]{4,120}[a-z0-9/])",
+        r"(?i)\b(?:personal (?:web)?(?:site|page)|homepage|my (?:web)?(?:site|page|blog)|(?:his|her|their) (?:web)?(?:site|page|blog)|"
+        r"portfolio|web ?site|url|patient portal|profile)[\"']?(?: (?:is|at))?[\s:=\"']{1,3}((?:https?://|"
+        r"www\.)[^\s\"'<>]{4,120}[a-z0-9/])",
         score=0.75,
         hints=("http", "www."),
         digit=False,
@@ -156,7 +175,8 @@ PATTERNS = (
     Pattern(
         "url-of-person",
         _C,
-        r"(?i)\b(https?://[^\s\"'<>/]{3,80}/(?:[^\s\"'<>]{0,80}/)?(?:~|users?/|people/|person/|profiles?/|members?/|patients?/|accounts?/)[a-z0-9][^\s\"'<>/]{1,60})",
+        r"(?i)\b(https?://[^\s\"'<>/]{3,80}/(?:[^\s\"'<>]{0,80}/)?(?:~|users?/|people/|person/|profiles?/|members?/|patients?/|"
+        r"accounts?/)[a-z0-9][^\s\"'<>/]{1,60})",
         score=0.75,
         hints=("http",),
         digit=False,
@@ -192,14 +212,17 @@ PATTERNS = (
     Pattern(
         "street-european",
         "pii.location",
-        r"(?i)\b([\pL\-.']{2,30}(?:stra(?:ß|ss)e|str\.|weg|gasse|allee|platz|ring|damm|ufer|straat|laan|plein|gatan|v[aä]gen|vej|gade|gata|veien|katu)\s?[0-9]{1,4}\s?[a-z]?)\b",
+        r"(?i)\b([\pL\-.']{2,30}(?:stra(?:ß|ss)e|str\.|weg|gasse|allee|platz|ring|damm|ufer|straat|laan|plein|gatan|v[aä]gen|vej|gade|"
+        r"gata|veien|katu)\s?[0-9]{1,4}\s?[a-z]?)\b",
         score=0.85,
         says="a street address of German, Dutch and Nordic form",
     ),
     Pattern(
         "street-romance",
         "pii.location",
-        r"(?i)\b((?:[0-9]{1,4}\s?(?:bis|ter)?,?\s)?(?:rue|avenue|boulevard|all[eé]e|chemin|impasse|quai|place|via|viale|piazza|corso|calle|avenida|avda\.?|paseo|plaza|rua|travessa|pra[cç]a|ulica|ul\.)\s(?:(?:de|du|des|la|le|del|della|dei|do|da|dos|las|los|d'|l')\s?){0,2}[\pL'’.\-]{2,24}(?:\s[\pL'’.\-]{2,24}){0,3},?\s?(?:n[º°o]\.?\s)?[0-9]{1,4}?)(?:[,\s.;]|$)",
+        r"(?i)\b((?:[0-9]{1,4}\s?(?:bis|ter)?,?\s)?(?:rue|avenue|boulevard|all[eé]e|chemin|impasse|quai|place|via|viale|piazza|corso|"
+        r"calle|avenida|avda\.?|paseo|plaza|rua|travessa|pra[cç]a|ulica|ul\.)\s(?:(?:de|du|des|la|le|del|della|dei|do|da|dos|las|los|d'|"
+        r"l')\s?){0,2}[\pL'’.\-]{2,24}(?:\s[\pL'’.\-]{2,24}){0,3},?\s?(?:n[º°o]\.?\s)?[0-9]{1,4}?)(?:[,\s.;]|$)",
         score=0.7,
         check=lambda text: any(c.isdigit() for c in text),
         says="a street address of Romance and Polish form, with a number",
@@ -223,7 +246,8 @@ PATTERNS = (
     Pattern(
         "zip-typed",
         "pii.location",
-        r"(?i)\b(?:zip(?:[ _-]?code)?|post(?:al)?[ _-]?code|postcode|plz|pin ?code|cap)\b[\"']?(?: (?:is|of))?[\s:=#\"']{1,4}([0-9]{4,6}(?:-[0-9]{3,4})?|[a-z][0-9][a-z] ?[0-9][a-z][0-9])\b",
+        r"(?i)\b(?:zip(?:[ _-]?code)?|post(?:al)?[ _-]?code|postcode|plz|pin ?code|cap)\b[\"']?(?: (?:is|"
+        r"of))?[\s:=#\"']{1,4}([0-9]{4,6}(?:-[0-9]{3,4})?|[a-z][0-9][a-z] ?[0-9][a-z][0-9])\b",
         score=0.85,
         hints=("zip", "post", "plz", "pin", "cap"),
         says="a postal code by its label",
@@ -246,16 +270,16 @@ PATTERNS = (
     ),
 )
 
-_NO_USER = frozenset(
-    ["none", "null", "true", "false", "string", "str", "required", "optional", "root", "admin", "user", "username", "name", "is", "the", "your", "example", "default", "anonymous", "and", "or", "not", "self", "this"]
-)
 _NOT_STREETS = re.compile(
-    r"(?i)^[0-9]+ (?:\S+ )*?(?:minutes?|hours?|days?|weeks?|months?|years?|mg|ml|times|percent|people|of|and|or|in|is|was|are|the|to|with|from|for|that|which|items?|files?|lines?|tests?|points?|steps?|more|ways?) "
+    r"(?i)^[0-9]+ (?:\S+ )*?(?:minutes?|hours?|days?|weeks?|months?|years?|mg|ml|times|percent|people|of|and|or|in|is|was|are|the|to|"
+    r"with|from|for|that|which|items?|files?|lines?|tests?|points?|steps?|more|ways?) "
 )
 
 
 def _likely_street(text: str) -> bool:
-    """'3 simple way' is none: a name in a street begins with a capital or a digit unless all is written small and the ending is unmistakable."""
+    """'3 simple way' is none: a name in a street begins with a capital or a digit unless all is written small and the ending is
+    unmistakable.
+    """
     if _NOT_STREETS.match(text + " "):
         return False
     words = text.replace(",", " ").split()[1:]
@@ -266,7 +290,8 @@ def _likely_street(text: str) -> bool:
 
 
 _PHONE_CONTEXT = compiled(
-    r"(?i)(?:^|[^a-z])(?:phones?|tel|telephone|mobile|cell(?:phone)?|call(?:ed|ing)?|fax|contact|whats ?app|text(?:ed)?|sms|dial|reach(?:ed)?|number|emergency|ph|pager|voicemail|hotline|"
+    r"(?i)(?:^|[^a-z])(?:phones?|tel|telephone|mobile|cell(?:phone)?|call(?:ed|ing)?|fax|contact|whats ?app|text(?:ed)?|sms|dial|"
+    r"reach(?:ed)?|number|emergency|ph|pager|voicemail|hotline|"
     r"telefon|t[eé]l[eé]phone|tel[eé]fono|telefone|m[oó]vil|handy|mob|line|ring)(?:$|[^a-z])"
 )
 _PHONE = compiled(

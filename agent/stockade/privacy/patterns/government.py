@@ -52,7 +52,8 @@ PATTERNS = (
     Pattern(
         "us-ssn-short",
         _CATEGORY,
-        r"(?i)(?:\bssn\b|social(?: security)?)[^\n0-9]{0,40}(?:ending(?: in)?|last (?:4|four)(?: digits)?|x{3}-?x{2}-?|\*{3}-?\*{2}-?)[^\n0-9]{0,16}([0-9]{4})\b",
+        r"(?i)(?:\bssn\b|social(?: security)?)[^\n0-9]{0,40}(?:ending(?: in)?|last (?:4|four)(?: digits)?|x{3}-?x{2}-?|"
+        r"\*{3}-?\*{2}-?)[^\n0-9]{0,16}([0-9]{4})\b",
         hints=("ssn", "social"),
         says="the last four digits of a social security number",
     ),
@@ -284,7 +285,8 @@ PATTERNS = (
     Pattern(
         "passport",
         _CATEGORY,
-        r"(?i)\b(?:passport|reisepass|passeport|pasaporte|passaporto)(?:[ _-]?(?:number|num|nr|no|id|book|card|#)\b\.?)*[\"']?(?: (?:is|was|of|holder|details?))?[^a-z0-9\n]{1,6}((?:[a-z]{1,3}[ -]?)?[0-9][a-z0-9]{5,9})\b",
+        r"(?i)\b(?:passport|reisepass|passeport|pasaporte|passaporto)(?:[ _-]?(?:number|num|nr|no|id|book|card|#)\b\.?)*[\"']?(?: (?:is|"
+        r"was|of|holder|details?))?[^a-z0-9\n]{1,6}((?:[a-z]{1,3}[ -]?)?[0-9][a-z0-9]{5,9})\b",
         score=0.9,
         hints=("passport", "reisepass", "passeport", "pasaporte", "passaporto"),
         says="a passport number by its label",
@@ -310,8 +312,10 @@ PATTERNS = (
     Pattern(
         "driver-licence",
         _CATEGORY,
-        r"(?i)\b(?:driv(?:er'?s?|ing)(?:'s)?[ _-]?licen[cs]e|licen[cs]e (?:number|no\.?|#)|dl(?:n| ?#| no\.?| number)|operator'?s? licen[cs]e|f[uü]hrerschein\S{0,8}|permis de conduire|patente(?: di guida)?|permiso de conducir|rijbewijs)"
-        r"(?:[ _-]?(?:number|num|nr|no|id|#)\b\.?)*[\"']?(?: (?:is|was))?(?:\s?\([a-z]{2}\)| [a-z]{2}(?: dl)?)?[^a-z0-9\n]{1,5}((?:[a-z]{1,6}[ -]?)?[0-9][a-z0-9*\-]{3,18}(?: [0-9]{3,4}){0,3})\b",
+        r"(?i)\b(?:driv(?:er'?s?|ing)(?:'s)?[ _-]?licen[cs]e|licen[cs]e (?:number|no\.?|#)|dl(?:n| ?#| no\.?| number)|"
+        r"operator'?s? licen[cs]e|f[uü]hrerschein\S{0,8}|permis de conduire|patente(?: di guida)?|permiso de conducir|rijbewijs)"
+        r"(?:[ _-]?(?:number|num|nr|no|id|#)\b\.?)*[\"']?(?: (?:is|was))?(?:\s?\([a-z]{2}\)|"
+        r" [a-z]{2}(?: dl)?)?[^a-z0-9\n]{1,5}((?:[a-z]{1,6}[ -]?)?[0-9][a-z0-9*\-]{3,18}(?: [0-9]{3,4}){0,3})\b",
         score=0.88,
         hints=("licen", "dl", "führerschein", "fuhrerschein", "permis", "patente", "rijbewijs"),
         says="a driver's licence by its label",
@@ -319,7 +323,8 @@ PATTERNS = (
     Pattern(
         "driver-licence-form",
         _CATEGORY,
-        r"\b([A-Z][0-9]{7,8}|[A-Z][0-9]{12,14}|[A-Z][0-9]{3}-[0-9]{4}-[0-9]{4}|[A-Z][0-9]{3}-[0-9]{3}-[0-9]{2}-[0-9]{3}-[0-9]|[A-Z]{1,2}[0-9]{5,6}|[0-9]{7,9}|[A-Z9]{5}[0-9]{6}[A-Z9]{2}[0-9][A-Z]{2}|[A-Z]{3}[*A-Z]{2}[A-Z0-9]{5,7})\b",
+        r"\b([A-Z][0-9]{7,8}|[A-Z][0-9]{12,14}|[A-Z][0-9]{3}-[0-9]{4}-[0-9]{4}|[A-Z][0-9]{3}-[0-9]{3}-[0-9]{2}-[0-9]{3}-[0-9]|"
+        r"[A-Z]{1,2}[0-9]{5,6}|[0-9]{7,9}|[A-Z9]{5}[0-9]{6}[A-Z9]{2}[0-9][A-Z]{2}|[A-Z]{3}[*A-Z]{2}[A-Z0-9]{5,7})\b",
         near=r"(?i)(?:driv(?:er|ing)[^\n]{0,6}licen[cs]e|\bdmv\b|\bdvla\b|\bdl\b)",
         required=True,
         before=60,
@@ -348,7 +353,9 @@ PATTERNS = (
     Pattern(
         "plate",
         _CATEGORY,
-        r"(?i)\b(?:licen[cs]e plate|number plate|plate (?:number|no\.?|#)|plates?|vehicle registration|kennzeichen|registration (?:number|plate|no\.?))[\"']?(?: (?:is|was|number))?[\s:=#\"']{1,4}([a-z0-9]{1,4}[ \-·]?(?:[a-z]{0,2}[ -]?)[a-z]?[0-9][a-z0-9]{1,5}(?: [a-z]{3})?)\b",
+        r"(?i)\b(?:licen[cs]e plate|number plate|plate (?:number|no\.?|#)|plates?|vehicle registration|kennzeichen|"
+        r"registration (?:number|plate|no\.?))[\"']?(?: (?:is|was|"
+        r"number))?[\s:=#\"']{1,4}([a-z0-9]{1,4}[ \-·]?(?:[a-z]{0,2}[ -]?)[a-z]?[0-9][a-z0-9]{1,5}(?: [a-z]{3})?)\b",
         score=0.75,
         hints=("plate", "kennzeichen", "registration"),
         says="a vehicle's plate by its label",
@@ -356,8 +363,12 @@ PATTERNS = (
     Pattern(
         "id-typed",
         _CATEGORY,
-        r"(?i)\b(?:national[ _-]?(?:id(?:entity)?|identification)|id(?:entity)?[ _-]?card|citizen[ _-]?id|tax(?:payer)?[ _-]?(?:id(?:entification)?|identifier)|tin|alien (?:registration|number)|uscis|visa|green card|voter(?:'s)?[ _-]?id|personalausweis\S{0,8}|carte d'identit[eé]|student[ _-]?id|employee[ _-]?(?:id|number|no)|emp[ _-]?id|badge|medical licen[cs]e|licen[cs]e)"
-        r"(?:[ _-]?(?:number|num|nr|no|id|#)\b\.?)*[\"']?(?: (?:is|was))?[\s:=#\"']{1,4}((?:[a-z]{1,5}[ \-]?)?[0-9][a-z0-9\-./]{3,20}[a-z0-9])\b",
+        r"(?i)\b(?:national[ _-]?(?:id(?:entity)?|identification)|id(?:entity)?[ _-]?card|citizen[ _-]?id|"
+        r"tax(?:payer)?[ _-]?(?:id(?:entification)?|identifier)|tin|alien (?:registration|number)|uscis|visa|green card|"
+        r"voter(?:'s)?[ _-]?id|personalausweis\S{0,8}|carte d'identit[eé]|student[ _-]?id|employee[ _-]?(?:id|number|no)|emp[ _-]?id|"
+        r"badge|medical licen[cs]e|licen[cs]e)"
+        r"(?:[ _-]?(?:number|num|nr|no|id|#)\b\.?)*[\"']?(?: (?:is|"
+        r"was))?[\s:=#\"']{1,4}((?:[a-z]{1,5}[ \-]?)?[0-9][a-z0-9\-./]{3,20}[a-z0-9])\b",
         score=0.75,
         hints=("id", "tin", "alien", "uscis", "visa", "green card", "personalausweis", "identit", "employee", "badge", "licen"),
         beside="",

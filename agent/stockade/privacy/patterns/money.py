@@ -5,8 +5,14 @@ from __future__ import annotations
 from stockade.privacy.patterns import checks
 from stockade.privacy.patterns.subject import Pattern
 
-_ACCOUNT = r"(?i)\b(?:acc(?:oun)?t|a/c|bank|checking|savings|konto|compte|cuenta|conto|iban|deposit|wire|beneficiary|payee|direct debit|customer (?:no|number|id))\b"
-_BANK_TLD = "AD AE AL AT AU BA BE BG BR CA CH CN CY CZ DE DK EE ES FI FR GB GR HK HR HU IE IL IN IS IT JP KR LI LT LU LV MC MT MX NL NO NZ PL PT RO RS RU SA SE SG SI SK TR UA US ZA"
+_ACCOUNT = (
+    r"(?i)\b(?:acc(?:oun)?t|a/c|bank|checking|savings|konto|compte|cuenta|conto|iban|deposit|wire|beneficiary|payee|direct debit|"
+    r"customer (?:no|number|id))\b"
+)
+_BANK_TLD = (
+    "AD AE AL AT AU BA BE BG BR CA CH CN CY CZ DE DK EE ES FI FR GB GR HK HR HU IE IL IN IS IT JP KR LI LT LU LV MC MT MX NL NO NZ PL PT "
+    "RO RS RU SA SE SG SI SK TR UA US ZA"
+)
 _COUNTRY = "(?:" + "|".join(_BANK_TLD.split()) + ")"
 
 
@@ -25,7 +31,8 @@ PATTERNS = (
         r"([1-9](?:[ .\-]?[0-9]){11,18})",
         score=0.9,
         trim=checks.card_within,
-        near=r"(?i)\b(?:card|credit|debit|visa|master ?card|amex|american express|discover|diners|jcb|maestro|cc|ccn|pan|payment|karte|carte|tarjeta|carta|kort|exp(?:iry|ires|iration|\.)?|cvv|cvc)\b",
+        near=r"(?i)\b(?:card|credit|debit|visa|master ?card|amex|american express|discover|diners|jcb|maestro|cc|ccn|pan|payment|karte|"
+        r"carte|tarjeta|carta|kort|exp(?:iry|ires|iration|\.)?|cvv|cvc)\b",
         lifted=1.0,
         beside="w-.",
         says="payment card: issuer range, length and Luhn",
@@ -33,7 +40,8 @@ PATTERNS = (
     Pattern(
         "card-short",
         "financial.card",
-        r"(?i)(?:cards?|visa|master ?card|amex)[^\n0-9]{0,24}(?:ending(?: in)?|last (?:4|four)(?: digits)?|x{4}|\*{4})[ :#\-*xX]{0,16}([0-9]{4})\b",
+        r"(?i)(?:cards?|visa|master ?card|amex)[^\n0-9]{0,24}(?:ending(?: in)?|last (?:4|four)(?: digits)?|x{4}|"
+        r"\*{4})[ :#\-*xX]{0,16}([0-9]{4})\b",
         score=0.75,
         hints=("card", "visa", "amex"),
         says="the last four digits of a card",
@@ -41,7 +49,8 @@ PATTERNS = (
     Pattern(
         "card-check",
         "financial.card",
-        r"(?i)\b(?:cvv2?|cvc2?|card verification(?: code| value)?|security code)\b[\"']?(?: (?:is|code|number))?[\s:=#\"']{1,4}([0-9]{3,4})\b",
+        r"(?i)\b(?:cvv2?|cvc2?|card verification(?: code| value)?|security code)\b[\"']?(?: (?:is|code|"
+        r"number))?[\s:=#\"']{1,4}([0-9]{3,4})\b",
         score=0.9,
         hints=("cvv", "cvc", "card verification", "security code"),
         says="the verification code of a card",
@@ -49,7 +58,8 @@ PATTERNS = (
     Pattern(
         "card-typed",
         "financial.card",
-        r"(?i)\b(?:credit[ _-]?card|debit[ _-]?card|card)[ _-]?(?:no\b\.?|num(?:ber)?|#)?[\"']?(?: is)?[\s:=#\"']{1,4}([0-9](?:[ -]?[0-9]){12,18})\b",
+        r"(?i)\b(?:credit[ _-]?card|debit[ _-]?card|card)[ _-]?(?:no\b\.?|num(?:ber)?|"
+        r"#)?[\"']?(?: is)?[\s:=#\"']{1,4}([0-9](?:[ -]?[0-9]){12,18})\b",
         score=0.8,
         hints=("card",),
         says="a number that is called a card number, whatever its checksum",
@@ -95,7 +105,8 @@ PATTERNS = (
     Pattern(
         "account-lettered",
         "financial.account",
-        r"(?i)\b(?:account|acct|customer|client|policy|claim|loan|invoice|contract|portfolio)[ _-]?(?:number|num|nr|no|id|ref(?:erence)?|#)\.?[\"']?(?: is)?[\s:=#\"']{1,4}"
+        r"(?i)\b(?:account|acct|customer|client|policy|claim|loan|invoice|contract|portfolio)[ _-]?(?:number|num|nr|no|id|ref(?:erence)?|"
+        r"#)\.?[\"']?(?: is)?[\s:=#\"']{1,4}"
         r"((?:[a-z]{1,6}[-/ ]?)?[0-9][a-z0-9\-/]{3,20}[0-9])\b",
         score=0.7,
         hints=("account", "acct", "customer", "client", "policy", "claim", "loan", "invoice", "contract", "portfolio"),
@@ -126,7 +137,8 @@ PATTERNS = (
     Pattern(
         "bitcoin",
         "financial.crypto",
-        r"\b([13][1-9A-HJ-NP-Za-km-z]{25,34}|(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{11,87}|(?:BC1|LTC1)[02-9AC-HJ-NP-Z]{11,87}|[LMD9A][1-9A-HJ-NP-Za-km-z]{26,34}|r[1-9A-HJ-NP-Za-km-z]{24,34}|T[1-9A-HJ-NP-Za-km-z]{33})\b",
+        r"\b([13][1-9A-HJ-NP-Za-km-z]{25,34}|(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{11,87}|(?:BC1|LTC1)[02-9AC-HJ-NP-Z]{11,87}|"
+        r"[LMD9A][1-9A-HJ-NP-Za-km-z]{26,34}|r[1-9A-HJ-NP-Za-km-z]{24,34}|T[1-9A-HJ-NP-Za-km-z]{33})\b",
         score=1.0,
         check=_bitcoin,
         says="wallet addresses with base58check or bech32 checksums: Bitcoin, Litecoin, Dogecoin, Tron …",
@@ -144,7 +156,8 @@ PATTERNS = (
         "financial.crypto",
         r"\b([1-9A-HJ-NP-Za-km-z]{25,95}|(?:addr1|cosmos1|bnb1|terra1|stake1)[02-9ac-hj-np-z]{38,103})\b",
         check=_solana,
-        near=r"(?i)\b(?:wallet|solana|sol|bitcoin|btc|monero|xmr|ripple|xrp|cardano|ada|polkadot|litecoin|dogecoin|tron|crypto|send .{0,20}\bto)\b",
+        near=r"(?i)\b(?:wallet|solana|sol|bitcoin|btc|monero|xmr|ripple|xrp|cardano|ada|polkadot|litecoin|dogecoin|tron|crypto|"
+        r"send .{0,20}\bto)\b",
         required=True,
         score=0.7,
         lifted=0.8,
@@ -154,9 +167,12 @@ PATTERNS = (
     Pattern(
         "amount",
         "financial.amount",
-        r"(?i)((?:[$€£¥₹]|\b(?:usd|eur|gbp|chf|jpy|inr|cad|aud|sek|nok|dkk|pln))[ \x{a0}]?[0-9]{1,3}(?:[,.' ]?[0-9]{3}){0,4}(?:[.,][0-9]{2})?\b(?: ?(?:k|m|bn|million|billion)\b)?"
-        r"|\b[0-9]{1,3}(?:[,.' ]?[0-9]{3}){0,4}(?:[.,][0-9]{2})?[ \x{a0}]?(?:€|£|(?:usd|eur|gbp|chf|jpy|inr|cad|aud|sek|nok|dkk|pln|euros?|dollars|pounds)\b))",
-        near=r"(?i)\b(?:salary|income|balance|transfer(?:red)?|wired?|transaction|paid|payment|invoice|owes?|debt|loan|mortgage|deposit(?:ed)?|withdr[ae]w(?:al|n)?|earns?|net worth|credit limit|premium|refund)\b",
+        r"(?i)((?:[$€£¥₹]|\b(?:usd|eur|gbp|chf|jpy|inr|cad|aud|sek|nok|dkk|"
+        r"pln))[ \x{a0}]?[0-9]{1,3}(?:[,.' ]?[0-9]{3}){0,4}(?:[.,][0-9]{2})?\b(?: ?(?:k|m|bn|million|billion)\b)?"
+        r"|\b[0-9]{1,3}(?:[,.' ]?[0-9]{3}){0,4}(?:[.,][0-9]{2})?[ \x{a0}]?(?:€|£|(?:usd|eur|gbp|chf|jpy|inr|cad|aud|sek|nok|dkk|pln|"
+        r"euros?|dollars|pounds)\b))",
+        near=r"(?i)\b(?:salary|income|balance|transfer(?:red)?|wired?|transaction|paid|payment|invoice|owes?|debt|loan|mortgage|"
+        r"deposit(?:ed)?|withdr[ae]w(?:al|n)?|earns?|net worth|credit limit|premium|refund)\b",
         required=True,
         score=0.6,
         lifted=0.6,

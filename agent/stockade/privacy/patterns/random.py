@@ -1,4 +1,6 @@
-"""Secrets known by nothing but their randomness. Checksums, ids, paths and packed data are random as well, so much is left out here on purpose."""
+"""Secrets known by nothing but their randomness. Checksums, ids, paths and packed data are random as well, so much is left out here on
+purpose.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ _LONE = compiled(r"^\s{0,4}([0-9a-f]{32}|[0-9a-f]{64}|[A-Za-z0-9+/_\-]{24,128}={
 _AWS = compiled(r"\b((?:AKIA|ASIA)[A-Z2-7]{16})\b")
 _AWS_SECRET = compiled(r"(?:^|[^A-Za-z0-9/+=])([A-Za-z0-9/+]{40})(?:$|[^A-Za-z0-9/+=])")
 _PUBLIC = re.compile(
-    r"(?i)(?:sha(?:1|256|384|512)|md5|integrity|checksum|digest|hash|commit|etag|sri|resolved|public|fingerprint|ssh-(?:rsa|ed25519|dss)|ecdsa|certificate|uuid|guid|nonce|base64,|data:|boundary|track|trace|span|revision|rev|signature|build|cache|image|href|src|url)"
+    r"(?i)(?:sha(?:1|256|384|512)|md5|integrity|checksum|digest|hash|commit|etag|sri|resolved|public|fingerprint|ssh-(?:rsa|ed25519|dss)|"
+    r"ecdsa|certificate|uuid|guid|nonce|base64,|data:|boundary|track|trace|span|revision|rev|signature|build|cache|image|href|src|url)"
 )
 _PLAIN = re.compile(r"^[A-Za-z]+$|^[0-9_\-/+]+$|^[A-Za-z0-9]+(?:[-_/][A-Za-z]{3,}[0-9]{0,3}){2,}$|[A-Za-z]{12,}")
 
@@ -25,8 +28,8 @@ def find(subject: Subject) -> Iterator[Finding]:
         return
     yield from _aws(subject)
     for start, end, _ in subject.matches(_LONE, 1):
-        value = data[start:end]
-        if entropy(value) >= (3.2 if len(value) in (32, 64) else 4.2) and _mixed(value.decode()):
+        alone = data[start:end]
+        if entropy(alone) >= (3.2 if len(alone) in (32, 64) else 4.2) and _mixed(alone.decode()):
             yield subject.finding(start, end, "credential.key", "random:alone", 0.6)
     for start, end, _ in subject.matches(_TOKEN, 1):
         value = data[start:end].decode()
@@ -38,9 +41,7 @@ def find(subject: Subject) -> Iterator[Finding]:
         ):
             continue
         if (
-            ("/" in value
-            and value.count("/") > 2
-            and "+" not in value)
+            ("/" in value and value.count("/") > 2 and "+" not in value)
             or data[start - 1 : start] in (b"/", b".", b"#", b"%", b"@", b"\\")
             or data[end : end + 1] in (b"/", b".", b"(")
         ):
@@ -71,10 +72,8 @@ def _mixed(value: str) -> bool:
 
 def _names(value: str) -> bool:
     """Words joined as names in programs are: X509_STORE_CTX_lookup_certs_fn."""
-    return (
-        sum(len(part) > 2 and part.isalpha() and (part.islower() or part.isupper() or part.istitle()) for part in re.split(r"[_\-]", value))
-        > 1
-    )
+    parts: list[str] = re.split(r"[_\-]", value)
+    return sum(len(part) > 2 and part.isalpha() and (part.islower() or part.isupper() or part.istitle()) for part in parts) > 1
 
 
 def _in_block(data: bytes, start: int, end: int) -> bool:

@@ -87,8 +87,8 @@ class Pattern:
     """One kind of value. expression: RE2, its first group is the value where it has one.
 
     near: words that make a match likelier, looked for `before` and `after` bytes around it; with `required` there is no finding without.
-    beside: characters that must not touch the value on either side (ASCII). hints: one of these must occur (lower case) for the pattern to be tried.
-    score: without context; a word near lifts it to `lifted`, a checksum alone may be as good.
+    beside: characters that must not touch the value on either side (ASCII). hints: one of these must occur (lower case) for the pattern
+    to be tried. score: without context; a word near lifts it to `lifted`, a checksum alone may be as good.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The rules of rules/gitleaks.toml: what keys and tokens of several hundred vendors look like.
 
-Read as gitleaks reads them: a rule is tried where one of its keywords occurs, its secret must have the entropy it asks for, and its allow lists
-and the global one take findings back. Paths play no part, since a text in a call has none: the one rule of only a path is left out.
+Read as gitleaks reads them: a rule is tried where one of its keywords occurs, its secret must have the entropy it asks for, and its allow
+lists and the global one take findings back. Paths play no part, since a text in a call has none: the one rule of only a path is left out.
 """
 
 from __future__ import annotations
