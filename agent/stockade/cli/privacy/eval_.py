@@ -25,9 +25,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.description = (
         SUMMARY
-        + ' Each line is {"text": …, "spans": [{"start", "end", "label"}]}, in characters, end exclusive. A known span is found when at least '
-        "half of its characters are covered by findings; a finding is right when at least half of its characters lie in known spans. `detect` "
-        "takes any category; the table counts a category's findings against its own spans, where labels are categories or --map makes them so."
+        + ' Each line is {"text": …, "spans": [{"start", "end", "label"}]}, in characters, end exclusive. A known span is found when at '
+        "least half of its characters are covered by findings; a finding is right when at least half of its characters lie in known "
+        "spans. `detect` takes any category; the table counts a category's findings against its own spans, where labels are categories "
+        "or --map makes them so."
     )
     parser.add_argument("file", metavar="FILE.jsonl", help="texts and spans")
     parser.add_argument("--map", type=Path, metavar="FILE", help="JSON object: foreign label → category, null for one to be left out")
