@@ -28,7 +28,8 @@ TERM = "medical.term"
 SUREST = 0.97
 """No model is as sure as a checksum: 1 is kept for validated patterns, which take the place of what is less sure."""
 BATCH = 32
-"""Windows computed at once; more only wait for memory."""
+"""Windows computed at once on a GPU; more only wait for memory. On the CPU it is one: the scale of 8-bit activations is taken over
+all that is computed together, so neighbours would move a text's scores, and nobody may make another's name less sure."""
 
 
 class UnusableModel(ValueError):
@@ -97,7 +98,8 @@ def read_manifest(directory: Path) -> Manifest:
         or not {"model.onnx", "vocab.txt"} <= set(manifest.files)
     ):
         raise UnusableModel(path, "was made for another version of this module")
-    if manifest.labels[:1] != ("O",) or (unknown := set(manifest.labels[1:]) - set(CATEGORIES) - {TERM}):
+    unknown = set(manifest.labels[1:]) - set(CATEGORIES) - {TERM}
+    if manifest.labels[:1] != ("O",) or unknown:
         raise UnusableModel(path, f"has labels that are no categories: {', '.join(sorted(unknown)) or 'the first is not O'}")
     for name, expected in manifest.files.items():
         file = directory / name
@@ -123,7 +125,10 @@ class _Window:
 
 
 def windows(text: int, sizes: Sequence[int], window: int, overlap: int) -> list[_Window]:
-    """Cuts a text into rows of at most `window` tokens. Each word is owned by the row where it stands farther from a cut. sizes: pieces per word."""
+    """Cuts a text into rows of at most `window` tokens. Each word is owned by the row where it stands farther from a cut.
+
+    sizes: pieces per word.
+    """
     room = window - 2
     found: list[_Window] = []
     first = owned = 0
@@ -196,8 +201,9 @@ class TokenModel:
             rows += windows(number, [len(word.pieces) for word in words], self._manifest.window, self._manifest.overlap)
         scores = [np.zeros((len(words), len(self._manifest.labels)), np.float32) for words in cut]
         rows.sort(key=lambda row: row.tokens)
-        for at in range(0, len(rows), BATCH):
-            self._score(rows[at : at + BATCH], cut, scores)
+        step = 1 if self.provider == "CPUExecutionProvider" else BATCH
+        for at in range(0, len(rows), step):
+            self._score(rows[at : at + step], cut, scores)
         return [self._spans(text, words, table) for text, words, table in zip(texts, cut, scores, strict=True)]
 
     def _score(self, rows: Sequence[_Window], cut: Sequence[Sequence[Word]], scores: Sequence[NDArray[np.float32]]) -> None:

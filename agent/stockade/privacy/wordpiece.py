@@ -1,9 +1,9 @@
 """Text to the model's tokens and back: words with their places in the text, their pieces, and the shape each had before it was lowered.
 
 The vocabulary is BERT's uncased one. Lowering loses what tells a name from a word, so every piece carries a *shape* beside its id: how the
-word was written (Capitalised, UPPER, digits …) and what stood before it (nothing, a space, a line's end). The model has an embedding for it.
-Written here instead of taken from the `tokenizers` package because that one brings a client of a model hub along, and because training and
-serving must cut words in exactly the same way: both use this module. It needs nothing but the standard library, and runs on Python 3.11 too.
+word was written (Capitalised, UPPER, digits …) and what stood before it (nothing, a space, a line's end). The model has a vector for each.
+Written here instead of taken from the `tokenizers` package: that one brings a client of a model hub along, and training and serving must
+cut words in exactly the same way, so both use this module. It needs nothing but the standard library, and runs on Python 3.11 too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ MOST_CHARACTERS = 48
 """Longer runs of letters and digits are cut into words of this length: no word may grow without bound, and none is skipped."""
 MOST_PIECES = 16
 
-# One word is a run of letters and digits, or one other visible character. Marks (accents written apart, joiners) belong to the run before them.
+# One word is a run of letters and digits, or one other visible character. Marks (accents written apart, joiners) belong to the run
+# before them.
 _WORD = re.compile(r"[^\W_]+(?:[\u0300-\u036f\u200c\u200d]+[^\W_]*)*|[^\w\s]|_")
 _SCRIPT_WITHOUT_SPACES = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
 _IGNORED = dict.fromkeys([*range(0x200B, 0x2010), 0x2060, 0xFEFF, 0x00AD])
