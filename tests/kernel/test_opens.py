@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections import Counter
@@ -138,7 +139,12 @@ def test_none_is_lost_while_it_is_read(actor: Actor, counted: Counted) -> None:
     ],
 )
 def test_what_is_counted_where(actor: Actor, counted: Counted, code: str, expected: dict[str, int]) -> None:
-    actor(code)
+    try:
+        actor(code)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP or "O_TMPFILE" not in code:
+            raise
+        pytest.skip("this file system has no O_TMPFILE: overlays from Linux 6.3 on")
     assert counted() == expected
 
 
