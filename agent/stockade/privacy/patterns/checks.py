@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 Check = Callable[[str], bool]
@@ -176,9 +177,11 @@ def sin(text: str) -> bool:
 
 
 def steuer_id(text: str) -> bool:
-    """Germany: ISO 7064 mod 11,10; of the first ten digits one occurs two or three times."""
+    """Germany: ISO 7064 mod 11,10; of the first ten digits exactly one occurs more than once: two or three times."""
     number = digits(text)
-    if len(number) != 11 or number[0] == "0" or not any(number[:10].count(digit) in (2, 3) for digit in set(number[:10])):
+    if len(number) != 11 or number[0] == "0":
+        return False
+    if [count for count in Counter(number[:10]).values() if count > 1] not in ([2], [3]):
         return False
     return _mod_11_10(number[:10]) == int(number[10])
 
@@ -313,7 +316,7 @@ def personnummer(text: str) -> bool:
 
 def fodselsnummer(text: str) -> bool:
     number = digits(text)
-    if len(number) != 11 or int(number[:2]) % 40 not in range(1, 32):
+    if len(number) != 11 or int(number[:2]) % 40 not in range(1, 32) or int(number[2:4]) % 40 not in range(1, 13):
         return False
     first = -_weighted(number, (3, 7, 6, 1, 8, 9, 4, 5, 2)) % 11
     second = -_weighted(number, (5, 4, 3, 2, 7, 6, 5, 4, 3, 2)) % 11
@@ -324,7 +327,9 @@ def hetu(text: str) -> bool:
     """Finland: the day of birth and three digits, by 31."""
     number = alphanumeric(text)
     body = digits(text[:6]) + digits(text[7:10])
-    return len(body) == 9 and int(body[:2]) in range(1, 32) and "0123456789ABCDEFHJKLMNPRSTUVWXY"[int(body) % 31] == number[-1]
+    if len(body) != 9 or int(body[:2]) not in range(1, 32) or int(body[2:4]) not in range(1, 13):
+        return False
+    return "0123456789ABCDEFHJKLMNPRSTUVWXY"[int(body) % 31] == number[-1]
 
 
 def belgian_national(text: str) -> bool:
