@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz test-kernels lint format bench clean root
+.PHONY: help setup demo test fuzz test-kernels lint format bench train eval-privacy clean root
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,19 @@ format: ## rewrite the Python code as ruff formats it
 bench: root ## what Stockade costs beside the same work without it (BENCH_ARGS="-o out.json" keeps the numbers)
 	@deploy/setup.sh --bench
 	@$(BIN)/python tests/bench/bench.py $(BENCH_ARGS)
+
+train: ## the model of the privacy router anew, in an environment of its own (TRAIN_MINUTES, default 240; it goes on where it was stopped)
+	@agent/training/setup.sh
+	@cd agent && last=training/out/model/last.pt; nice training/.venv/bin/python -u -m training.train --minutes $${TRAIN_MINUTES:-240} \
+	  --out training/out/model $$([ ! -e $$last ] || echo --from $$last --resume)
+	@cd agent && training/.venv/bin/python -m training.export training/out/model/best.pt stockade/privacy/model
+
+eval-privacy: ## how well it finds, per category, and Presidio on the same held-out texts in the same run; latency
+	@deploy/setup.sh
+	@agent/training/setup.sh
+	@cd agent && ../$(BIN)/python -m training.evaluate dump training/out/eval
+	@cd agent && training/.venv/bin/python -m training.evaluate presidio training/out/eval 2>training/out/presidio.log
+	@cd agent && ../$(BIN)/python -m training.evaluate ours training/out/eval
 
 clean: ## remove the venv and every cache
 	rm -rf .venv .vm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis agent/*.egg-info
