@@ -196,10 +196,9 @@ def one_of(*words: str) -> Reader:
 
 
 def setting(walk: Walk, node: Json, at: At, _role: Role) -> None:
-    """A number that steers: a limit, a temperature, a seed. Long ones are pieces all the same."""
+    """A number that steers: a limit, a temperature, a seed. One of more digits than that is a piece all the same."""
     if isinstance(node, Number):
-        whole = re.fullmatch(r"-?\d{1,7}", node.spelling) or re.fullmatch(r"-?\d{0,3}\.\d{0,20}(?:[eE][-+]?\d{1,3})?", node.spelling)
-        walk.number(node, Role.OTHER, at, digits=100 if whole else DIGITS)
+        walk.number(node, Role.OTHER, at, digits=DIGITS + 1)
     else:
         everything(walk, node, at, Role.OTHER)
 
@@ -283,8 +282,15 @@ _RANDOM = (
 identity = form(_RANDOM)
 # A user as frameworks write it when it means nobody: a hash, a number of the kind above.
 pseudonym = form(rf"{UUID}|[0-9a-f]{{64}}|user_[0-9a-f]{{64}}_account_(?:{UUID})?_session_{UUID}")
-# Words joined by separators; no run of digits longer than a date, no address, nothing that has the shape of a number of a person.
-model_name = form(r"(?!.*\d{3}-\d{2}-\d{4})(?!.*\d{9})(?=.{1,96}\Z)[A-Za-z0-9]{1,24}(?:[._:/\-][A-Za-z0-9]{1,24}){0,15}")
+# A model is known by its family; any other name in its place may be that of a person, and is read.
+_FAMILIES = (
+    "gpt|chatgpt|codex|davinci|babbage|o[134]|claude|llama|gemini|gemma|mistral|ministral|mixtral|codestral|magistral|pixtral|devstral|qwen|qwq"
+    "|deepseek|command|titan|nova|phi|granite|nemotron|grok|kimi|glm|minimax|falcon|embed|embedding|minilm|bge|e5|rerank|moderation|smollm"
+)
+model_name = form(
+    rf"(?i)(?!.*\d{{3}}-\d{{2}}-\d{{4}})(?!.*\d{{9}})(?=.{{1,96}}\Z)(?=(?:.*[._:/\-])?(?:{_FAMILIES})[\d._:/\-]*(?:[._:/\-]|\Z))"
+    r"[A-Za-z0-9]{1,24}(?:[._:/\-][A-Za-z0-9]{1,24}){0,15}"
+)
 seconds = form(r"-?\d{1,6}(?:\.\d{1,6})?(?:ns|us|ms|s|m|h)?")
 word_of_a_role = one_of("system", "developer", "user", "assistant", "tool", "function", "model", "critic", "discriminator")
 cache_control = fields({"type": one_of("ephemeral"), "ttl": seconds})
