@@ -1,8 +1,7 @@
 """Source code and configuration, told from prose by the lines they are made of.
 
 A model for file types would be surer on whole files, but the one that is kept well asks for the CPU build of onnxruntime, which cannot
-stand beside the GPU build; and what is pasted into a prompt is a part of a file between two sentences. Measured on files of a Linux
-system in the tests.
+stand beside the GPU build; and what is pasted into a prompt is a part of a file between two sentences.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from stockade.privacy.finding import Finding
 
 LEAST_LINES = 3
 
-_FENCE = re.compile(r"(?m)^[ \t]{0,8}(?:```|~~~)[ \t]*([\w+#.-]{0,20})[^\n]*\n(.*?)^[ \t]{0,8}(?:```|~~~)[ \t]*$", re.S)
+_FENCE_LINE = re.compile(r"(?m)^[ \t]{0,8}(?:```|~~~)[ \t]*([\w+#.-]{0,20})([^\n]*)(?:\n|\Z)")
 _CONFIG_TAG_WORDS = "yaml yml json toml ini conf cfg xml properties env dotenv nginx apache hcl tf dockerfile plist"
 _CONFIG_TAGS = frozenset(_CONFIG_TAG_WORDS.split())
 _PROSE_TAG_WORDS = "text txt markdown md plain plaintext csv log output console"
@@ -65,15 +64,29 @@ def find(text: str) -> Iterator[Finding]:
         return
     rest: list[tuple[int, int]] = []
     last = 0
-    for fence in _FENCE.finditer(text):
-        rest.append((last, fence.start()))
-        last = fence.end()
-        category = _fenced(fence.group(1).lower(), fence.group(2))
+    for start, body, close, end, tag in _fences(text):
+        rest.append((last, start))
+        last = end
+        category = _fenced(tag, text[body:close])
         if category:
-            yield Finding(fence.start(2), fence.end(2), category, "document:fenced", 0.9)
+            yield Finding(body, close, category, "document:fenced", 0.9)
     rest.append((last, len(text)))
     for start, end in rest:
         yield from _runs(text, start, end)
+
+
+def _fences(text: str) -> Iterator[tuple[int, int, int, int, str]]:
+    """Each fence that is closed: where it starts, its body, where that ends, where the closing line ends, and its tag.
+
+    One pass: an expression from fence to fence would go through the rest of the text for each that is never closed.
+    """
+    opened: re.Match[str] | None = None
+    for line in _FENCE_LINE.finditer(text):
+        if opened is None:
+            opened = line
+        elif not line.group(1) and not line.group(2).strip():
+            yield opened.start(), opened.end(), line.start(), line.end(), opened.group(1).lower()
+            opened = None
 
 
 def _fenced(tag: str, body: str) -> str | None:
