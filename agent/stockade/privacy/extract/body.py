@@ -6,20 +6,27 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
-from stockade.privacy.extract import anthropic, ollama, openai
+from stockade.privacy.extract import anthropic, bedrock, gemini, ollama, openai
 from stockade.privacy.extract.call import Api, At, Call, Role, Unreadable
 from stockade.privacy.extract.decode import content_type, decoded, encodings
+from stockade.privacy.extract.responses import responses
 from stockade.privacy.extract.tree import Json, dump, exchange, parse_bytes
 from stockade.privacy.extract.walk import Reader, Walk
 
 SCHEMAS: dict[Api, Reader] = {
     Api.OPENAI_CHAT: openai.chat,
     Api.OPENAI_COMPLETIONS: openai.completions,
+    Api.OPENAI_RESPONSES: responses,
     Api.OPENAI_EMBEDDINGS: openai.embeddings,
     Api.OPENAI_MODERATIONS: openai.moderations,
     Api.ANTHROPIC_MESSAGES: anthropic.messages,
     Api.ANTHROPIC_COUNT_TOKENS: anthropic.messages,
     Api.ANTHROPIC_COMPLETE: anthropic.complete,
+    Api.GEMINI: gemini.generate,
+    Api.GEMINI_COUNT_TOKENS: gemini.count_tokens,
+    Api.GEMINI_EMBED: gemini.embed,
+    Api.BEDROCK_INVOKE: bedrock.invoke,
+    Api.BEDROCK_CONVERSE: bedrock.converse,
     Api.OLLAMA_CHAT: ollama.chat,
     Api.OLLAMA_GENERATE: ollama.generate,
     Api.OLLAMA_EMBED: ollama.embed,

@@ -77,6 +77,7 @@ tools = with_role(
                 "function": _function,
                 **dict.fromkeys(("name", "description"), text()),
                 "parameters": schema,
+                "strict": setting,
                 "cache_control": cache_control,
             },
             role=Role.TOOL_DEFINITION,

@@ -1,0 +1,205 @@
+"""What one message of a streamed answer says, by API: pieces of texts that go on, texts that are whole, texts that are over, tools called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from stockade.privacy.extract.call import Api, At
+from stockade.privacy.extract.tree import Json, Number
+
+type Channel = tuple[str | int, ...]
+
+# Strings that are no text of the answer. A surrogate could stand in them by chance.
+OPAQUE = frozenset(
+    "id type role model object created created_at createdAt signature encrypted_content data finish_reason stop_reason stopReason "
+    "finishReason status call_id item_id tool_use_id toolUseId tool_call_id system_fingerprint service_tier done_reason responseId "
+    "modelVersion thoughtSignature mimeType media_type name".split()
+)
+_WITHIN_JSON = frozenset({"arguments", "partial_json"})
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    at: At
+    within_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    channel: Channel
+    at: At
+    tail: Callable[[str], Json]  # a message of its own that carries more of this channel
+    within_json: bool = False
+
+
+@dataclass(slots=True)
+class Said:
+    """over: the beginnings of the channels that end with this message; () is the beginning of all."""
+
+    deltas: list[Delta] = field(default_factory=list)
+    wholes: list[Text] = field(default_factory=list)
+    over: list[Channel] = field(default_factory=list)
+
+
+def said(api: Api, message: Json) -> Said:
+    found = Said()
+    if isinstance(message, dict):
+        _READERS.get(api, _whole)(message, found)
+    return found
+
+
+def strings(node: Json, at: At = ()) -> Iterator[Text]:
+    """Every string below that may be text. Names, identifiers and what is encrypted are none."""
+    waiting: list[tuple[Json, At, bool]] = [(node, at, False)]
+    while waiting:
+        one, place, within = waiting.pop()
+        if isinstance(one, str):
+            yield Text(place, within)
+        elif isinstance(one, list):
+            waiting += [(below, (*place, index), False) for index, below in reversed(list(enumerate(one)))]
+        elif isinstance(one, dict):
+            inside = place and place[-1] in ("input", "args", "arguments", "output", "response")  # the caller's own keys
+            for key, below in reversed(list(one.items())):
+                if inside or key not in OPAQUE or not isinstance(below, str):
+                    waiting.append((below, (*place, key), key in _WITHIN_JSON and isinstance(below, str)))
+
+
+def tools(node: Json) -> Iterator[str]:
+    """Names of tool calls: a name beside arguments, an input, or args."""
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += reversed(one)
+        elif isinstance(one, dict):
+            name = one.get("name")
+            if isinstance(name, str) and name and (one.keys() & {"arguments", "input", "args", "toolUseId"}):
+                yield name
+            waiting += reversed(list(one.values()))
+
+
+def _whole(message: dict[str, Json], found: Said) -> None:
+    found.wholes += strings(message)
+
+
+def _list(node: Json, key: str) -> list[Json]:
+    value = node.get(key) if isinstance(node, dict) else None
+    return value if isinstance(value, list) else []
+
+
+def _index(node: Json, otherwise: int, key: str = "index") -> int:
+    value = node.get(key) if isinstance(node, dict) else None
+    return int(value.spelling) if isinstance(value, Number) and value.spelling.isdecimal() and len(value.spelling) < 9 else otherwise
+
+
+def _chat(message: dict[str, Json], found: Said) -> None:
+    """OpenAI's chat.completion.chunk and text_completion. A tail says no role again: clients would join it to the first."""
+    head = {key: value for key, value in message.items() if key not in ("choices", "usage")}
+    for place, choice in enumerate(_list(message, "choices")):
+        if not isinstance(choice, dict):
+            continue
+        index, delta = _index(choice, place), choice.get("delta")
+
+        def tail(inner: dict[str, Json], index: int = index, head: dict[str, Json] = head) -> Json:
+            return {**head, "choices": [{"index": Number(str(index)), **inner, "finish_reason": None}]}
+
+        if isinstance(choice.get("text"), str):
+            found.deltas.append(Delta((index, "text"), ("choices", place, "text"), lambda rest, tail=tail: tail({"text": rest})))
+        if isinstance(delta, dict):
+            for key in ("content", "reasoning_content", "reasoning", "refusal"):
+                if isinstance(delta.get(key), str):
+                    found.deltas.append(
+                        Delta(
+                            (index, key),
+                            ("choices", place, "delta", key),
+                            lambda rest, tail=tail, key=key: tail({"delta": {key: rest}}),
+                        )
+                    )
+            function = delta.get("function_call")
+            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+                found.deltas.append(
+                    Delta(
+                        (index, "function_call"),
+                        ("choices", place, "delta", "function_call", "arguments"),
+                        lambda rest, tail=tail: tail({"delta": {"function_call": {"arguments": rest}}}),
+                        within_json=True,
+                    )
+                )
+            for at, call in enumerate(_list(delta, "tool_calls")):
+                function = call.get("function") if isinstance(call, dict) else None
+                if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+                    number = _index(call, at)
+                    found.deltas.append(
+                        Delta(
+                            (index, "tool", number),
+                            ("choices", place, "delta", "tool_calls", at, "function", "arguments"),
+                            lambda rest, tail=tail, number=number: tail(
+                                {"delta": {"tool_calls": [{"index": Number(str(number)), "function": {"arguments": rest}}]}}
+                            ),
+                            within_json=True,
+                        )
+                    )
+        if isinstance(choice.get("message"), dict):
+            found.wholes += strings(choice["message"], ("choices", place, "message"))
+        if choice.get("finish_reason"):
+            found.over.append((index,))
+
+
+def _anthropic(message: dict[str, Json], found: Said) -> None:
+    kind, index, delta = message.get("type"), _index(message, 0), message.get("delta")
+    if kind == "content_block_delta" and isinstance(delta, dict):
+        for key in ("text", "thinking", "partial_json"):
+            if isinstance(delta.get(key), str):
+                found.deltas.append(
+                    Delta(
+                        (index, key),
+                        ("delta", key),
+                        lambda rest, key=key, delta=delta: {**message, "delta": {**delta, key: rest}},
+                        within_json=key == "partial_json",
+                    )
+                )
+        if delta.get("type") == "signature_delta":
+            found.over.append((index,))  # the thinking is over: clients end it here
+    elif kind == "content_block_start":
+        found.wholes += strings(message.get("content_block"), ("content_block",))
+    elif kind == "content_block_stop":
+        found.over.append((index,))
+    elif kind in ("message_delta", "message_stop", "error"):
+        found.over.append(())
+    elif isinstance(message.get("completion"), str):
+        found.deltas.append(Delta(("completion",), ("completion",), lambda rest: {**message, "completion": rest}))
+        if message.get("stop_reason"):
+            found.over.append(())
+
+
+def _ollama(message: dict[str, Json], found: Said) -> None:
+    inner = message.get("message")
+    for key in ("response", "thinking"):
+        if isinstance(message.get(key), str):
+            empty = {other: "" for other in ("response", "thinking") if other in message}
+            found.deltas.append(Delta((key,), (key,), lambda rest, key=key, empty=empty: {**message, **empty, key: rest}))
+    if isinstance(inner, dict):
+        role = {"role": inner.get("role", "assistant"), "content": ""}
+        for key in ("content", "thinking"):
+            if isinstance(inner.get(key), str):
+                found.deltas.append(
+                    Delta(
+                        ("message", key),
+                        ("message", key),
+                        lambda rest, key=key, role=role: {**message, "message": {**role, key: rest}},
+                    )
+                )
+        found.wholes += strings(inner.get("tool_calls"), ("message", "tool_calls"))
+    if message.get("done") is True or "error" in message:
+        found.over.append(())
+
+
+_READERS: dict[Api, Callable[[dict[str, Json], Said], None]] = {
+    Api.OPENAI_CHAT: _chat,
+    Api.OPENAI_COMPLETIONS: _chat,
+    Api.ANTHROPIC_MESSAGES: _anthropic,
+    Api.ANTHROPIC_COMPLETE: _anthropic,
+    Api.OLLAMA_CHAT: _ollama,
+    Api.OLLAMA_GENERATE: _ollama,
+}
