@@ -38,7 +38,7 @@ _FORMS = tuple(
     for name, expression in (
         ("assigned",
             rf"(?i)(?:^|[^a-z0-9_.\-])[\"'`\[$:@]{{0,3}}({_KEY})[\"'`\]]{{0,2}}(?:\[[a-z0-9_\"']{{0,20}}\])?[ \t]{{0,20}}(?::=|=>|==?|:|"
-            rf"\|\|)[ \t]{{0,20}}[bruf@]{{0,2}}({_QUOTED}|{_BARE})"),
+            rf"\|\|)[ \t]{{0,20}}([bruf@]{{0,2}}(?:{_QUOTED})|{_BARE})"),
         ("call", rf"(?i)[(,]\s{{0,4}}[\"']({_KEY})[\"']\s{{0,4}},\s{{0,4}}({_QUOTED})"),
         ("element",
             rf"(?i)<(?:[a-z0-9]+:)?({_KEY})(?:\s[^<>]{{0,120}})?>\s{{0,8}}(?:<!\[CDATA\[)?([^<>\s][^<>\n]{{0,250}}?)(?:\]\]>)?\s{{0,8}}</"),
@@ -118,6 +118,7 @@ _CODE = re.compile(
     r"(?m)^\s*(?:import \w|from \w[\w.]* import |def \w+\(|class \w+|function \w*\(|(?:const|let|var) \w+ ?=|#include|package \w|"
     r"use \w+(?:::|\\)|fn \w|func \w|public |private |return\b|if ?\(|for ?\(|<\?php|static |struct )|[;{]\s*$|=> ?\{|\) ?\{|->\w+\("
 )
+_LITERAL = re.compile(r"(?i)[bruf@]{1,2}(?=[\"'`])")  # of a string in a program: b"…", @"…"
 _NOT_SECRET_KEY = re.compile(
     r"(?ix)(?:(?:^|[_.\-])(?:public|author|authors|passenger|passive|compass|bypass|passed|passing|passes|passage|assess|keyword|"
     r"tokenizer|max|min|num|n|count|length|len|size|limit|file|path|dir|url|uri|endpoint|host|type|name|field|label|hint|prompt|policy|"
@@ -170,7 +171,8 @@ def find(subject: Subject) -> Iterator[Finding]:
     if any(word in folded for word in _ANY):
         code = _CODE.search(subject.text[:20000]) is not None
         for name, regex in _FORMS:
-            if name in _NEEDS and not any(word in folded for word in _NEEDS[name]):
+            # The text's beginning is a line's beginning: an option may stand there.
+            if name in _NEEDS and not any(word in b"\n" + folded[:1] or word in folded for word in _NEEDS[name]):
                 continue
             for start, end, match in subject.matches(regex, 2):
                 first, last = match.span(1)
@@ -222,6 +224,8 @@ _NEEDS = {
 def _assigned(subject: Subject, form: str, key: str, start: int, end: int, code: bool) -> Iterator[Finding]:
     data = subject.data
     raw = data[start:end].decode(errors="replace")
+    if prefix := _LITERAL.match(raw):
+        start, raw = start + prefix.end(), raw[prefix.end() :]
     quoted = raw[:1] in "\"'`" and raw[-1:] == raw[:1] and len(raw) > 1
     value = raw[1:-1] if quoted else raw
     if quoted:
