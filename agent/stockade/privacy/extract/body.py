@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
-from stockade.privacy.extract import anthropic, bedrock, gemini, ollama, openai
+from stockade.privacy.extract import anthropic, bedrock, cohere, gemini, ollama, openai
 from stockade.privacy.extract.call import Api, At, Call, Role, Unreadable
 from stockade.privacy.extract.decode import content_type, decoded, encodings
 from stockade.privacy.extract.responses import responses
@@ -30,6 +30,10 @@ SCHEMAS: dict[Api, Reader] = {
     Api.OLLAMA_CHAT: ollama.chat,
     Api.OLLAMA_GENERATE: ollama.generate,
     Api.OLLAMA_EMBED: ollama.embed,
+    Api.COHERE_CHAT: cohere.converse,
+    Api.COHERE_EMBED: cohere.embed,
+    Api.COHERE_RERANK: cohere.rerank,
+    Api.TOKENIZE: cohere.tokenize,
 }
 _STREAMS_UNLESS_TOLD = frozenset({Api.OLLAMA_CHAT, Api.OLLAMA_GENERATE})
 _OF_PATH = re.compile(r"/(?:model|models|tunedModels|endpoints|deployments)/(?P<model>[^?]+?)(?P<verb>[:/][A-Za-z\-/]+)?(?:\?.*)?\Z", re.I)
