@@ -170,6 +170,6 @@ def _is_json(content_type: str) -> bool:
 
 def _at(node: Json, at: At) -> str:
     for step in at:
-        node = node[step]  # type: ignore[index,call-overload]
+        node = node[step]  # type: ignore[index]
     assert isinstance(node, str)
     return node

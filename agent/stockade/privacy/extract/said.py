@@ -1,4 +1,4 @@
-"""What one message of a streamed answer says, by API: pieces of texts that go on, texts that are whole, texts that are over, tools called."""
+"""What one message of a streamed answer says, by API: pieces of texts that go on, whole texts, what is over, tools called."""
 
 from __future__ import annotations
 
@@ -6,15 +6,44 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from stockade.privacy.extract.call import Api, At
-from stockade.privacy.extract.tree import Json, Number
+from stockade.privacy.extract.tree import Json, Number, exchange
 
 type Channel = tuple[str | int, ...]
 
 # Strings that are no text of the answer. A surrogate could stand in them by chance.
 OPAQUE = frozenset(
-    "id type role model object created created_at createdAt signature encrypted_content data finish_reason stop_reason stopReason "
-    "finishReason status call_id item_id tool_use_id toolUseId tool_call_id system_fingerprint service_tier done_reason responseId "
-    "modelVersion thoughtSignature mimeType media_type name".split()
+    {
+        "id",
+        "type",
+        "role",
+        "model",
+        "object",
+        "created",
+        "created_at",
+        "createdAt",
+        "signature",
+        "encrypted_content",
+        "data",
+        "finish_reason",
+        "stop_reason",
+        "stopReason",
+        "finishReason",
+        "status",
+        "call_id",
+        "item_id",
+        "tool_use_id",
+        "toolUseId",
+        "tool_call_id",
+        "system_fingerprint",
+        "service_tier",
+        "done_reason",
+        "responseId",
+        "modelVersion",
+        "thoughtSignature",
+        "mimeType",
+        "media_type",
+        "name",
+    }
 )
 _WITHIN_JSON = frozenset({"arguments", "partial_json"})
 
@@ -29,8 +58,12 @@ class Text:
 class Delta:
     channel: Channel
     at: At
-    tail: Callable[[str], Json]  # a message of its own that carries more of this channel
+    form: Json  # a message that carries nothing but a piece of this channel,
+    slot: At  # and where
     within_json: bool = False
+
+    def tail(self, rest: str) -> Json:
+        return exchange(self.form, {self.slot: rest})
 
 
 @dataclass(slots=True)
@@ -99,51 +132,38 @@ def _chat(message: dict[str, Json], found: Said) -> None:
     for place, choice in enumerate(_list(message, "choices")):
         if not isinstance(choice, dict):
             continue
-        index, delta = _index(choice, place), choice.get("delta")
-
-        def tail(inner: dict[str, Json], index: int = index, head: dict[str, Json] = head) -> Json:
-            return {**head, "choices": [{"index": Number(str(index)), **inner, "finish_reason": None}]}
-
-        if isinstance(choice.get("text"), str):
-            found.deltas.append(Delta((index, "text"), ("choices", place, "text"), lambda rest, tail=tail: tail({"text": rest})))
-        if isinstance(delta, dict):
-            for key in ("content", "reasoning_content", "reasoning", "refusal"):
-                if isinstance(delta.get(key), str):
-                    found.deltas.append(
-                        Delta(
-                            (index, key),
-                            ("choices", place, "delta", key),
-                            lambda rest, tail=tail, key=key: tail({"delta": {key: rest}}),
-                        )
-                    )
-            function = delta.get("function_call")
-            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-                found.deltas.append(
-                    Delta(
-                        (index, "function_call"),
-                        ("choices", place, "delta", "function_call", "arguments"),
-                        lambda rest, tail=tail: tail({"delta": {"function_call": {"arguments": rest}}}),
-                        within_json=True,
-                    )
-                )
-            for at, call in enumerate(_list(delta, "tool_calls")):
-                function = call.get("function") if isinstance(call, dict) else None
-                if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-                    number = _index(call, at)
-                    found.deltas.append(
-                        Delta(
-                            (index, "tool", number),
-                            ("choices", place, "delta", "tool_calls", at, "function", "arguments"),
-                            lambda rest, tail=tail, number=number: tail(
-                                {"delta": {"tool_calls": [{"index": Number(str(number)), "function": {"arguments": rest}}]}}
-                            ),
-                            within_json=True,
-                        )
-                    )
+        index = _index(choice, place)
+        for channel, at, inner, slot in _pieces_of(choice):
+            form: Json = {**head, "choices": [{"index": Number(str(index)), **inner, "finish_reason": None}]}
+            within_json = at[-1] == "arguments"
+            found.deltas.append(Delta((index, *channel), ("choices", place, *at), form, ("choices", 0, *slot), within_json))
         if isinstance(choice.get("message"), dict):
             found.wholes += strings(choice["message"], ("choices", place, "message"))
         if choice.get("finish_reason"):
             found.over.append((index,))
+
+
+def _pieces_of(choice: dict[str, Json]) -> Iterator[tuple[Channel, At, dict[str, Json], At]]:
+    """Of each text in a choice: which it is, where it is, a choice with nothing else in it, and where it is there."""
+    if isinstance(choice.get("text"), str):
+        yield ("text",), ("text",), {"text": ""}, ("text",)
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return
+    for key in ("content", "reasoning_content", "reasoning", "refusal"):
+        if isinstance(delta.get(key), str):
+            yield (key,), ("delta", key), {"delta": {key: ""}}, ("delta", key)
+    function = delta.get("function_call")
+    if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+        at: At = ("delta", "function_call", "arguments")
+        yield ("function_call",), at, {"delta": {"function_call": {"arguments": ""}}}, at
+    for place, call in enumerate(_list(delta, "tool_calls")):
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+            number = _index(call, place)
+            inner: Json = {"tool_calls": [{"index": Number(str(number)), "function": {"arguments": ""}}]}
+            slot: At = ("delta", "tool_calls", 0, "function", "arguments")
+            yield ("tool", number), ("delta", "tool_calls", place, "function", "arguments"), {"delta": inner}, slot
 
 
 def _anthropic(message: dict[str, Json], found: Said) -> None:
@@ -151,14 +171,7 @@ def _anthropic(message: dict[str, Json], found: Said) -> None:
     if kind == "content_block_delta" and isinstance(delta, dict):
         for key in ("text", "thinking", "partial_json"):
             if isinstance(delta.get(key), str):
-                found.deltas.append(
-                    Delta(
-                        (index, key),
-                        ("delta", key),
-                        lambda rest, key=key, delta=delta: {**message, "delta": {**delta, key: rest}},
-                        within_json=key == "partial_json",
-                    )
-                )
+                found.deltas.append(Delta((index, key), ("delta", key), message, ("delta", key), within_json=key == "partial_json"))
         if delta.get("type") == "signature_delta":
             found.over.append((index,))  # the thinking is over: clients end it here
     elif kind == "content_block_start":
@@ -168,7 +181,7 @@ def _anthropic(message: dict[str, Json], found: Said) -> None:
     elif kind in ("message_delta", "message_stop", "error"):
         found.over.append(())
     elif isinstance(message.get("completion"), str):
-        found.deltas.append(Delta(("completion",), ("completion",), lambda rest: {**message, "completion": rest}))
+        found.deltas.append(Delta(("completion",), ("completion",), {**message, "stop_reason": None}, ("completion",)))
         if message.get("stop_reason"):
             found.over.append(())
 
@@ -177,19 +190,14 @@ def _ollama(message: dict[str, Json], found: Said) -> None:
     inner = message.get("message")
     for key in ("response", "thinking"):
         if isinstance(message.get(key), str):
-            empty = {other: "" for other in ("response", "thinking") if other in message}
-            found.deltas.append(Delta((key,), (key,), lambda rest, key=key, empty=empty: {**message, **empty, key: rest}))
+            empty: dict[str, Json] = {other: "" for other in ("response", "thinking") if other in message}
+            form: Json = {**message, **empty}
+            found.deltas.append(Delta((key,), (key,), form, (key,)))
     if isinstance(inner, dict):
-        role = {"role": inner.get("role", "assistant"), "content": ""}
         for key in ("content", "thinking"):
             if isinstance(inner.get(key), str):
-                found.deltas.append(
-                    Delta(
-                        ("message", key),
-                        ("message", key),
-                        lambda rest, key=key, role=role: {**message, "message": {**role, key: rest}},
-                    )
-                )
+                only: Json = {"role": inner.get("role", "assistant"), "content": "", key: ""}
+                found.deltas.append(Delta(("message", key), ("message", key), {**message, "message": only}, ("message", key)))
         found.wholes += strings(inner.get("tool_calls"), ("message", "tool_calls"))
     if message.get("done") is True or "error" in message:
         found.over.append(())

@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML, 9.2.6) and lines of JSON, cut out of octets that come in pieces; each can be written again with other data."""
+"""Server-sent events (WHATWG HTML, 9.2.6) and lines of JSON, cut out of octets in pieces; each can be written with other data."""
 
 from __future__ import annotations
 
