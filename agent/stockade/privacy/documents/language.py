@@ -1,7 +1,8 @@
 """Source code and configuration, told from prose by the lines they are made of.
 
 A model for file types would be surer on whole files, but the one that is kept well asks for the CPU build of onnxruntime, which cannot
-stand beside the GPU build; and what is pasted into a prompt is a part of a file between two sentences.
+stand beside the GPU build; and what is pasted into a prompt is a part of a file between two sentences. How often
+the lines are right is counted on the files of this repository by tests/unit/privacy/test_language.py.
 """
 
 from __future__ import annotations
@@ -55,6 +56,17 @@ _CONFIG_LINE = re.compile(
 )
 _SETTING = re.compile(
     r"""^\s*(?:-\s+)?(?:["'][\w.\-/ @$]+["']|[\w.\-/@$]+)\s*(?:=|:(?=\s|$))\s*\S?|^\s*\[{1,2}[\w.:\-/"@]+\]{1,2}\s*$|^\s*<[\w:.-]+"""
+)
+_JSON_LINE = re.compile(r"""^\s*(?:"[^"]*"\s*:.*|[{}\[\]]+,?|"[^"]*",?|[-0-9.]+,?)\s*$""")
+# Lines that look like settings and are none: the head of a mail or a form (`Subject: …`), a name or a sentence behind a colon, an item of
+# a list, the tags of a page.
+_NO_SETTING = re.compile(
+    r"""(?x)^(?:
+    [A-Z][A-Za-z]*(?:[-\x20/][A-Za-z]+){0,4}:\s+\S | \s*-\s+(?:[\w()'<>,/]+\x20){3} |
+    \s*[\w.-]+:\s+(?!["'\[{|>&*!-])(?:[\w'()&.,©]+\x20){2,}[\w'()&.,-]+ | \s*[\w.-]+:\s+[A-Z][a-z]+\x20[A-Z][A-Za-z]+\b |
+    \s*</?(?:html|head|body|title|meta|link|script|style|div|span|p|a|ul|ol|li|dl|dt|dd|table|tbody|thead|tr|td|th|h[1-6]|br|hr|img|pre|code|
+    strong|em|b|i|tt|blockquote|form|section|article|nav|footer|header|main)\b
+    )"""
 )
 _PROSE_LINE = re.compile(r"(?:^|\s)(?:[A-Za-z'’,-]+ ){5,}[A-Za-z'’-]+[.?!,:)]?(?:\s|$)|^[A-Z][a-z]+(?: [a-z'’]+){3,}")
 
@@ -110,12 +122,15 @@ def kind(lines: list[str]) -> tuple[str | None, float]:
     strong = sum(_STRONG.search(line) is not None for line in lines)
     config = sum(_CONFIG_LINE.match(line) is not None for line in lines)
     settings = sum(_SETTING.match(line) is not None for line in lines)
+    others = sum(_NO_SETTING.match(line) is not None for line in lines)
     count = len(lines)
     if prose / count > 0.5 and strong / count < 0.25:
         return None, 0.0
+    if config / count >= 0.8 and settings / count >= 0.4 and all(_JSON_LINE.match(line) for line in lines):
+        return "ip.configuration", 0.9
     if strong / count >= 0.2 and code / count >= 0.5 and not (settings / count > 0.7 and strong / count < 0.35):
         return "ip.source_code", min(0.95, 0.4 + code / count / 2 + min(strong / count, 0.2))
-    if config / count >= 0.8 and settings / count >= 0.4:
+    if config / count >= 0.8 and settings / count >= 0.4 and others / count < 0.4:
         return "ip.configuration", min(0.9, 0.3 + config / count / 2)
     return None, 0.0
 
