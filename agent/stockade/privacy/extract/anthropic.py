@@ -110,7 +110,7 @@ tools = with_role(
     each(
         fields(
             {
-                "type": form(r"custom|(?:bash|text_editor|computer|web_search|web_fetch|code_execution|memory)_20\d{6}"),
+                "type": form(r"custom|(?:bash|text_editor|computer|web_search|web_fetch|code_execution|memory)_202\d[01]\d[0-3]\d"),
                 **dict.fromkeys(("name", "description"), text()),
                 "input_schema": schema,
                 "cache_control": cache_control,
@@ -120,6 +120,11 @@ tools = with_role(
     ),
     Role.TOOL_DEFINITION,
 )
+_BETAS = (
+    "prompt-caching|computer-use|pdfs|token-counting|token-efficient-tools|output-128k|files-api|mcp-client|dev-full-thinking"
+    "|interleaved-thinking|code-execution|extended-cache-ttl|context-1m|context-management|fine-grained-tool-streaming|claude-code|oauth"
+    "|structured-outputs|skills|web-fetch|message-batches"
+)
 _COMMON: dict[str, Reader] = {
     "model": model_name,
     **dict.fromkeys(("max_tokens", "max_tokens_to_sample", "temperature", "top_p", "top_k", "stream"), setting),
@@ -127,7 +132,7 @@ _COMMON: dict[str, Reader] = {
     "metadata": fields({"user_id": pseudonym}),
     "service_tier": one_of("auto", "standard_only"),
     "anthropic_version": form(r"20\d\d-\d\d-\d\d|(?:bedrock|vertex)-20\d\d-\d\d-\d\d"),
-    "anthropic_beta": each(form(r"[a-z0-9]{1,12}(?:-[a-z0-9]{1,12}){0,4}-20\d\d-\d\d-\d\d")),
+    "anthropic_beta": each(form(rf"(?:{_BETAS})-202\d-[01]\d-[0-3]\d")),
 }
 messages = fields(
     {

@@ -67,7 +67,9 @@ _part = fields(
             "functionCall": _call,
             "functionResponse": _response,
             "executableCode": fields({"language": one_of("PYTHON"), "code": text(Role.TOOL_CALL)}),
-            "codeExecutionResult": fields({"outcome": form("OUTCOME_[A-Z_]{2,24}"), "output": text(Role.TOOL_RESULT)}),
+            "codeExecutionResult": fields(
+                {"outcome": one_of("OUTCOME_OK", "OUTCOME_FAILED", "OUTCOME_DEADLINE_EXCEEDED"), "output": text(Role.TOOL_RESULT)}
+            ),
         }
     )
 )
@@ -99,6 +101,12 @@ _declaration = fields(
     role=Role.TOOL_DEFINITION,
 )
 _tools = with_role(each(fields(_either({"functionDeclarations": each(_declaration)}), role=Role.TOOL_DEFINITION)), Role.TOOL_DEFINITION)
+_HARMS = "HARM_CATEGORY_(?:HARASSMENT|HATE_SPEECH|SEXUALLY_EXPLICIT|DANGEROUS_CONTENT|CIVIC_INTEGRITY|UNSPECIFIED)"
+_THRESHOLDS = "BLOCK_(?:NONE|ONLY_HIGH|MEDIUM_AND_ABOVE|LOW_AND_ABOVE)|OFF|HARM_BLOCK_THRESHOLD_UNSPECIFIED"
+_TASKS = (
+    *("RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT", "SEMANTIC_SIMILARITY", "CLASSIFICATION", "CLUSTERING", "QUESTION_ANSWERING"),
+    *("FACT_VERIFICATION", "CODE_RETRIEVAL_QUERY"),
+)
 _NUMBERS = (
     *("temperature", "topP", "topK", "candidateCount", "maxOutputTokens", "seed", "presencePenalty", "frequencyPenalty", "logprobs"),
     *("responseLogprobs",),
@@ -126,7 +134,7 @@ _KNOWN = _either(
                 {"functionCallingConfig": fields(_either({"mode": one_of("AUTO", "ANY", "NONE"), "allowedFunctionNames": each(text())}))}
             )
         ),
-        "safetySettings": each(fields({"category": form("HARM_CATEGORY_[A-Z_]{3,32}"), "threshold": form("BLOCK_[A-Z_]{3,24}|OFF")})),
+        "safetySettings": each(fields({"category": form(_HARMS), "threshold": form(_THRESHOLDS)})),
         "generationConfig": _generation,
         "cachedContent": unreadable("reference"),
     }
@@ -138,6 +146,6 @@ _embedding: dict[str, Reader] = {
     "content": with_role(_content, Role.USER),
     "title": text(Role.DOCUMENT),
     "outputDimensionality": setting,
-    "taskType": form("[A-Z]{3,16}(?:_[A-Z]{3,16}){0,3}"),
+    "taskType": one_of(*_TASKS),
 }
 embed = fields({**_either(_embedding), "requests": each(fields(_either(_embedding)))})

@@ -11,7 +11,6 @@ from stockade.privacy.extract.walk import (
     by,
     each,
     fields,
-    form,
     identity,
     one_of,
     opaque,
@@ -83,6 +82,10 @@ def _input(walk: Walk, node: Json, at: At, _role: Role) -> None:
     (each(_item) if isinstance(node, list | dict) else text())(walk, node, at, Role.USER)
 
 
+_INCLUDED = (
+    *("reasoning.encrypted_content", "message.output_text.logprobs", "message.input_image.image_url", "file_search_call.results"),
+    *("code_interpreter_call.outputs", "computer_call_output.output.image_url", "web_search_call.action.sources"),
+)
 responses = fields(
     {
         **COMMON,
@@ -98,7 +101,7 @@ responses = fields(
             }
         ),
         "previous_response_id": identity,
-        "include": each(form(r"[a-z_]{1,32}(?:\.[a-z_]{1,32}){1,4}")),
+        "include": each(one_of(*_INCLUDED)),
         "truncation": one_of("auto", "disabled"),
         "max_tool_calls": setting,
     }

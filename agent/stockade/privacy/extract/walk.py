@@ -273,23 +273,32 @@ def _blob(text: str) -> str | None:
 
 # Forms of fields that carry no text.
 UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+# Random ones have digits among the letters; one that has not is read. Short ones without a prefix are read too.
+_MIXED = r"(?=(?:[A-Za-z]*\d){2})[A-Za-z0-9]"
 _RANDOM = (
-    rf"{UUID}|(?:toolu|srvtoolu|mcptoolu|msg|req)_(?:bdrk_|vrtx_)?01[A-Za-z0-9]{{22}}|call_[A-Za-z0-9]{{24}}"
+    rf"{UUID}|(?:toolu|srvtoolu|mcptoolu|msg|req)_(?:bdrk_|vrtx_)?01{_MIXED}{{22}}|call_{_MIXED}{{24}}"
     r"|(?:msg|resp|rs|fc|ctc|ws|fs|ci|cu|mcp|mcpr|mcpl|lsh|sh|ap|conv|ig|cmp|thread)_[0-9a-f]{32,64}"
     rf"|(?:chatcmpl-tool-|chatcmpl-|call_|tooluse_)(?:[0-9a-f]{{32}}|{UUID})|tooluse_[A-Za-z0-9_-]{{22}}"
-    r"|(?:chatcmpl-|call_)(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{8,9}|(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{9}|call_\d{1,3}|\d{1,4}"
+    r"|call_\d{1,3}|\d{1,4}"
 )
 identity = form(_RANDOM)
 # A user as frameworks write it when it means nobody: a hash, a number of the kind above.
 pseudonym = form(rf"{UUID}|[0-9a-f]{{64}}|user_[0-9a-f]{{64}}_account_(?:{UUID})?_session_{UUID}")
-# A model is known by its family; any other name in its place may be that of a person, and is read.
+# A model's name is made of words that models' names are made of. Any other name in its place may be that of a person, and is read.
 _FAMILIES = (
-    "gpt|chatgpt|codex|davinci|babbage|o[134]|claude|llama|gemini|gemma|mistral|ministral|mixtral|codestral|magistral|pixtral|devstral|qwen|qwq"
-    "|deepseek|command|titan|nova|phi|granite|nemotron|grok|kimi|glm|minimax|falcon|embed|embedding|minilm|bge|e5|rerank|moderation|smollm"
+    "gpt|chatgpt|codex|davinci|babbage|o|claude|llama|gemini|gemma|mistral|ministral|mixtral|codestral|magistral|pixtral|devstral|qwen|qwq"
+    "|deepseek|command|titan|nova|phi|granite|nemotron|grok|kimi|glm|minimax|falcon|embed|embedding|minilm|bge|e|rerank|moderation|smollm"
 )
+_QUALIFIERS = (
+    "a|all|air|anthropic|amazon|ai|apac|audio|base|chat|code|coder|cohere|coding|distill|en|english|ep|eu|exp|experimental|express|fast|flash"
+    "|fp|free|global|google|guard|haiku|high|hf|instant|instruct|it|k|l|large|latest|lite|long|low|m|max|medium|meta|micro|microsoft|mini"
+    "|mistralai|moe|multilingual|nano|nomic|nvidia|omni|open|openai|opus|oss|plus|premier|preview|pro|q|r|reasoner|reasoning|s|search|small"
+    "|sonnet|super|text|thinking|tiny|turbo|ultra|us|v|versatile|vision|vl|w|x|xl"
+)
+_PART = rf"(?:{_FAMILIES}|{_QUALIFIERS})?(?:\d{{1,4}}[a-z]{{0,2}}|20[23]\d[01]\d[0-3]\d)?"
 model_name = form(
-    rf"(?i)(?!.*\d{{3}}-\d{{2}}-\d{{4}})(?!.*\d{{9}})(?=.{{1,96}}\Z)(?=(?:.*[._:/\-])?(?:{_FAMILIES})[\d._:/\-]*(?:[._:/\-]|\Z))"
-    r"[A-Za-z0-9]{1,24}(?:[._:/\-][A-Za-z0-9]{1,24}){0,15}"
+    rf"(?i)(?=.{{1,96}}\Z)(?!.*\d{{3}}[._:/\-]\d{{3}})(?!.*\d[._:/\-]\d{{2}}[._:/\-]\d{{4}})"
+    rf"(?=(?:.*[._:/\-])?(?:{_FAMILIES})[\d._:/\-a-z]{{0,4}}(?:[._:/\-]|\Z)){_PART}(?:[._:/\-]{_PART}){{0,15}}"
 )
 seconds = form(r"-?\d{1,6}(?:\.\d{1,6})?(?:ns|us|ms|s|m|h)?")
 word_of_a_role = one_of("system", "developer", "user", "assistant", "tool", "function", "model", "critic", "discriminator")

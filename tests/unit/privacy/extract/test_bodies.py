@@ -245,6 +245,54 @@ def test_another_body_than_the_one_that_was_read_is_not_rewritten() -> None:
         rewrite(call, b'{"messages":[]}', {0: "[P]"})
 
 
-@pytest.mark.parametrize("name", ["john-smith", "John Smith", "mrn-4711", "gpt-4o john", "llama/123-45-6789"])
-def test_a_name_where_a_model_stands_is_a_piece(name: str) -> None:
+MODELS = (
+    *(
+        "gpt-4o-mini",
+        "gpt-4o-2024-08-06",
+        "gpt-3.5-turbo-0125",
+        "o3-mini",
+        "gpt-oss:20b",
+        "text-embedding-3-small",
+        "omni-moderation-latest",
+    ),
+    *("claude-3-5-sonnet-20241022", "claude-sonnet-4-5", "us.anthropic.claude-3-haiku-20240307-v1:0", "gemini-2.5-pro"),
+    *("llama3.2:3b-instruct-q4_K_M", "meta-llama/Llama-3.1-8B-Instruct", "qwen2.5-coder:7b", "nomic-embed-text", "deepseek-r1:14b"),
+)
+NO_MODELS = (
+    *("john-smith", "John Smith", "mrn-4711", "gpt-4o john", "llama-john-smith", "e-smith", "gpt-415-555-0123", "gpt-4155550123"),
+    *("llama/123-45-6789", "gpt-19800101"),
+)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_no_text(name: str) -> None:
+    assert extract(Api.OPENAI_CHAT, [], json.dumps({"model": name, "messages": []}).encode()).texts == []
+
+
+@pytest.mark.parametrize("name", NO_MODELS)
+def test_another_name_where_a_model_stands_is_a_piece(name: str) -> None:
     assert name in extract(Api.OPENAI_CHAT, [], json.dumps({"model": name, "messages": []}).encode()).texts
+
+
+@pytest.mark.parametrize("name", ["123-45-6789", "JohnSm1th", "call_JohnSmithHasDiabetesTypeT", "John Smith", "call_JohnSm1th"])
+def test_another_text_where_an_identity_stands_is_a_piece(name: str) -> None:
+    body = {"messages": [{"role": "tool", "tool_call_id": name}]}
+    assert extract(Api.OPENAI_CHAT, [], json.dumps(body).encode()).texts == [name]
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        (Api.GEMINI, {"safetySettings": [{"category": "HARM_CATEGORY_ADA_QUILL"}]}),
+        (Api.GEMINI_EMBED, {"taskType": "ADA_QUILL"}),
+        (Api.OPENAI_RESPONSES, {"include": ["ada.quill"]}),
+        (Api.ANTHROPIC_MESSAGES, {"anthropic_beta": ["ada-quill-2024-01-01"]}),
+        (
+            Api.ANTHROPIC_MESSAGES,
+            {"messages": [{"role": "user", "content": [{"type": "redacted_thinking", "data": "QWRhIFF1aWxsIGlzIGlsbC4="}]}]},
+        ),
+    ],
+)
+def test_a_name_in_the_guise_of_a_setting_is_a_piece(api: Api, body: Any) -> None:
+    (text,) = extract(api, [], json.dumps(body).encode()).texts
+    assert "quill" in text.lower()
