@@ -7,10 +7,11 @@ answer comes from outside, so nothing leaves the sandbox with it, and a placehol
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from stockade.privacy.extract.call import Api, At, Unreadable
+from stockade.privacy.extract.elements import Elements
 from stockade.privacy.extract.said import Channel, Delta, Text, said, strings, tools
 from stockade.privacy.extract.sse import Events, Frame, Frames, Lines
 from stockade.privacy.extract.tree import Json, dump, exchange, parse_bytes
@@ -61,6 +62,9 @@ class AnswerReader:
         if self._frames is not None:
             return self._read(self._frames, self._frames.feed(data))
         self._body += data
+        if self._api is Api.GEMINI and self._body.lstrip(b" \t\r\n").startswith(b"["):
+            self._frames = Elements()
+            return self._read(self._frames, self._frames.feed(self._rest()))
         return self._give_up("too_large", self._rest()) if len(self._body) > WHOLE else b""
 
     def end(self) -> bytes:
@@ -110,7 +114,7 @@ class AnswerReader:
         message = parse_bytes(data)
         self._name(message)
         says = said(self._api, message)
-        places = dict(self._restored(message, says.wholes))
+        places = dict(self._restored(message, says.wholes, keep=not says.repeats))
         last: dict[Channel, At] = {}
         for delta in says.deltas:
             text = _at(message, delta.at)
@@ -132,13 +136,14 @@ class AnswerReader:
         for channel in [each for each in self._going if each[: len(over)] == over]:
             restore, delta, frame = self._going.pop(channel)
             if rest := restore.flush():
-                made += frame.write(dump(delta.tail(rest)).encode())
+                made += frame.another(dump(delta.tail(rest)).encode())
         return bytes(made)
 
-    def _restored(self, root: Json, texts: Iterator[Text] | list[Text]) -> Iterator[tuple[At, str]]:
+    def _restored(self, root: Json, texts: Iterable[Text], *, keep: bool = True) -> Iterator[tuple[At, str]]:
         for each in texts:
             text = _at(root, each.at)
-            self._keep(text)
+            if keep:
+                self._keep(text)
             restore = self._make(each.within_json)
             given = restore.feed(text) + restore.flush()
             if given != text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -73,6 +74,7 @@ class Said:
     deltas: list[Delta] = field(default_factory=list)
     wholes: list[Text] = field(default_factory=list)
     over: list[Channel] = field(default_factory=list)
+    repeats: bool = False  # its whole texts were said before, or come from the request
 
 
 def said(api: Api, message: Json) -> Said:
@@ -92,7 +94,7 @@ def strings(node: Json, at: At = ()) -> Iterator[Text]:
         elif isinstance(one, list):
             waiting += [(below, (*place, index), False) for index, below in reversed(list(enumerate(one)))]
         elif isinstance(one, dict):
-            inside = place and place[-1] in ("input", "args", "arguments", "output", "response")  # the caller's own keys
+            inside = place and place[-1] in ("input", "args", "arguments")  # the caller's own keys
             for key, below in reversed(list(one.items())):
                 if inside or key not in OPAQUE or not isinstance(below, str):
                     waiting.append((below, (*place, key), key in _WITHIN_JSON and isinstance(below, str)))
@@ -203,11 +205,57 @@ def _ollama(message: dict[str, Json], found: Said) -> None:
         found.over.append(())
 
 
+_RESPONSES_DELTA = re.compile(r"(response\.[a-z_.]+)\.(delta|done)")
+
+
+def _responses(message: dict[str, Json], found: Said) -> None:
+    """OpenAI's responses: pieces, then the same text whole, then the whole item, then the whole answer."""
+    kind = message.get("type")
+    match = _RESPONSES_DELTA.fullmatch(kind) if isinstance(kind, str) else None
+    output, part = _index(message, 0, "output_index"), _index(message, _index(message, 0, "summary_index"), "content_index")
+    if match and match[2] == "delta":
+        if isinstance(message.get("delta"), str):
+            within_json = match[1].endswith("_arguments")
+            found.deltas.append(Delta((output, part, match[1]), ("delta",), message, ("delta",), within_json))
+        return
+    found.repeats = True
+    found.wholes += strings(message)
+    if match and match[1] != "response.output_item":
+        found.over += [(output, part)]
+    elif match:
+        found.over.append((output,))
+    elif kind in ("response.completed", "response.failed", "response.incomplete", "error"):
+        found.over.append(())
+
+
+def _gemini(message: dict[str, Json], found: Said) -> None:
+    head = {key: value for key, value in message.items() if key not in ("candidates", "usageMetadata")}
+    for place, candidate in enumerate(_list(message, "candidates")):
+        if not isinstance(candidate, dict):
+            continue
+        index, content = _index(candidate, place), candidate.get("content")
+        for number, part in enumerate(_list(content, "parts")):
+            at: At = ("candidates", place, "content", "parts", number)
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                thought = part.get("thought") is True
+                only: dict[str, Json] = {"text": "", "thought": True} if thought else {"text": ""}
+                one: Json = {"index": Number(str(index)), "content": {"role": "model", "parts": [only]}}
+                form: Json = {**head, "candidates": [one]}
+                slot: At = ("candidates", 0, "content", "parts", 0, "text")
+                found.deltas.append(Delta((index, "thought" if thought else "text"), (*at, "text"), form, slot))
+            else:
+                found.wholes += strings(part, at)
+        if candidate.get("finishReason"):
+            found.over.append((index,))
+
+
 _READERS: dict[Api, Callable[[dict[str, Json], Said], None]] = {
     Api.OPENAI_CHAT: _chat,
     Api.OPENAI_COMPLETIONS: _chat,
+    Api.OPENAI_RESPONSES: _responses,
     Api.ANTHROPIC_MESSAGES: _anthropic,
     Api.ANTHROPIC_COMPLETE: _anthropic,
+    Api.GEMINI: _gemini,
     Api.OLLAMA_CHAT: _ollama,
     Api.OLLAMA_GENERATE: _ollama,
 }

@@ -24,6 +24,9 @@ class Frame(Protocol):
     def write(self, data: bytes) -> bytes:
         """This message with other data."""
 
+    def another(self, data: bytes) -> bytes:
+        """One more message, after the form of this one."""
+
     def after(self, more: bytes) -> bytes:
         """More messages as they stand before this one."""
 
@@ -65,6 +68,9 @@ class Event:
                 written = True
         return bytes(made) if not self.lines[-1].strip(b"\r\n") else bytes(made) + b"\n"
 
+    def another(self, data: bytes) -> bytes:
+        return self.write(data)
+
     def after(self, more: bytes) -> bytes:
         return more
 
@@ -81,6 +87,9 @@ class Line:
     def write(self, data: bytes) -> bytes:
         return data + (_ending(self.raw) or b"\n")
 
+    def another(self, data: bytes) -> bytes:
+        return self.write(data)
+
     def after(self, more: bytes) -> bytes:
         return more
 
@@ -94,13 +103,13 @@ class Lines:
     def feed(self, data: bytes) -> Iterator[Frame]:
         self._buffer += data
         while (at := self._buffer.find(b"\n", self._seen)) >= 0:
-            _demand_short(at)
+            demand_short(at)
             raw = bytes(self._buffer[: at + 1])
             del self._buffer[: at + 1]
             self._seen = 0
             yield Line(raw)
         self._seen = len(self._buffer)
-        _demand_short(self._seen)
+        demand_short(self._seen)
 
     def end(self) -> Iterator[Frame]:
         raw = self.rest()
@@ -129,8 +138,8 @@ class Events:
             self._held += len(line)
             if not line.strip(b"\r\n"):
                 yield self._event()
-            _demand_short(self._held)
-        _demand_short(self._held + len(self._buffer))
+            demand_short(self._held)
+        demand_short(self._held + len(self._buffer))
 
     def end(self) -> Iterator[Frame]:
         """A last event without its empty line: readers differ about it, so it is read."""
@@ -168,7 +177,7 @@ class Events:
         return line
 
 
-def _demand_short(size: int) -> None:
+def demand_short(size: int) -> None:
     if size > MESSAGE:
         raise Unreadable("too_large")
 
