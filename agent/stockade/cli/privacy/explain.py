@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stockade.policy import Policy
     from stockade.privacy.classify import Settings
     from stockade.privacy.finding import Finding
 
@@ -65,15 +66,20 @@ def _settings(policies: Sequence[str]) -> Settings:
     if not policies:
         return Settings()
     from stockade.policy import load
+
+    return settings_of(load(list(policies)))
+
+
+def settings_of(policy: Policy) -> Settings:
+    """What the proxy tells the classifier of a policy. Raises StockadeError for one without a privacy section."""
+    from stockade.proxy.inference import detection_of
     from stockade.types import StockadeError
 
-    privacy = getattr(load(list(policies)), "privacy", None)
-    settings = getattr(privacy, "detect", None)
-    if isinstance(settings, Settings):
-        return settings
-    raise StockadeError(
-        "this policy says nothing of what to detect", hint="give it `privacy: {detect: …}`, or leave --policy out", code="no_privacy"
-    )
+    if policy.privacy is None:
+        raise StockadeError(
+            "this policy says nothing of what to detect", hint="give it a `privacy:` section, or leave --policy out", code="no_privacy"
+        )
+    return detection_of(policy.privacy)
 
 
 def place(text: str, at: int) -> tuple[int, int]:
