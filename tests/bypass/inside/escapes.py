@@ -371,10 +371,11 @@ def _(facts, token):
 
 @attack("bpf-detach")
 def _(facts, token):
-    """The first program of all, as a descriptor to detach it with."""
+    """The first program of all, as a number to detach it by. Whoever hears that there is none was let ask: rights come first."""
     attributes = bytearray(struct.pack("<II", 0, 0).ljust(128, b"\0"))
     buffer = (ctypes.c_char * 128).from_buffer(attributes)
-    call(321, 11, buffer, 128)  # BPF_PROG_GET_NEXT_ID
+    with contextlib.suppress(FileNotFoundError):
+        call(321, 11, buffer, 128)  # BPF_PROG_GET_NEXT_ID
     return "out"
 
 
