@@ -104,7 +104,7 @@ _block = by(
             {"type": one_of("web_search_result"), **dict.fromkeys(("title", "url", "page_age"), text()), "encrypted_content": opaque}
         ),
     },
-    fields({**_common, "image": unreadable("image"), "file_id": unreadable("reference"), "source": _source}),
+    fields({**_common, "image": unreadable("image"), **dict.fromkeys(("file_id", "url"), unreadable("reference")), "source": _source}),
 )
 tools = with_role(
     each(

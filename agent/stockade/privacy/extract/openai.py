@@ -38,6 +38,7 @@ _file = fields({**MEDIA, "file_data": text(Role.DOCUMENT), "filename": text(Role
 part = fields(
     {
         **MEDIA,
+        **dict.fromkeys(("url", "uri"), unreadable("reference")),
         "type": one_of("text", "refusal", "file", "thinking", "input_text", "output_text", "summary_text", "reasoning_text"),
         **dict.fromkeys(("text", "refusal", "thinking"), text()),
         "file": _file,
@@ -78,6 +79,8 @@ tools = with_role(
                 **dict.fromkeys(("name", "description"), text()),
                 "parameters": schema,
                 "strict": setting,
+                "vector_store_ids": unreadable("reference"),
+                "container": fields({"type": one_of("auto"), "file_ids": unreadable("reference")}),
                 "cache_control": cache_control,
             },
             role=Role.TOOL_DEFINITION,

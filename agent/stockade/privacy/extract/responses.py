@@ -17,6 +17,7 @@ from stockade.privacy.extract.walk import (
     setting,
     text,
     tool_name,
+    unreadable,
     with_role,
     word_of_a_role,
 )
@@ -100,6 +101,7 @@ responses = fields(
                 "summary": one_of("auto", "concise", "detailed"),
             }
         ),
+        "prompt": unreadable("reference"),
         "previous_response_id": identity,
         "include": each(one_of(*_INCLUDED)),
         "truncation": one_of("auto", "disabled"),

@@ -16,6 +16,10 @@ DIGITS = 5  # of a number that may mean somebody: a postal code, a record number
 TOKENS = 16  # whole numbers in a row, outside of texts and arguments, are text as tokens or as character codes
 PIECES = 100_000
 
+# What is random has digits, capitals and small letters; a run of this many octets that can be read is rare in it (1 in 20 seals of 1 KiB).
+_MIXTURE = re.compile(r"(?=.*[0-9+/_-])(?=.*[A-Z])(?=.*[a-z])")
+_LEGIBLE = re.compile(rb"[ -~]{10,}")
+
 type Reader = Callable[[Walk, Json, At, Role], None]
 
 
@@ -213,10 +217,13 @@ def tool_name(walk: Walk, node: Json, at: At, role: Role) -> None:
 def opaque(walk: Walk, node: Json, at: At, role: Role) -> None:
     """A sealed blob that the provider gave out and wants back: signatures, encrypted reasoning. Text in its place is read."""
     blob = _blob(node) if isinstance(node, str) and len(node) >= 16 else None
-    if blob is None:
+    if not isinstance(node, str) or blob is None or not _MIXTURE.search(node):
         everything(walk, node, at, role)
     elif blob:
         walk.text(blob, role, (*at, Step.BASE64))
+    elif runs := _LEGIBLE.findall(unbase64(node)):
+        # Such a piece is exchanged as a whole: the provider refuses the seal then, and nothing that was legible has left.
+        walk.piece(" ".join(run.decode() for run in runs), role, at)
 
 
 def embedded_json(text: str) -> Json:

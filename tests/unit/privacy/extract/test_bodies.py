@@ -5,6 +5,7 @@ Those of a name in `plain_` were written after the documentation of the API inst
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from pathlib import Path
@@ -208,6 +209,11 @@ def message(block: Any) -> Any:
         ),
         (Api.OLLAMA_CHAT, {"model": "llama", "messages": [{"role": "user", "content": "x", "images": ["AAAA"]}]}, "image"),
         (Api.OLLAMA_GENERATE, {"model": "llama", "prompt": "x", "context": [1]}, "tokens"),
+        (Api.OPENAI_CHAT, chat({"type": "new", "url": "https://x.example"}), "reference"),
+        (Api.OPENAI_RESPONSES, {"prompt": {"id": "x"}}, "reference"),
+        (Api.OPENAI_RESPONSES, {"tools": [{"type": "code_interpreter", "container": {"file_ids": ["x"]}}]}, "reference"),
+        (Api.OPENAI_RESPONSES, {"tools": [{"type": "file_search", "vector_store_ids": ["x"]}]}, "reference"),
+        (Api.ANTHROPIC_MESSAGES, message({"type": "new", "url": "https://x.example"}), "reference"),
         (Api.GEMINI, {"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}]}, "image"),
         (Api.GEMINI, {"contents": {"parts": {"inline_data": {"mime_type": "video/mp4", "data": "AAAA"}}}}, "video"),
         (Api.GEMINI, {"contents": [{"parts": [{"fileData": {"fileUri": "gs://x"}}]}]}, "reference"),
@@ -296,3 +302,15 @@ def test_another_text_where_an_identity_stands_is_a_piece(name: str) -> None:
 def test_a_name_in_the_guise_of_a_setting_is_a_piece(api: Api, body: Any) -> None:
     (text,) = extract(api, [], json.dumps(body).encode()).texts
     assert "quill" in text.lower()
+
+
+@pytest.mark.parametrize("sealed", ["AdaQuillIsIllAndInCare==", base64.b64encode(b"\x00\xffAda Quill is ill").decode()])
+def test_what_can_be_read_in_the_guise_of_a_seal_is_a_piece(sealed: str) -> None:
+    body = message({"type": "thinking", "thinking": "", "signature": sealed})
+    (text,) = extract(Api.ANTHROPIC_MESSAGES, [], json.dumps(body).encode()).texts
+    assert "Quill" in text
+
+
+def test_a_seal_is_no_text() -> None:
+    body = message({"type": "thinking", "thinking": "", "signature": base64.b64encode(bytes(range(128, 256))).decode()})
+    assert extract(Api.ANTHROPIC_MESSAGES, [], json.dumps(body).encode()).texts == []
