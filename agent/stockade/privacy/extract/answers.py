@@ -12,6 +12,7 @@ from typing import Protocol
 
 from stockade.privacy.extract.call import Api, At, Unreadable
 from stockade.privacy.extract.elements import Elements
+from stockade.privacy.extract.eventstream import Messages
 from stockade.privacy.extract.said import Channel, Delta, Text, said, strings, tools
 from stockade.privacy.extract.sse import Events, Frame, Frames, Lines
 from stockade.privacy.extract.tree import Json, dump, exchange, parse_bytes
@@ -165,6 +166,8 @@ def _frames(content_type: str) -> Frames | None:
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return Events()
+    if kind == "application/vnd.amazon.eventstream":
+        return Messages()
     return Lines() if kind in ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines") else None
 
 

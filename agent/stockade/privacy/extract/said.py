@@ -249,6 +249,50 @@ def _gemini(message: dict[str, Json], found: Said) -> None:
             found.over.append((index,))
 
 
+def _converse(message: dict[str, Json], found: Said, at: At = (), outer: str = "") -> None:
+    """Bedrock's converse-stream. The kind of a message is in its headers, and its keys tell it as well."""
+    index, delta = _index(message, 0, "contentBlockIndex"), message.get("delta")
+
+    def whole(inner: Json) -> Json:
+        body: Json = {**message, "delta": inner}
+        return {outer: body} if outer else body
+
+    if isinstance(delta, dict):
+        places: tuple[At, ...] = (("text",), ("toolUse", "input"), ("reasoningContent", "text"))
+        for place in places:
+            inner: Json = delta
+            for step in place:
+                inner = inner.get(str(step)) if isinstance(inner, dict) else None
+            if isinstance(inner, str):
+                slot: At = (*at, "delta", *place)
+                found.deltas.append(Delta((index, *place), slot, whole(delta), slot, within_json=place[0] == "toolUse"))
+        reasoning = delta.get("reasoningContent")
+        if isinstance(reasoning, dict) and "signature" in reasoning:
+            found.over.append((index,))
+    elif "contentBlockIndex" in message:
+        found.over += [] if "start" in message else [(index,)]
+    elif "role" not in message:
+        found.over.append(())  # messageStop, metadata, an exception
+
+
+def _invoke(message: dict[str, Json], found: Said) -> None:
+    """What the model itself says, in Bedrock's frame: Anthropic's events, Nova's as in converse, choices, or one text a message."""
+    wrapped = [key for key in ("contentBlockDelta", "contentBlockStop", "messageStop", "metadata") if isinstance(message.get(key), dict)]
+    if "type" in message or "completion" in message:
+        _anthropic(message, found)
+    elif wrapped:
+        inner = message[wrapped[0]]
+        assert isinstance(inner, dict)
+        _converse(inner, found, (wrapped[0],), wrapped[0])
+    elif isinstance(message.get("choices"), list):
+        _chat(message, found)
+    else:
+        for key, reason in (("generation", "stop_reason"), ("outputText", "completionReason")):
+            if isinstance(message.get(key), str):
+                found.deltas.append(Delta((key,), (key,), {**message, reason: None}, (key,)))
+                found.over += [()] if message.get(reason) else []
+
+
 _READERS: dict[Api, Callable[[dict[str, Json], Said], None]] = {
     Api.OPENAI_CHAT: _chat,
     Api.OPENAI_COMPLETIONS: _chat,
@@ -256,6 +300,8 @@ _READERS: dict[Api, Callable[[dict[str, Json], Said], None]] = {
     Api.ANTHROPIC_MESSAGES: _anthropic,
     Api.ANTHROPIC_COMPLETE: _anthropic,
     Api.GEMINI: _gemini,
+    Api.BEDROCK_INVOKE: _invoke,
+    Api.BEDROCK_CONVERSE: _converse,
     Api.OLLAMA_CHAT: _ollama,
     Api.OLLAMA_GENERATE: _ollama,
 }
