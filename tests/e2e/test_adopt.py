@@ -364,7 +364,8 @@ def test_what_it_writes_into_a_file_goes_on(machine: Machine, inside: dict[str, 
     (room / "stdin").write_text("what was on standard input\n")
     name = f"adopt-{os.getpid()}-{room.name}"
     mounted_bpffs(SETTINGS.run / "bpf")
-    line = [STOCKADE, "run", "--policy", room / "policy.yaml", "--name", name, "--audit", room / "audit.jsonl", "--workdir", room / "work"]
+    line: list[str | Path] = [STOCKADE, "run", "--policy", room / "policy.yaml", "--name", name, "--audit", room / "audit.jsonl"]
+    line += ["--workdir", room / "work"]
     with (room / "out").open("w") as out, (room / "stdin").open() as given:
         command = machine.wrap([*line, "--", "sh", "writes.sh"])
         agent = subprocess.Popen(command, stdin=given, stdout=out, stderr=subprocess.DEVNULL)

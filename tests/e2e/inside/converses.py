@@ -1,5 +1,5 @@
-"""Connects to HOST PORT, says what it hears into converses.log, and sends back nothing but one line at a time: what `say` holds, whenever that
-is there. Ends when the connection does, or when `hang-up` is there.
+"""Connects to HOST PORT, says what it hears into converses.log, and sends back nothing but one line at a time: what `say` holds, whenever
+that is there. Ends when the connection does, or when `hang-up` is there.
 """
 
 import pathlib
