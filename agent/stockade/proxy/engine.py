@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
+import socket
 from http import HTTPStatus
 from typing import Any
 
@@ -51,6 +53,7 @@ from stockade.types import Effect, Level, Reason
 
 EXCHANGE = "stockade.exchange"
 SCREENING = "stockade.screening"
+LED = ".led.invalid"  # ends the names of servers that requests are led to. A host that a rule calls so resolves for nobody (RFC 6761)
 UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # a fatal TLS alert, RFC 6066
 
 _log = logging.getLogger("stockade.proxy")
@@ -112,8 +115,8 @@ class Handler(server.LiveConnectionHandler):
         self.connection, self.engine, self.settings = connection, engine, engine.settings
         self.caller, self.host, self.port = caller, caller.host, caller.port
         self.exchanges: dict[str, Exchange] = {}
-        self._elsewhere: dict[tuple[str, int] | None, Elsewhere] = {}  # of requests that another server is asked
-        self._local_names: dict[tuple[str, int] | None, str] = {}
+        self._elsewhere: dict[tuple[str, int] | None, Elsewhere] = {}  # of requests that another server is asked, until it answered
+        self._led = itertools.count()
         self._read: set[str] = set()  # flows whose bodies are awaited or looked at, before they are exchanges
         self._writer = writer
         self._failure: Unreachable | None = None
@@ -199,12 +202,12 @@ class Handler(server.LiveConnectionHandler):
     async def open_connection(self, command: commands.OpenConnection) -> None:
         """Replaces mitmproxy's: the address comes from the agent and is dialled as it stands, within our own time."""
         upstream = command.connection
-        elsewhere = self._elsewhere.pop(upstream.address, None)
         try:
-            sock = await reach(self.connection, self.settings) if elsewhere is None else await reach_local(elsewhere, self.settings)
+            sock = await self._dial(upstream.address)
             reader, writer = await asyncio.open_connection(sock=sock)
         except Unreachable as failure:
             self._failure = failure
+            self._elsewhere.pop(upstream.address, None)
             self.transports.pop(upstream, None)
             await self.server_event(events.OpenConnectionCompleted(command, str(failure)))
             return
@@ -218,6 +221,15 @@ class Handler(server.LiveConnectionHandler):
             await self.handle_connection(upstream)
         finally:
             timer.cancel()
+            self._elsewhere.pop(upstream.address, None)
+
+    async def _dial(self, address: tuple[str, int] | None) -> socket.socket:
+        """What was led elsewhere never goes to the server that the client dialled, also when nobody knows any more where it was led."""
+        if address is None or not address[0].endswith(LED):
+            return await reach(self.connection, self.settings)
+        if (elsewhere := self._elsewhere.get(address)) is None:
+            raise Unreachable(Reason.UPSTREAM_UNREACHABLE, "the local model is asked once for each request")
+        return await reach_local(elsewhere, self.settings)
 
     def _demand_tls(self, upstream: Server, writer: asyncio.StreamWriter) -> None:
         if upstream.tls and not upstream.tls_established:
@@ -418,15 +430,17 @@ class Handler(server.LiveConnectionHandler):
 
     def _lead(self, flow: http.HTTPFlow, elsewhere: Elsewhere) -> None:
         """To another server than the one dialled: a connection of its own for each request, under a name that no other has."""
-        address = (f"{len(self._local_names)}.local.invalid", elsewhere.port)
-        self._elsewhere[address], self._local_names[address] = elsewhere, elsewhere.host
+        address = (f"{next(self._led)}{LED}", elsewhere.port)
+        self._elsewhere[address] = elsewhere
         request = flow.request
         request.data.host, request.data.port = address
         request.scheme = "https" if elsewhere.tls else "http"
         request.authority, request.path, request.http_version = "", elsewhere.path, "HTTP/1.1"
 
     def _local_name(self, connection: object) -> str | None:
-        return self._local_names.get(connection.address) if isinstance(connection, Server) else None
+        """What the certificate of another server has to name; None for the one that the client dialled."""
+        led = self._elsewhere.get(connection.address) if isinstance(connection, Server) else None
+        return led.host if led is not None else None
 
     def _rewrite(self, request: http.Request, verdict: Verdict) -> None:
         """What goes out instead of what came."""

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from stockade.policy import Policy
 from stockade.policy.privacy import Privacy
 from stockade.privacy.dictionary import Custom, Dictionary
+from stockade.privacy.extract.answers import AnswerReader, Restore
+from stockade.privacy.extract.body import extract, rewrite
 from stockade.privacy.extract.call import Api, Call, Unknown, Unreadable
 from stockade.privacy.extract.decode import decoded
 from stockade.privacy.extract.recognise import leaves_nothing, recognise
@@ -25,11 +27,9 @@ from stockade.privacy.redact import Vault, VaultFull
 from stockade.privacy.route import STRICT, NotRead, Routing, after_local_failure, route
 from stockade.privacy.serve.client import Client, Failed
 from stockade.privacy.settings import Settings as Detection
-from stockade.proxy.answers import Answer
 from stockade.proxy.apology import apology
 from stockade.proxy.connection import Connection
 from stockade.proxy.ladder import Head
-from stockade.proxy.reading import extract, rewrite
 from stockade.proxy.screen import Detail, Elsewhere, Header, Verdict, counted, versions
 from stockade.types import Action, Effect, Reason
 
@@ -89,7 +89,7 @@ class Inference:
                 raise Unreadable("too_large")
             if isinstance(api, Unknown):
                 raise Unreadable("unknown_body")
-            call = extract(api, head.headers, body)
+            call = extract(api, head.headers, body, head.path)
         except Unreadable as problem:
             return None, [], NotRead(problem.why)
         try:
@@ -130,11 +130,16 @@ class Inference:
             except (VaultFull, Unreadable):
                 return self._refused(replace(routing, effect=Effect.REFUSE, reason=Reason.PRIVACY_VAULT_FULL), detail, host, api)
             detail["redacted"] = taken
-        style = self._privacy.style in ("placeholder", "surrogate")
+        put_back = self._privacy.style in ("placeholder", "surrogate") and len(self._vault) > 0
+
+        def restore(within_json: bool) -> Restore:
+            return self._vault.stream(host, within_json=within_json) if put_back else _Kept()
 
         def answer(_status: int, headers: Sequence[Header]) -> _Heard:
-            make = (lambda within: self._vault.stream(host, within_json=within)) if style and len(self._vault) else None
-            return _Heard(Answer(_kind(headers), make), None)
+            if isinstance(api, Unknown):
+                return _Heard(None, None)
+            kind, encoding = (_header(headers, name) for name in ("content-type", "content-encoding"))
+            return _Heard(AnswerReader(api, kind, restore, encoding=encoding), None)
 
         allowed = routing.effect is not Effect.REFUSE
         return Verdict(
@@ -195,7 +200,7 @@ class Inference:
         elsewhere = Elsewhere(url.hostname or "", port, url.scheme == "https", where.addresses, outgoing.path)
 
         def answer(_status: int, _headers: Sequence[Header]) -> _Heard:
-            return _Heard(Answer(translator.content_type, None), translator)
+            return _Heard(AnswerReader(translator.api, translator.content_type, lambda _within_json: _Kept()), translator)
 
         return routing, Verdict(
             Effect.LOCAL,
@@ -231,11 +236,21 @@ class Inference:
         return detail
 
 
-class _Heard:
-    """Reader of one answer, of the cloud's or of the local model's."""
+class _Kept:
+    """Nothing was taken out, so nothing is put back."""
 
-    def __init__(self, read: Answer, translator: Translator | None) -> None:
-        self._read, self._translator = read, translator
+    def feed(self, piece: str) -> str:
+        return piece
+
+    def flush(self) -> str:
+        return ""
+
+
+class _Heard:
+    """One answer, of the cloud's or of the local model's. reader: None for an API that nobody here reads."""
+
+    def __init__(self, reader: AnswerReader | None, translator: Translator | None) -> None:
+        self._reader, self._translator, self._digest = reader, translator, hashlib.sha256()
         self._began, self._over = time.monotonic(), False
 
     @property
@@ -243,27 +258,32 @@ class _Heard:
         return self._translator.content_type if self._translator is not None else None
 
     def feed(self, data: bytes) -> bytes:
-        return self._read.feed(data if self._translator is None else self._translator.feed(data))
+        return self._read(data if self._translator is None else self._translator.feed(data))
 
     def end(self) -> bytes:
         if self._over:
             return b""
         self._over = True
-        rest = self._read.feed(self._translator.end()) if self._translator is not None else b""
-        return rest + self._read.end()
+        rest = self._read(self._translator.end()) if self._translator is not None else b""
+        return rest + (self._reader.end() if self._reader is not None else b"")
+
+    def _read(self, data: bytes) -> bytes:
+        self._digest.update(data)
+        return self._reader.feed(data) if self._reader is not None else data
 
     def said(self) -> Detail:
-        self._read.end()
-        return {
-            "answer_sha256": self._read.digest(),
-            "answer_tools": self._read.tools(),
-            "answered_ms": int((time.monotonic() - self._began) * 1000),
-        }
+        """answer_sha256: of the octets before anything was put back into them."""
+        detail: Detail = {"answer_sha256": self._digest.hexdigest(), "answered_ms": int((time.monotonic() - self._began) * 1000)}
+        if self._reader is not None:
+            detail["answer_tools"] = [_shown(name) for name in self._reader.tools]
+            if self._reader.unreadable is not None:
+                detail["answer_unreadable"] = self._reader.unreadable
+        return detail
 
 
 def _shown(name: str) -> str:
     return name if _NAME.fullmatch(name) else "?"
 
 
-def _kind(headers: Sequence[Header]) -> str:
-    return next((value.lower() for name, value in headers if name.lower() == "content-type"), "")
+def _header(headers: Sequence[Header], wanted: str) -> str:
+    return next((value.lower() for name, value in headers if name.lower() == wanted), "")

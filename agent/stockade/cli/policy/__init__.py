@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from stockade.cli.actions import add_actions, run_action
 from stockade.cli.policy import check, diff, import_, learn, schema, show, test, unused
 
 SUMMARY = "Check policy files, test them, compare them, show what they compose into, and make them from what was seen or from others'."
@@ -18,19 +19,7 @@ EXAMPLES = "".join(module.EXAMPLES for module in ACTIONS.values())
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="|".join(ACTIONS), required=True)
-    for name, module in ACTIONS.items():
-        action = actions.add_parser(
-            name,
-            help=module.SUMMARY,
-            description=module.SUMMARY,
-            epilog="examples:\n" + module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.arguments(action)
-        action.set_defaults(act=module.run)
+    add_actions(parser, ACTIONS)
 
 
-def run(args: argparse.Namespace) -> int:
-    status: int = args.act(args)
-    return status
+run = run_action

@@ -53,7 +53,7 @@ class Translator:
         head = (("content-type", "application/json"), ("accept", accept), ("accept-encoding", "identity"))
         self.outgoing = Outgoing(path, (*head, *key), packed(made).encode("utf-8", "replace"))
         self._told = _teller(api, model, stream, bool((chat.get("stream_options") or {}).get("include_usage")))
-        self.stream, self.model = stream, name
+        self.api, self.stream, self.model = api, stream, name
         self.content_type = self._told.content_type
 
     def feed(self, data: bytes) -> bytes:
