@@ -28,6 +28,18 @@ os.setresuid(61234, 61234, 61234)
 sys.exit(main(["doctor", "-o", "json"]))
 """
 
+# A checkout in a directory of root's own, as mktemp makes one: what was not imported by then cannot be any more.
+UNREADABLE = """
+import sysconfig
+import stockade.cli.doctor, stockade.service.machine
+from stockade.cli import main
+from stockade.sandbox import libc
+import os
+os.unshare(libc.CLONE_NEWNS)
+libc.mount("none", "/", "", libc.MS_REC | libc.MS_PRIVATE)
+libc.mount("tmpfs", sysconfig.get_path("purelib"), "tmpfs", 0, "mode=700")
+"""
+
 
 def told(words: list[str], place: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, dict[str, Any]]]:
     said = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=120, check=False)
@@ -56,8 +68,9 @@ def test_nothing_is_left_behind(place: Path) -> None:
     assert not [*root.glob("stockade-doctor-*"), *Path(tempfile.gettempdir()).glob("stockade-doctor-*")]
 
 
-def test_somebody_else_is_told_what_cannot_be_told(place: Path) -> None:
-    said, found = told([sys.executable, "-c", UNPRIVILEGED], place)
+@pytest.mark.parametrize("before", ["", UNREADABLE], ids=["readable", "unreadable installation"])
+def test_somebody_else_is_told_what_cannot_be_told(place: Path, before: str) -> None:
+    said, found = told([sys.executable, "-c", before + UNPRIVILEGED], place)
     assert said.returncode == 2 and "Traceback" not in said.stderr, said
     for name in ("root", "cgroup v2", "network namespaces", "ring buffer", "program type of connect4"):
         assert found[name]["answer"] == "could not tell", found[name]

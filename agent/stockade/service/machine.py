@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -100,7 +101,7 @@ def _kernel() -> str:
 
 
 def _python() -> str:
-    version, wanted = platform.python_version(), importlib.metadata.metadata("stockade")["Requires-Python"]
+    version, wanted = platform.python_version(), _installed("stockade").metadata["Requires-Python"]
     if not within(version, wanted):
         raise OSError(f"{version} is not {wanted}")
     return version
@@ -196,17 +197,25 @@ def _tool(name: str) -> str:
 
 def _mitmproxy() -> str:
     """The release that pyproject.toml names, imported by a process that then drops to the worker's uid, as a worker does."""
-    try:
-        version = importlib.metadata.version("mitmproxy")
-        wanted = next(each for each in importlib.metadata.requires("stockade") or () if each.startswith("mitmproxy"))
-    except (importlib.metadata.PackageNotFoundError, StopIteration):
-        raise OSError("not installed") from None
+    version = _installed("mitmproxy").version
+    wanted = next(each for each in _installed("stockade").requires or () if each.startswith("mitmproxy"))
     if not within(version, wanted):
         raise OSError(f"{version} is not {wanted}")
     user = _python_says(_PROXY, str(Settings().proxy_user))
     if os.geteuid() != 0:
         raise Untold(f"{version} can be imported; whether a worker can drop afterwards is for root to try")
     return f"{version}, imported and then uid {user}"
+
+
+def _installed(package: str) -> importlib.metadata.Distribution:
+    """Raises OSError: it is not there; Untold: this user cannot look."""
+    try:
+        return importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        place = sysconfig.get_path("purelib")
+        if not os.access(place, os.R_OK | os.X_OK):
+            raise Untold(f"uid {os.geteuid()} cannot read {place}") from None
+        raise OSError("not installed") from None
 
 
 def within(version: str, wanted: str) -> bool:
@@ -290,8 +299,8 @@ def _gpu() -> str:
 
 
 def _onnxruntime() -> str:
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise FileNotFoundError("onnxruntime is not installed")
+    if importlib.util.find_spec("onnxruntime") is None:  # under whichever name it was packaged
+        _installed("onnxruntime-gpu")
     return _python_says(_PROVIDERS)
 
 
