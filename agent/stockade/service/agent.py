@@ -42,6 +42,7 @@ from stockade.types import (
 log = logging.getLogger(__name__)
 
 CONTROL = Settings().control
+GATHER = 0.005  # seconds that events lie in the ring: to wake the agent for each costs its process two interrupts and a switch
 
 Detail = dict[str, str | int | list[str]]
 
@@ -63,13 +64,26 @@ class Agent:
         self._every = failures_every
         self._opens_told = time.monotonic()
         self._audit_failure: str | None = None
+        self._gathering: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Read the kernel's events on the running loop."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._ring.descriptor, self._ring.consume)
+        self._listen()
         self._keep(self._watch_failures())
+
+    def _listen(self) -> None:
+        asyncio.get_running_loop().add_reader(self._ring.descriptor, self._stirred)
+
+    def _stirred(self) -> None:
+        """The first event after a silence. The kernel wakes nobody for those that follow while this one lies there."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._ring.descriptor)
+        self._gathering = loop.call_later(GATHER, self._gather)
+
+    def _gather(self) -> None:
+        self._ring.consume()
+        self._listen()
 
     async def settle(self) -> None:
         """Record everything that the kernel has told and counted so far."""
@@ -83,6 +97,8 @@ class Agent:
         """Settle, and let go of the ring."""
         await self.settle()
         asyncio.get_running_loop().remove_reader(self._ring.descriptor)
+        if self._gathering is not None:
+            self._gathering.cancel()
         for task in self._tasks:
             task.cancel()
         self._ring.close()
