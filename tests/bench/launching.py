@@ -14,12 +14,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyroute2.netlink.rtnl.ifaddrmsg  # noqa: F401  an agent that is there already has it
-
 from stockade.policy.families import load_families
 from stockade.policy.load import load
 from stockade.proxy import Authority
-from stockade.sandbox import libc
+from stockade.sandbox import libc, loopback
 from stockade.sandbox.launch import Launcher
 from stockade.sandbox.limits import Limits, Wanted
 from stockade.sandbox.plan import Plan
@@ -46,6 +44,7 @@ def milliseconds(policy: Path, workdir: Path) -> list[tuple[str, float, float]]:
     """(what, bubblewrap, Stockade), medians: taken in turn, so that a busy machine is busy for both."""
     libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
     settings = Settings()
+    loopback.messages(settings.network)  # an agent that is there already has them
     slot = Slot.take(settings, settings.run / "none")
     try:
         plan = _plan(policy, workdir, slot, settings)

@@ -136,12 +136,9 @@ def _send(channel: socket.socket, message: object) -> None:
 
 
 def _read(channel: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = channel.recv(size - len(data))
-        if not part:
-            raise EOFError
-        data += part
+    data = channel.recv(size, socket.MSG_WAITALL)
+    if len(data) < size:
+        raise EOFError
     return data
 
 

@@ -12,6 +12,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _holding = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock during the call, which a fork must
 
 CLONE_INTO_CGROUP = 0x200000000
+_CLONE_VM, _CLONE_VFORK, _STACK = 0x100, 0x4000, 1 << 14
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -53,6 +54,19 @@ def fork_into(cgroup: int) -> int:
     else:
         ctypes.pythonapi.PyOS_AfterFork_Parent()
     return _check(pid, "fork into a cgroup")
+
+
+def namespace_of_the_dead(flags: int) -> int:
+    """A child in namespaces of its own (CLONE_NEW*) that is over when this returns, and unreaped: its PID still leads to them in /proc.
+
+    It shares the caller's memory and runs nothing but _exit(2), on a stack of its own: a fork would copy the page tables of a Python, and
+    keep it waiting for the copy's end: 3 ms of 0.3 (measured, 6.18). Raises OSError.
+    """
+    stack = ctypes.create_string_buffer(_STACK)
+    top = ctypes.c_void_p((ctypes.addressof(stack) + _STACK) & ~15)
+    function = ctypes.cast(_libc._exit, ctypes.c_void_p)
+    result = int(_libc.clone(function, top, flags | _CLONE_VM | _CLONE_VFORK | signal.SIGCHLD, None))
+    return _check(result, "clone")
 
 
 def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:

@@ -51,52 +51,20 @@ def workdir_bind(directory: Path, user: int, *, executable: bool) -> Bind:
     return Bind(str(resolved), str(resolved), writable=True, executable=executable, owner=owner)
 
 
-class UserNamespace:
-    """A user namespace that maps the one `owner`, uid and gid, to `user` outside it. A child makes it meanwhile: `open`, then `close`.
+def user_namespace(owner: tuple[int, int], user: int) -> int:
+    """A user namespace that maps the one `owner`, uid and gid, to `user` outside it; its descriptor. Raises OSError.
 
     For an id-mapped mount, owner is who owns the files on disk; for a process that enters, who it is then. Needs the machine's own /proc.
+    The process that it was made with is over already, and its maps can be written until somebody waits for it.
     """
-
-    def __init__(self, owner: tuple[int, int], user: int) -> None:
-        self._owner, self._user = owner, user
-        self._ready, ready = os.pipe()
-        done, self._done = os.pipe()
-        self._child = os.fork()
-        if self._child == 0:
-            try:
-                os.close(self._done)
-                os.unshare(libc.CLONE_NEWUSER)
-                os.write(ready, b"1")
-                os.read(done, 1)
-            finally:
-                os._exit(0)
-        os.close(ready)
-        os.close(done)
-
-    def open(self) -> int:
-        """Its descriptor, once. Raises OSError."""
-        child = self._child
-        if os.read(self._ready, 1) != b"1":
-            raise OSError("cannot make a user namespace")
-        Path(f"/proc/{child}/setgroups").write_text("deny")
-        Path(f"/proc/{child}/uid_map").write_text(f"{self._owner[0]} {self._user} 1\n")
-        Path(f"/proc/{child}/gid_map").write_text(f"{self._owner[1]} {self._user} 1\n")
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-
-    def close(self) -> None:
-        """End the child, which has to live until then."""
-        os.close(self._ready)
-        os.close(self._done)
-        os.waitpid(self._child, 0)
-
-
-def user_namespace(owner: tuple[int, int], user: int) -> int:
-    """The descriptor of such a namespace. Raises OSError."""
-    namespace = UserNamespace(owner, user)
+    child = libc.namespace_of_the_dead(libc.CLONE_NEWUSER)
     try:
-        return namespace.open()
+        Path(f"/proc/{child}/setgroups").write_text("deny")
+        Path(f"/proc/{child}/uid_map").write_text(f"{owner[0]} {user} 1\n")
+        Path(f"/proc/{child}/gid_map").write_text(f"{owner[1]} {user} 1\n")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        namespace.close()
+        os.waitpid(child, 0)
 
 
 def build(plan: Plan) -> None:
@@ -104,7 +72,7 @@ def build(plan: Plan) -> None:
 
     Raises OSError; the launcher gives up, and nothing of it outlives its namespace.
     """
-    owners = {bind.owner: UserNamespace(bind.owner, plan.user) for bind in plan.binds if bind.owner}  # made meanwhile
+    mappings = {owner: user_namespace(owner, plan.user) for owner in {bind.owner for bind in plan.binds} if owner}
     noexec = libc.MS_NOEXEC if plan.noexec else 0
     private = libc.MS_NOSUID | libc.MS_NODEV
     libc.mount("none", "/", "", libc.MS_REC | libc.MS_PRIVATE)
@@ -121,7 +89,6 @@ def build(plan: Plan) -> None:
         libc.mount("tmpfs", _directory(path), "tmpfs", private | noexec, f"mode={mode:o},size={plan.tmpfs_bytes}")
         if mode == 0o700:
             os.chown(inside(path), plan.user, plan.user)
-    mappings = {owner: namespace.open() for owner, namespace in owners.items()}
     for bind in sorted(plan.binds, key=lambda bind: len(Path(bind.target).parts)):  # what lies inside another stays on top of it
         if Path(bind.source).is_dir():
             _directory(bind.target)
@@ -135,8 +102,8 @@ def build(plan: Plan) -> None:
         _hide(inside(path))
     libc.mount("none", STAGE, "", libc.MS_REMOUNT | libc.MS_RDONLY | private, "mode=755")
     libc.pivot_root(STAGE)
-    for namespace in owners.values():
-        namespace.close()
+    for mapping in mappings.values():
+        os.close(mapping)
 
 
 def _directory(path: str) -> str:
