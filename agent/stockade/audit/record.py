@@ -30,6 +30,11 @@ def timestamp(moment: datetime | None = None) -> str:
     return (moment or datetime.now(UTC)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def record_id(record: Json) -> str:
+    """The name of a sealed record, `41-9f3ac2d1e0b4`: where it stands, and the beginning of its hash, so that no other trail has it too."""
+    return f"{record['seq']}-{record['hash'][:12]}"
+
+
 def describe(sandbox: Sandbox, record: Record) -> Json:
     """The fields of a record that come from the decision: all but time, seq, prev and hash. Absent parts are null, never missing."""
     binary = record.binary or (UNKNOWN_BINARY if record.exec_id is not None else None)

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from stockade.audit.formats.cef import cef
+from stockade.audit.formats.ecs import ecs
 from stockade.audit.formats.native import native
+from stockade.audit.formats.ocsf import ocsf
 from stockade.audit.record import Json, canonical
 
 type Format = Callable[[Json], Json | str]
 
 BY_NAME: Mapping[str, Format] = {
     "json": native,
+    "ocsf": ocsf,
+    "ecs": ecs,
+    "cef": cef,
 }
 
 
