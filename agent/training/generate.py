@@ -1,7 +1,8 @@
 """Makes texts with known spans: draws a template, fills its slots, roughens it, sometimes joins several into a document.
 
-A template is one line of templates/*.txt: `{slot}` is filled by SLOTS, `[[a|b]]` is either, `\\n` a new line. A template belongs to one
-split by a checksum of itself; the families in HELD_OUT are for test as a whole. The same seed gives the same texts.
+A template is one line of templates/*.txt: `{slot}` is filled by SLOTS, `[[a|b]]` is either, `<<part>>` is one line of parts/part.txt, `\\n` a
+new line. A template and a line of a part belong to one split by a checksum of themselves; the families in HELD_OUT are for test as a whole. The
+same seed gives the same texts.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from training.labels import NOTHING, TERM, mask
 from training.values import Values, listed, split_of
 
 TEMPLATES = Path(__file__).parent / "templates"
-HELD_OUT = ("travel", "education")
+HELD_OUT = ("travel", "education", "rounds", "library")
 """Families of templates that training never sees."""
+PARTS = Path(__file__).parent / "parts"
+_PART = re.compile(r"<<([a-z]+)>>")
 _CHOICE = re.compile(r"\[\[([^\[\]]*)\]\]")
 _SLOT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
@@ -48,7 +51,7 @@ class Cast:
         """The value of a slot and its label."""
         if (
             person := re.fullmatch(
-                r"(person|person2|person3|patient|patient2|staff|staff2|staff3)(?:_(first|last|email|initials|user|csv))?", slot
+                r"(person|person2|person3|patient|patient2|staff|staff2|staff3)(?:_(first|last|email|initials|short|user|csv))?", slot
             )
         ) is not None:
             role, part = person.groups()
@@ -60,6 +63,8 @@ class Cast:
                 return self.values.user(), "pii.contact"
             if part == "csv":
                 return f"{name[0]} {name[1]}", label
+            if part == "short":
+                return self.values.short(name), label
             if part == "initials":
                 return f"{name[0][0]}.{name[1][0]}.", label
             return {"first": name[0], "last": name[1], None: self.values.full(name)}[part], label
@@ -124,6 +129,11 @@ SLOTS: dict[str, tuple[Callable[[Values], str], str]] = {
     "domain": (_method("domain"), "pii.contact"), "ip": (_method("ip"), "pii.contact"), "user": (_method("user"), "pii.contact"),
     "mrn": (_method("mrn"), "phi.identifier"), "healthid": (_method("healthid"), "phi.identifier"), "dob": (_method("birth"), "phi.identifier"),
     "birth": (_method("birth"), "pii.date"), "date": (_method("date"), "pii.date"), "date2": (_method("date"), "pii.date"), "when": (_method("when"), "pii.date"),
+    "place": (_method("place"), "pii.location"), "street0": (_method("road"), "pii.location"), "street_de": (_method("street_de"), "pii.location"),
+    "street_fr": (_method("street_fr"), "pii.location"), "street_es": (_method("street_es"), "pii.location"), "street_it": (_method("street_it"), "pii.location"),
+    "rel": (_method("lately"), "pii.date"), "month": (_method("month"), "pii.date"), "when4": (_method("year"), "pii.date"),
+    "date_de": (_method("date_de"), "pii.date"), "date_fr": (_method("date_fr"), "pii.date"), "date_es": (_method("date_es"), "pii.date"),
+    "old": (_method("old"), "pii.age"), "vin": (_method("vin"), "pii.government"),
     "age": (_method("age"), "pii.age"), "years": (_method("years"), "pii.age"),
     "ssn": (_method("ssn"), "pii.government"), "gov": (_method("government"), "pii.government"),
     "account": (_method("account"), "financial.account"), "card": (_method("card"), "financial.account"), "crypto": (_method("crypto"), "financial.account"),
@@ -132,6 +142,10 @@ SLOTS: dict[str, tuple[Callable[[Values], str], str]] = {
     "lab": (_method("lab"), "phi.clinical"), "lab2": (_method("lab"), "phi.clinical"), "vital": (_method("vital"), "phi.clinical"), "vital2": (_method("vital"), "phi.clinical"),
     "med": (_method("medication"), "phi.clinical"), "med2": (_method("medication"), "phi.clinical"), "proc": (_of("procedures"), "phi.clinical"),
     "t_dx": (_of("diseases"), TERM), "t_dx2": (_of("diseases"), TERM), "t_med": (_method("drug"), TERM), "t_med2": (_method("drug"), TERM), "t_proc": (_of("procedures"), TERM), "t_icd": (_method("icd"), TERM),
+    "t_lab": (_method("lab"), TERM), "t_vital": (_method("vital"), TERM), "dose": (_method("dose"), NOTHING), "lab_name": (_method("lab_name"), NOTHING),
+    "society": (_of("societies"), NOTHING), "trial": (_of("trials"), NOTHING), "score": (_of("scores"), NOTHING), "year": (_method("year"), NOTHING),
+    "work": (_of("works"), NOTHING), "product": (_of("products"), NOTHING), "version": (lambda v: v.one(["#.#", "#.#.#", "##", "##.##", "v#"]), NOTHING),
+    "room": (lambda v: v.one(["#", "##", "###", "#@", "#-@", "##@", "@#"]), NOTHING),
     "n_age": (_method("years"), "pii.age"), "amount": (_amount, NOTHING), "job": (_of("jobs"), NOTHING), "dept": (_of("departments"), NOTHING), "dept2": (_of("departments"), NOTHING), "dept3": (_of("departments"), NOTHING),
     "code": (_code, NOTHING), "word": (_method("word"), NOTHING), "n": (lambda v: str(v.rng.randint(1, 99)), NOTHING), "num": (lambda v: v.one(["###", "####", "#####", "#.##"]), NOTHING),
 }  # fmt: skip
@@ -139,6 +153,9 @@ SLOTS: dict[str, tuple[Callable[[Values], str], str]] = {
 
 def fill(template: str, rng: random.Random, split: str, family: str = "") -> Made:
     """One text of a template."""
+    begins = template.startswith("<<")
+    while (part := _PART.search(template)) is not None:
+        template = template[: part.start()] + rng.choice(fragments(part.group(1), split)) + template[part.end() :]
     template = template.replace("\\n", "\n").replace("\\t", "\t")
     while (choice := _CHOICE.search(template)) is not None:
         template = template[: choice.start()] + rng.choice(choice.group(1).split("|")) + template[choice.end() :]
@@ -155,7 +172,23 @@ def fill(template: str, rng: random.Random, split: str, family: str = "") -> Mad
         if label != NOTHING:
             spans.append((start, place, label))
         at = slot.end()
-    return Made("".join(parts) + template[at:], tuple(spans), family)
+    text = "".join(parts) + template[at:]
+    if begins and rng.random() < 0.7 and len(text[:1].upper()) == 1:
+        text = text[:1].upper() + text[1:]
+    return Made(text, tuple(spans), family)
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")]
+
+
+@cache
+def fragments(name: str, split: str) -> tuple[str, ...]:
+    """The lines of a part that belong to a split."""
+    mine = tuple(line for line in _lines(PARTS / f"{name}.txt") if split_of(line) == split)
+    if not mine:
+        raise ValueError(f"parts/{name}.txt has no line for {split}")
+    return mine
 
 
 @cache
@@ -163,7 +196,7 @@ def templates(split: str) -> dict[str, tuple[str, ...]]:
     """The templates of a split, by family."""
     found = {}
     for path in sorted(TEMPLATES.glob("*.txt")):
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")]
+        lines = _lines(path)
         if path.stem in HELD_OUT:
             mine = tuple(lines) if split == "test" else ()
         else:
@@ -216,14 +249,25 @@ WEIGHTS = {
     "prose": 1.8,
     "mail": 1.4,
     "code": 0.8,
+    "bedside": 3.2,
+    "vignettes": 2.4,
+    "oneline": 3.4,
+    "chats": 1.2,
+    "works": 1.3,
+    "letters": 1.2,
+    "lives": 2.0,
+    "numbers": 1.3,
 }
 TOGETHER = (
     ("clinical", "staff"),
     ("mail", "tickets", "prompts", "finance", "prose"),
     ("records", "code", "finance"),
-    ("questions", "harmless"),
-    ("prose",),
-    ("clinical", "prompts"),
+    ("questions", "harmless", "vignettes", "works"),
+    ("prose", "lives"),
+    ("lives",),
+    ("oneline", "harmless"),
+    ("clinical", "bedside"),
+    ("bedside", "vignettes"),
 )
 
 

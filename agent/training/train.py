@@ -183,21 +183,20 @@ def main() -> None:
     optimiser = torch.optim.AdamW(
         [{"params": old, "pace": 1.0}, {"params": new, "pace": 5.0}], lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01
     )
-    step, spent, best = 0, 0.0, -1.0
+    step, spent, best, seen = 0, 0.0, -1.0, 0
     if options.start:
         saved = torch.load(options.start, weights_only=True)
         network.load_state_dict(saved["network"])
         if options.resume:
             optimiser.load_state_dict(saved["optimiser"])
-            step, spent, best = saved["step"], saved["spent"], saved["best"]
+            step, spent, best, seen = saved["step"], saved["spent"], saved["best"], saved["seen"]
     dev_stream = generate.stream(11, "dev")
-    dev = [(m.text, m.spans) for m in (next(dev_stream) for _ in range(300))]
+    dev = [(m.text, m.spans) for m in (next(dev_stream) for _ in range(400))]
     rng = random.Random(options.seed + step)
     source = batches(rows(options.seed + step, words, options.share), rng, words.pad)
     total = options.minutes * 60
     begun = last = time.monotonic() - spent
     shown: list[float] = []
-    seen = 0
     while (spent := time.monotonic() - begun) < total:
         ids, shapes, positions, attention, allowed = next(source)
         logits = network(ids, shapes, positions, attention)
@@ -225,13 +224,14 @@ def main() -> None:
                 "optimiser": optimiser.state_dict(),
                 "step": step,
                 "spent": spent,
+                "seen": seen,
                 "best": max(best, score),
             }
             torch.save(state, options.out / "last.new")
             (options.out / "last.new").replace(options.out / "last.pt")
             if score > best:
                 best = score
-                torch.save({"network": network.state_dict(), "step": step, "dev": figures}, options.out / "best.pt")
+                torch.save({"network": network.state_dict(), "step": step, "seen": seen, "dev": figures}, options.out / "best.pt")
 
 
 if __name__ == "__main__":

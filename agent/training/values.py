@@ -98,12 +98,12 @@ class Values:
         return self.rng.choice(names)
 
     def first(self, locale: str | None = None) -> str:
-        if locale is None and self.rng.random() < 0.3:
+        if locale is None and self.rng.random() < 0.4:
             return self.rng.choice(listed("given", self.split))
         return self._from("first_name", locale)
 
     def last(self, locale: str | None = None) -> str:
-        if locale is None and self.rng.random() < 0.3:
+        if locale is None and self.rng.random() < 0.4:
             return self.rng.choice(listed("family", self.split))
         if locale is None and self.rng.random() < 0.04:
             return self._made_up()
@@ -126,7 +126,7 @@ class Values:
 
     def name(self) -> tuple[str, str]:
         """Given and family name of one culture (or of two)."""
-        if self.rng.random() < 0.25:
+        if self.rng.random() < 0.35:
             return self.first(), self.last()
         where = self.locale()
         return self.first(where), self.last(where)
@@ -134,8 +134,10 @@ class Values:
     def full(self, name: tuple[str, str]) -> str:
         first, last = name
         form = self.rng.random()
-        if form < 0.72:
+        if form < 0.69:
             return f"{first} {last}"
+        if form < 0.72:
+            return f"{first} {last}{self.rng.choice([' Jr.', ', Jr.', ' III', ' II', ' Sr.', '-' + self.last()])}"
         if form < 0.80:
             return f"{first} {self.rng.choice(string.ascii_uppercase)}{self.rng.choice(['.', ''])} {last}"
         if form < 0.86:
@@ -146,7 +148,50 @@ class Values:
             return f"{first[0]}. {last}"
         return f"{first} {last.upper()}" if form < 0.97 else f"{last} {first}"
 
+    def short(self, name: tuple[str, str]) -> str:
+        """Initials, as a note has them."""
+        a, b = name[0][0].upper(), name[1][0].upper()
+        return self.rng.choice([f"{a}.{b}.", f"{a}{b}", f"{a}. {b}.", f"{a}.{self.rng.choice(string.ascii_uppercase)}.{b}.", f"{a}.{b}"])
+
     # -- where
+
+    def place(self) -> str:
+        """Somewhere, from a town to a country."""
+        form = self.rng.random()
+        if form < 0.45:
+            return self.city()
+        if form < 0.6:
+            return self.country()
+        if form < 0.7:
+            return self.state()
+        return f"{self.city()}, {self.state() if form < 0.87 else self.country()}"
+
+    def road(self) -> str:
+        """A street without a number."""
+        name = self.rng.choice(
+            [self.last(), self.first(), *(self.rng.choice(listed("streets", self.split)) for _ in range(4)), self.city()]
+        )
+        kind = "Street Street St Road Road Rd Avenue Avenue Ave Lane Drive Boulevard Blvd Way Court Place Terrace Square Parkway Highway Row Hill".split()
+        return self.rng.choice(
+            [f"{name} {self.rng.choice(kind)}"] * 7 + [f"rue {name}", f"Via {name}", f"Calle {name}", f"{name}straße", f"Avenida {name}"]
+        )
+
+    def street_de(self) -> str:
+        name = self._from(self.rng.choice(["last_name", "city_name"]), "de_DE")
+        kind = self.rng.choice(["straße", "str.", "weg", "gasse", "allee", "platz", "strasse", "ring", "-Straße", "damm"])
+        return f"{name}{kind} {self.rng.randint(1, 190)}{self.rng.choice(['', '', '', 'a', 'b', ' c'])}"
+
+    def street_fr(self) -> str:
+        kind = self.rng.choice(["rue", "rue de", "avenue", "boulevard", "place", "impasse", "chemin de", "quai", "rue du", "allée"])
+        number = f"{self.rng.randint(1, 190)}{self.rng.choice(['', '', ' bis', ' ter'])}{self.rng.choice([' ', ', '])}"
+        return f"{number if self.rng.random() < 0.85 else ''}{kind} {self._from('last_name', 'fr_FR')}"
+
+    def street_es(self) -> str:
+        kind = self.rng.choice(["calle", "Calle", "C/", "avenida", "Avda.", "plaza", "Paseo de", "calle de"])
+        return f"{kind} {self._from('last_name', 'es_ES')}{self.rng.choice([' ', ', ', ' n.º '])}{self.rng.randint(1, 150)}{self.rng.choice(['', '', ', 3º B', ', bajo'])}"
+
+    def street_it(self) -> str:
+        return f"{self.rng.choice(['via', 'Via', 'viale', 'piazza', 'corso'])} {self._from('last_name', 'it_IT')}{self.rng.choice([' ', ', '])}{self.rng.randint(1, 150)}"
 
     def city(self) -> str:
         if self.rng.random() < 0.6:
@@ -222,7 +267,8 @@ class Values:
 
     def address(self) -> str:
         form = self.rng.random()
-        street, city, state, postcode, country = self.street(), self.city(), self.state(), self.postcode(), self.country()
+        street = self.street() if self.rng.random() < 0.86 else self.road()
+        city, state, postcode, country = self.city(), self.state(), self.postcode(), self.country()
         if form < 0.35:
             return f"{street}, {city}, {state} {postcode}"
         if form < 0.5:
@@ -461,6 +507,23 @@ class Values:
                 "###.###.###-##",
                 "DL ########",
                 "@@ #####",
+                "@####-#####-#####",
+                "@@@-##-####",
+                "@### ####-####",
+                "########",
+                "@@######",
+                "@@## @@@",
+                "@@@ ####",
+                "@-@@ ####",
+                "############",
+                "@@@@######@@@@@@##",
+                "@@@@######@##",
+                "@@@@@######@@@@##",
+                "###########",
+                "########-####",
+                "@#######",
+                "###-###-###",
+                "@##-##-####",
             ]
         )
 
@@ -523,6 +586,9 @@ class Values:
                 "4############",
             ]
         )
+
+    def vin(self) -> str:
+        return "".join(self.rng.choice("ABCDEFGHJKLMNPRSTUVWXYZ0123456789") for _ in range(17))
 
     def crypto(self) -> str:
         return self.one(
@@ -589,6 +655,17 @@ class Values:
                 f"{month:02d}-{day:02d}-{year}",
                 f"{year}{month:02d}{day:02d}",
                 f"{month}/{day}",
+                f"{long.lower()} {day} {year}",
+                f"{short.upper()} {day} {year}",
+                f"the {ordinal} of {long}",
+                f"{long} {ordinal}, {year}",
+                f"{rng.choice(DAYS)} {ordinal} {long}",
+                f"{rng.choice(DAYS)[:3]} {day} {short}",
+                f"{long} of {year}",
+                f"{short}. {day}, {year}",
+                f"{month}.{day}.{year}",
+                f"{day}/{month}",
+                f"{year}",
             ]
         )
 
@@ -644,6 +721,56 @@ class Values:
             ]
         )
 
+    def year(self) -> str:
+        return str(self.rng.randint(1850, 2026) if self.rng.random() < 0.5 else self.rng.randint(1985, 2026))
+
+    def month(self) -> str:
+        return self.rng.choice(MONTHS)
+
+    def lately(self) -> str:
+        """When, counted from now or from the stay."""
+        rng = self.rng
+        some = rng.randint(2, 12)
+        return rng.choice(
+            [
+                "yesterday", "today", "this morning", "last night", "this afternoon", "two days ago", "a week ago", "three weeks ago", "a month ago",
+                f"{some} days ago", f"{some} weeks ago", f"{some} months ago", f"{some} hours ago", f"last {rng.choice(DAYS)}", f"on {rng.choice(DAYS)}"[3:],
+                "last week", "last month", "last year", f"in {rng.choice(MONTHS)}"[3:], f"last {rng.choice(MONTHS)}", f"earlier this {rng.choice(['week', 'month', 'year'])}",
+                f"{rng.choice(DAYS)} {rng.choice(['morning', 'night', 'evening'])}", f"{rng.randint(1, 12)}/{rng.randint(1, 28)}", f"{rng.choice(MONTHS)[:3]} {rng.randint(1, 28)}",
+                f"the {rng.randint(4, 20)}th of {rng.choice(MONTHS)}", f"at {rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}"[3:],
+            ]
+        )  # fmt: skip
+
+    def date_de(self) -> str:
+        day, month, year = self.rng.randint(1, 28), self.rng.randint(1, 12), self.rng.randint(1940, 2027)
+        name = "Januar Februar März April Mai Juni Juli August September Oktober November Dezember".split()[month - 1]
+        return self.rng.choice(
+            [
+                f"{day}. {name} {year}",
+                f"{day:02d}.{month:02d}.{year}",
+                f"{day}.{month}.{year % 100:02d}",
+                f"{day}. {name}",
+                f"{name} {year}",
+            ]
+        )
+
+    def date_fr(self) -> str:
+        day, month, year = self.rng.randint(1, 28), self.rng.randint(1, 12), self.rng.randint(1940, 2027)
+        name = "janvier février mars avril mai juin juillet août septembre octobre novembre décembre".split()[month - 1]
+        return self.rng.choice(
+            [f"{day} {name} {year}", f"{day:02d}/{month:02d}/{year}", f"{day} {name}", f"{name} {year}", f"1er {name} {year}"]
+        )
+
+    def date_es(self) -> str:
+        day, month, year = self.rng.randint(1, 28), self.rng.randint(1, 12), self.rng.randint(1940, 2027)
+        name = "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre".split()[month - 1]
+        return self.rng.choice([f"{day} de {name} de {year}", f"{day:02d}/{month:02d}/{year}", f"{day} de {name}", f"{name} de {year}"])
+
+    def old(self) -> str:
+        """A great age, as stands before a noun."""
+        number = self.rng.randint(90, 106)
+        return f"{number}{self.rng.choice(['-year-old', '-year-old', ' year old', ' yo', 'yo', ' y/o', '-yr-old'])}"
+
     def age(self) -> str:
         number = self.rng.choice([self.rng.randint(1, 99), self.rng.randint(18, 90), self.rng.randint(18, 90)])
         return self.rng.choice(
@@ -679,6 +806,12 @@ class Values:
         )
 
     # -- clinical
+
+    def dose(self) -> str:
+        return f"{self.rng.choice([1, 2, 5, 10, 20, 25, 40, 50, 81, 100, 200, 250, 400, 500, 800, 1000])}{self.rng.choice([' mg', 'mg', ' mg', ' mcg', ' units', ' g'])}"
+
+    def lab_name(self) -> str:
+        return str(self.rng.choice(LABS)[0])
 
     def lab(self) -> str:
         """A measured value with its unit."""
