@@ -13,6 +13,7 @@ from typing import Any
 from bypass.table import HERE, Row
 from framework.machine import Machine, Record, Result, select
 from framework.outside import Outside
+from framework.patience import PATIENCE
 
 MARK, FIRST_PORT = "192.0.2.1", 20000  # as inside/driver.py has them
 FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted((HERE / "inside").glob("*.py"))}
@@ -39,7 +40,7 @@ def outside_run(machine: Machine, module: str, facts: Mapping[str, Any], *, room
         cwd=room / "work",
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=300 * PATIENCE,
         pass_fds=pass_fds,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -76,7 +77,7 @@ def inside_run(
 def _write(room: Path, facts: Mapping[str, Any], phase: str) -> None:
     for name, text in FILES.items():
         (room / "work" / name).write_text(text)
-    (room / "work/facts.json").write_text(json.dumps({"left_out": [], **facts, "phase": phase}))
+    (room / "work/facts.json").write_text(json.dumps({"left_out": [], **facts, "phase": phase, "patience": PATIENCE}))
 
 
 def _lines(text: str) -> list[dict[str, Any]]:

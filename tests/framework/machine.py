@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from framework.internet import Internet
+from framework.patience import PATIENCE
 from stockade.service.settings import Settings
 
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -94,7 +95,7 @@ class Running:
         self.process.send_signal(signal.SIGHUP)
 
     def finish(self, timeout: float = 60) -> Result:
-        stdout, stderr = self.process.communicate(timeout=timeout)
+        stdout, stderr = self.process.communicate(timeout=timeout * PATIENCE)
         return Result(self.process.returncode, stdout, stderr, self.records(), self.audit)
 
     def __enter__(self) -> Self:
@@ -104,7 +105,7 @@ class Running:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.communicate(timeout=10)
+                self.process.communicate(timeout=10 * PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.communicate()
@@ -188,12 +189,12 @@ def read_records(audit: Path) -> list[Record]:
 
 def wait_for[T](probe: Callable[[], T], what: str, timeout: float = 30, running: Running | None = None) -> T:
     """What `probe()` returns once it is truthy."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not (value := probe()):
         if running and running.process.poll() is not None:
             raise AssertionError(f"ended while waiting for {what}:\n{running.finish()}")
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout} s for {what}")
+            raise AssertionError(f"waited {timeout * PATIENCE} s for {what}")
         time.sleep(0.02)
     return value
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from framework.internet import Internet
+from framework.patience import PATIENCE
 
 PORT = 7100  # TCP and UDP, on every address of the namespace
 CALLED = 7200  # where the outside tries to call in, on the host's address
@@ -90,7 +91,7 @@ class Outside:
     def settle(self) -> None:
         """Wait until every frame that arrived before now was read. Raises AssertionError when the ear lost one: then nothing is proved."""
         mark = f"{next(self._numbers)}"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * PATIENCE
         while ("settle", mark) not in self._heard:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 sender.sendto(token("settle", mark).encode(), (self.addresses.v4, PORT))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from framework.patience import PATIENCE
 from stockade.kernel.abi import BinaryFlag, Event, EventType, FileFacts, SandboxFlag, Verdict, Why
 from stockade.kernel.backend import Backend
 from stockade.kernel.devices import Device
@@ -82,8 +83,8 @@ class Actor:
         self.process.stdin.flush()
         waiting = select.poll()
         waiting.register(self.process.stdout, select.POLLIN)
-        if not waiting.poll(1000 * timeout):
-            raise AssertionError(f"no answer within {timeout} s: {code}")
+        if not waiting.poll(1000 * timeout * PATIENCE):
+            raise AssertionError(f"no answer within {timeout * PATIENCE} s: {code}")
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError(f"ended with {self.process.wait()} in: {code}")
@@ -206,7 +207,7 @@ class Box:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=30,
+                timeout=30 * PATIENCE,
             )
         except PermissionError as refused:
             if refused.errno != errno.EPERM or self.refusal != errno.EPERM:
@@ -275,9 +276,9 @@ class Box:
 
 def wait_for(probe: Callable[[], object], what: str, timeout: float = 10) -> None:
     """For what another process does in its own time and nothing announces."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not probe():
-        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        assert time.monotonic() < deadline, f"waited {timeout * PATIENCE} s for {what}"
         os.sched_yield()
 
 

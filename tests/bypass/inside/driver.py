@@ -51,7 +51,7 @@ def alone(function, facts, token):
     child = os.fork()
     if child == 0:
         os.close(read)
-        signal.alarm(SECONDS)
+        signal.alarm(int(SECONDS * facts["patience"]))
         os.write(write, perform(function, facts, token).encode()[:3000])
         os._exit(0)
     os.close(write)

@@ -173,11 +173,13 @@ def _(facts, token):
 @attack("open-by-handle")
 def _(facts, token):
     """A file of the host by its handle, past every mount."""
+    inside = facts["phase"] != "control"
+    seen = pathlib.Path(facts["seen"] if inside else facts["policy"])  # an emulated guest's root has no handles, its /var/tmp has
     handle = (ctypes.c_char * 136)()
     struct.pack_into("I", handle, 0, 128)
     mount_id = ctypes.c_int()
-    check(LIBC.name_to_handle_at(-100, facts["seen"].encode(), ctypes.byref(handle), ctypes.byref(mount_id), 0))
-    descriptor = os.open("/usr" if facts["phase"] != "control" else "/var/tmp", os.O_RDONLY)
+    check(LIBC.name_to_handle_at(-100, os.fsencode(seen), ctypes.byref(handle), ctypes.byref(mount_id), 0))
+    descriptor = os.open("/usr" if inside else seen.parent, os.O_RDONLY)
     os.close(check(LIBC.open_by_handle_at(descriptor, ctypes.byref(handle), os.O_RDONLY)))
     return "out"
 

@@ -409,7 +409,7 @@ def _(facts, token):
 
 def program(facts, mode, token):
     words = [facts["attack"], mode, facts["v4"], str(facts["port"]), token.decode()]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=15)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=15 * facts["patience"])
     return done.stdout.strip() or f"ended with {done.returncode}"
 
 
@@ -610,7 +610,7 @@ def _(facts, token):
     """Connected by a binary with a rule, written to by one without, after fork and exec."""
     with allowed_connection(facts) as sock:
         words = [facts["other"], "-c", f'printf "$1" >&{sock.fileno()}; head -n1 <&{sock.fileno()}', "sh", request(facts, token).decode()]
-        done = subprocess.run(words, capture_output=True, text=True, pass_fds=[sock.fileno()], timeout=10)
+        done = subprocess.run(words, capture_output=True, text=True, pass_fds=[sock.fileno()], timeout=10 * facts["patience"])
         return "out" if " 200 " in done.stdout else done.stdout.strip() or done.stderr.strip() or "closed"
 
 
@@ -621,7 +621,7 @@ def _(facts, token):
     words = [facts["speaker"], "speak", "-", "0", request(facts, token).decode()]
     with subprocess.Popen(words, stdin=theirs, stdout=subprocess.PIPE, text=True) as speaker, allowed_connection(facts) as sock:
         socket.send_fds(ours, [b"1"], [sock.fileno()])
-        answer = speaker.communicate(timeout=10)[0].splitlines()
+        answer = speaker.communicate(timeout=10 * facts["patience"])[0].splitlines()
     return "out" if answer and " 200 " in answer[0] else answer[0] if answer else "closed"
 
 
