@@ -11,6 +11,8 @@ import re
 from stockade.audit.record import Json
 
 _KINDS = {"exec": "EXEC", "dns": "DNS", "connect": "NET", "http": "HTTP", "websocket": "WS", "lifecycle": "AGENT"}
+# For who reads the record: when a request began tells the journal's apart, and what a policy says fills a screen.
+_LONG = frozenset({"began", "terms", "rules"})
 _UNSAFE = re.compile(r"[^!-\[\]-~]")  # all but printable ASCII without space and backslash
 
 
@@ -24,7 +26,7 @@ def human_line(record: Json) -> str:
         words += [word(http["method"]), word(http["path"])]
         words += [str(http["status"])] if http.get("status") is not None else []
         words += [f"{http['response_bytes']}B"] if http.get("response_bytes") is not None else []
-    words += [f"{name}={word(value)}" for name, value in sorted(record.get("detail", {}).items()) if name != "began"]
+    words += [f"{name}={word(value)}" for name, value in sorted(record.get("detail", {}).items()) if name not in _LONG]
     if record.get("rule") is not None:
         words.append(f"rule={word(record['rule'])}")
     words.append(f"reason={word(record['reason'])}")

@@ -22,6 +22,7 @@ from stockade.audit import Trail
 from stockade.kernel.load import Kernel, Lost, mounted_bpffs
 from stockade.policy import Policy
 from stockade.policy.rego import judge
+from stockade.policy.summary import summary
 from stockade.sandbox import exited
 from stockade.sandbox.launch import Sockets, listen_again
 from stockade.sandbox.limits import Limits, Wanted
@@ -167,6 +168,7 @@ class _Adoption:
                 "init": found.init.pid,
                 "sources": [str(path) for path in following.sources],
                 "changed_binaries": changed,
+                **summary(following),
             }
             tenure.agent.lifecycle(governed, Reason.ADOPTED, detail)
             if why is not None:

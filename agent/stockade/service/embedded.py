@@ -22,6 +22,7 @@ from stockade.kernel.devices import Device
 from stockade.kernel.load import Kernel, mounted_bpffs
 from stockade.policy import Policy, load_families
 from stockade.policy.rego import judge
+from stockade.policy.summary import summary
 from stockade.proxy import Authority
 from stockade.sandbox import landlock, libc
 from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
@@ -168,6 +169,8 @@ class _Run:
             )
             for source in self._watch.watched:
                 blueprint.refuse_inside(source, plan.binds, "a policy source")
+            if (file := self._settings.configured.file) is not None:
+                blueprint.refuse_inside(file, plan.binds, "the settings file")
             kernel = await asyncio.shield(loading)
             sockets = await asyncio.shield(networking)
             trail = Trail.open(self._audit_path(plan), human=sys.stderr if order.verbose else None)
@@ -202,6 +205,7 @@ class _Run:
                 "missing_binaries": list(roster.missing),
                 "seccomp_allow": list(policy.process.seccomp.allow),
                 "seccomp_deny": list(policy.process.seccomp.deny),
+                **summary(policy),
             }
             tenure.agent.lifecycle(governed, Reason.STARTED, started)
             self._launching = True  # from here on the command may run: a signal waits until there is somebody to forward it to

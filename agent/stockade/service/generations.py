@@ -18,6 +18,7 @@ from typing import Protocol
 
 from stockade.memory import unhurried
 from stockade.policy import Policy, PolicyError, Problem, Rule
+from stockade.policy.summary import summary
 from stockade.service.approvals import with_rules
 from stockade.service.governed import Governed
 from stockade.service.static import demand_same
@@ -155,6 +156,7 @@ class Generations:
                 return Reloaded(governed.policy.generation, why, problems)
             read_us, switch_us = (read - begun) // 1000, (switched - read) // 1000
             detail: Detail = {"sources": [str(path) for path in found.sources], "cause": causes, "read_us": read_us, "switch_us": switch_us}
+            detail |= await asyncio.to_thread(summary, found)  # of many rules: the loop has others to answer
             self._record(Outcome.ALLOW, Reason.RELOADED, detail)
             return Reloaded(governed.policy.generation, read_us=read_us, switch_us=switch_us)
 

@@ -1,7 +1,7 @@
 r"""CEF 0 (ArcSight Common Event Format): `CEF:0|vendor|product|version|class|name|severity|key=value key=value …`, one ASCII line.
 
-Owns the escaping, which is all that keeps a host or a path from ending a field: in the header `\` and `|`, in a value `\` and `=`, and there
-a line's end as `\n` or `\r`. Everything else that is not printable ASCII (control characters, those that turn the direction of writing,
+Owns the escaping, all that keeps a host or a path from ending a field: in the header `\` and `|`, in a value `\` and `=`, and there a
+line's end as `\n` or `\r`. Everything else that is not printable ASCII (control characters, those that turn the direction of writing,
 letters of other alphabets) is spelt out, `\\u202e`. So a line that is read back gives the field names that were written, and no other.
 """
 
