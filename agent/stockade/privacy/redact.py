@@ -97,6 +97,25 @@ class Vault:
             at = end
         return "".join([*made, text[at:]])
 
+    def known(self, text: str, found: Sequence[Finding] = ()) -> list[Finding]:
+        """Values in it that were taken out of other texts, as far as they were not found here: once held back, they are wherever they come
+        again.
+        """
+        self.expire()
+        covered = [(each.start, each.end) for each in found]
+        new = [span for span in self._known(text) if not any(start <= span[0] and span[1] <= end for start, end in covered)]
+        return [Finding(start, end, category, "vault", 1.0) for start, end, category in _united(new)]
+
+    def handed_out(self, text: str, host: str) -> bool:
+        """Whether it has something in it that would be put back into an answer of this host."""
+        if not self._entries:
+            return False
+        self.expire()
+        marks = (f"[{match[1]}-{match[2]}]" for match in _LOOKS.finditer(text))
+        return any(self.value_of(mark, host) is not None for mark in marks) or any(
+            stands.casefold() in text.casefold() for stands in self.surrogates(host)
+        )
+
     def restore(self, text: str, host: str, *, within_json: bool = False) -> str:
         """within_json: the text is a part of a JSON string's inside, as the arguments of a tool call are."""
         stream = self.stream(host, within_json=within_json)

@@ -147,6 +147,11 @@ def spelt(value: str) -> str:
         return value
 
 
+def unspelt(value: str) -> str:
+    """What is sent of such a text: octets, one for each character."""
+    return value.encode().decode("latin-1")
+
+
 def _trust_in_header(name: str, value: str) -> Trust:
     if _NUMBER.fullmatch(value):
         return Trust.SECRET

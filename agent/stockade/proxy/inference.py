@@ -1,20 +1,22 @@
 """A call of a language model: read, classified, routed, and its answer read back.
 
 Owns the order (extract → classify → route → redact or translate) and what a record tells of it. What a step cannot do is never skipped: a
-body nobody could read and a classifier that did not answer are decided by the policy, as findings are.
+body nobody could read and a classifier that did not answer are decided by the policy, as findings are. A call is its head, too: what was
+found in a header is taken out of it, or stays behind when the local model is asked; what was found in the target cannot be taken out.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from stockade.policy import Policy
-from stockade.policy.privacy import Privacy
+from stockade.policy.privacy import Privacy, Style
 from stockade.privacy.dictionary import Custom, Dictionary
 from stockade.privacy.extract.answers import AnswerReader, Restore
 from stockade.privacy.extract.body import extract, rewrite
@@ -29,12 +31,16 @@ from stockade.privacy.serve.client import Client, Failed
 from stockade.privacy.settings import Settings as Detection
 from stockade.proxy.apology import apology
 from stockade.proxy.connection import Connection
+from stockade.proxy.heads import Part, Trust, counting, parts_of_call, unspelt
 from stockade.proxy.ladder import Head
 from stockade.proxy.screen import Detail, Elsewhere, Header, Verdict, counted, versions
 from stockade.types import Action, Effect, Reason
 
 _NAME = re.compile(r"[\w.:/@+\-]{1,128}", re.ASCII)  # of a model or a tool: what is written otherwise may be anything
 _NAMES = 64
+_OF_THE_HOP = frozenset(
+    {"connection", "upgrade", "http2-settings", "keep-alive", "proxy-connection", "te"}
+)  # nobody's but this connection's
 _EFFECTS = {Effect.PASS: "pass", Effect.REDACT: "redact", Effect.LOCAL: "local", Effect.REFUSE: "deny"}
 _HINTS = {
     Reason.PRIVACY_UNREADABLE: "send text alone, as JSON; a person may change `unreadable` in the policy",
@@ -61,100 +67,136 @@ def lanes(call: Call) -> list[list[int]]:
 class Inference:
     """The calls of one sandbox, under one policy."""
 
-    def __init__(self, client: Client, policy: Policy, privacy: Privacy, vault: Vault, seconds: float) -> None:
+    def __init__(self, client: Client, policy: Policy, privacy: Privacy, vault: Vault, detection: Detection, seconds: float) -> None:
         self._client, self._policy, self._privacy, self._vault, self._seconds = client, policy, privacy, vault, seconds
+        self._detection = detection
 
     async def verdict(self, connection: Connection, head: Head, body: bytes | None) -> Verdict | None:
-        """None: no inference call, or one of which nothing leaves but its head. body: None for one too long to be read."""
+        """None: no inference call, or one of which nothing leaves but its head, with nothing in that which is held back."""
         assert connection.caller is not None and connection.caller.host is not None
-        host, began = connection.caller.host, time.monotonic()
+        host, watch = connection.caller.host, _Watch()
         api = recognise(host, head.method, head.path, self._privacy.endpoints)
-        if api is None or (isinstance(api, Unknown) and leaves_nothing(api, head.headers, body if body is not None else b"x")):
+        if api is None:
             return None
-        call, findings, unread = await self._look(api, head, body)
-        routing = self._route(call, findings, unread, host)
+        seen = _Seen(api, head, body)
+        seen.read()
+        watch.lap("read_us")
+        await self._look(seen, host)
+        watch.lap("classified_us")
+        routing = self._route(seen, host)
         routing = replace(routing, enforced=routing.enforced and self._policy.enforced)
-        detail = self._detail(call, findings, routing, api, body)
-        detail["classified_us"] = int((time.monotonic() - began) * 1_000_000)
+        if seen.bare and routing.effect is Effect.PASS:
+            return None
+        detail, verdict = self._detail(seen, routing), None
         if routing.carried_out is Effect.LOCAL:
-            routing, verdict = await self._local(connection, call, findings, routing, head, body, detail, host)
-            if verdict is not None:
-                return verdict
-        return self._here(call, findings, routing, body, detail, host, api)
+            routing, verdict = await self._local(connection, seen, routing, detail, host)
+        if verdict is None:
+            verdict = self._here(seen, routing, detail, host)
+        watch.lap("decided_us")
+        detail |= watch.laps
+        return verdict
 
-    async def _look(self, api: Api | Unknown, head: Head, body: bytes | None) -> tuple[Call | None, list[list[Finding]], NotRead | None]:
-        """The call and what was found in it; and what kept that from being all there is."""
+    async def _look(self, seen: _Seen, host: str) -> None:
+        """What the classifier finds in the call, head and body at once; and what was taken out before, wherever it comes again."""
+        asked = [self._classified([part.text for part in seen.parts], ())]
+        if seen.call is not None:
+            asked.append(self._classified(seen.call.texts, lanes(seen.call)))
         try:
-            if body is None:
-                raise Unreadable("too_large")
-            if isinstance(api, Unknown):
-                raise Unreadable("unknown_body")
-            call = extract(api, head.headers, body, head.path)
-        except Unreadable as problem:
-            return None, [], NotRead(problem.why)
-        try:
-            found = await self._client.classify(call.texts, detection_of(self._privacy), seconds=self._seconds, lanes=lanes(call))
+            of_head, *of_body = await asyncio.gather(*asked)
         except Failed as failure:
-            return call, [], NotRead(failure.why, unreadable=False)
+            seen.findings = [[] for _ in seen.call.texts] if seen.call is not None else []
+            seen.miss(NotRead(failure.why, unreadable=False))
+            return
+        seen.of_head = counting(seen.parts, of_head)
+        if seen.call is not None:
+            seen.findings = [[*found, *self._vault.known(text, found)] for text, found in zip(seen.call.texts, of_body[0], strict=True)]
         hello = self._client.hello
-        whole = hello is not None and not hello.missing
-        return call, found, None if whole else NotRead("missing_layer", unreadable=False)
+        if hello is None or hello.missing:
+            seen.miss(NotRead("missing_layer", unreadable=False))
 
-    def _route(self, call: Call | None, findings: list[list[Finding]], unread: NotRead | None, host: str) -> Routing:
-        """The stricter of what was found and of what could not be."""
-        answers = []
-        if call is not None and (findings or unread is None):
-            answers.append(route(call, findings, host, self._privacy, sandbox=self._policy.sandbox))
-        if unread is not None:
-            answers.append(route(unread, findings, host, self._privacy, sandbox=self._policy.sandbox))
+    async def _classified(self, texts: Sequence[str], order: Sequence[Sequence[int]]) -> list[list[Finding]]:
+        return await self._client.classify(texts, self._detection, seconds=self._seconds, lanes=order)
+
+    def _route(self, seen: _Seen, host: str) -> Routing:
+        """The strictest of what was found and of what could not be."""
+        sandbox = self._policy.sandbox
+        answers = [route(unread, [], host, self._privacy, sandbox=sandbox) for unread in seen.unread]
+        if seen.call is not None or any(seen.of_head) or not answers:
+            answers.append(route(seen.call or _NO_CALL, seen.all, host, self._privacy, sandbox=sandbox))
         return max(answers, key=lambda answer: STRICT.index(_EFFECTS[answer.effect]))
 
-    def _here(
-        self,
-        call: Call | None,
-        findings: list[list[Finding]],
-        routing: Routing,
-        body: bytes | None,
-        detail: Detail,
-        host: str,
-        api: Api | Unknown,
-    ) -> Verdict:
+    def _here(self, seen: _Seen, routing: Routing, detail: Detail, host: str) -> Verdict:
         """Everything but a call that goes to the local model."""
         if routing.carried_out is Effect.REFUSE:
-            return self._refused(routing, detail, host, api)
-        made = None
-        if routing.carried_out is Effect.REDACT:
-            assert call is not None and body is not None
-            try:
-                made, taken = self._redacted(call, findings, routing, body, host)
-            except (VaultFull, Unreadable):
-                return self._refused(replace(routing, effect=Effect.REFUSE, reason=Reason.PRIVACY_VAULT_FULL), detail, host, api)
-            detail["redacted"] = taken
+            return self._refused(routing, detail, host, seen.api)
+        body, headers = None, None
+        try:
+            if routing.carried_out is Effect.REDACT:
+                headers = self._headers(seen, routing, host)
+                body = self._redacted(seen, routing.redact, host)
+                detail["redacted"] = counted([[each for each in found if each.category in routing.redact] for found in seen.all])
+            elif routing.enforced and seen.call is not None and any(self._vault.handed_out(text, host) for text in seen.call.texts):
+                body = self._redacted(seen, frozenset(), host)  # a placeholder that was typed stands for its own letters alone
+        except _Fixed as fixed:
+            return self._refused(replace(routing, effect=Effect.REFUSE, detail=str(fixed)), detail, host, seen.api)
+        except (VaultFull, Unreadable):
+            return self._refused(replace(routing, effect=Effect.REFUSE, reason=Reason.PRIVACY_VAULT_FULL), detail, host, seen.api)
         put_back = self._privacy.style in ("placeholder", "surrogate") and len(self._vault) > 0
+        api, sent = seen.api, time.monotonic()
 
         def restore(within_json: bool) -> Restore:
             return self._vault.stream(host, within_json=within_json) if put_back else _Kept()
 
         def answer(_status: int, headers: Sequence[Header]) -> _Heard:
             if isinstance(api, Unknown):
-                return _Heard(None, None)
+                return _Heard(None, None, sent)
             kind, encoding = (_header(headers, name) for name in ("content-type", "content-encoding"))
-            return _Heard(AnswerReader(api, kind, restore, encoding=encoding), None)
+            return _Heard(AnswerReader(api, kind, restore, encoding=encoding), None, sent)
 
-        allowed = routing.effect is not Effect.REFUSE
+        effect, allowed = routing.carried_out, routing.effect is not Effect.REFUSE
         return Verdict(
-            routing.carried_out, routing.reason, Action.INFERENCE, allowed, routing.rule, detail=detail, body=made, answer=answer
+            effect,
+            routing.reason,
+            Action.INFERENCE,
+            allowed,
+            routing.rule,
+            detail=detail,
+            body=body,
+            headers=headers,
+            answer=answer,
         )
 
-    def _redacted(self, call: Call, findings: list[list[Finding]], routing: Routing, body: bytes, host: str) -> tuple[bytes, list[str]]:
-        """The body without what is held back, and how many values of which kind were taken out. Raises VaultFull, Unreadable."""
+    def _redacted(self, seen: _Seen, categories: frozenset[str], host: str) -> bytes | None:
+        """The body without what is held back; None where nothing of it is. Raises VaultFull, Unreadable."""
+        if seen.call is None or seen.body is None:
+            return None
         texts: dict[int, str] = {}
-        for number, (piece, found) in enumerate(zip(call.pieces, findings, strict=True)):
-            made = self._vault.redact(piece.text, found, host, self._privacy.style, routing.redact)
+        for number, (piece, found) in enumerate(zip(seen.call.pieces, seen.findings, strict=True)):
+            made = self._vault.redact(piece.text, found, host, self._privacy.style, categories)
             if made != piece.text:
                 texts[number] = made
-        taken = counted([[each for each in found if each.category in routing.redact] for found in findings])
-        return rewrite(call, body, texts), taken
+        return rewrite(seen.call, seen.body, texts) if texts else None
+
+    def _headers(self, seen: _Seen, routing: Routing, host: str) -> tuple[Header, ...] | None:
+        """The headers without what is held back; a header whose very name is goes as a whole. Raises _Fixed, VaultFull."""
+        made: dict[int, str | None] = {}
+        for part, found in zip(seen.parts, seen.of_head, strict=True):
+            held = [each for each in found if each.category in routing.redact]
+            if not held:
+                continue
+            if part.header is None or part.trust in (Trust.SECRET, Trust.SPOKEN):
+                where = "its path or its query holds" if part.header is None else "its credential holds"
+                raise _Fixed(f"{where} {', '.join(counted([held]))}, and nothing can be taken out there")
+            name = seen.head.headers[part.header][0]
+            if any(each.start < len(name) for each in held):
+                made[part.header] = None
+            else:
+                style: Style = "mask" if self._privacy.style == "mask" else "placeholder"  # a surrogate may have letters that no header has
+                made[part.header] = self._vault.redact(part.text, held, host, style, routing.redact)[len(name) + 2 :]
+        if not made:
+            return None
+        kept = [(name, made.get(number, value)) for number, (name, value) in enumerate(seen.head.headers)]
+        return tuple((name, unspelt(value)) for name, value in kept if value is not None and name not in _OF_THE_HOP)
 
     def _refused(self, routing: Routing, detail: Detail, host: str, api: Api | Unknown) -> Verdict:
         held = ", ".join(f"{name} ({count})" for name, count in sorted(routing.categories.items()))
@@ -166,18 +208,10 @@ class Inference:
         return Verdict(Effect.REFUSE, routing.reason, Action.INFERENCE, False, routing.rule, error, hint, detail=detail, refusal=refusal)
 
     async def _local(
-        self,
-        connection: Connection,
-        call: Call | None,
-        findings: list[list[Finding]],
-        routing: Routing,
-        head: Head,
-        body: bytes | None,
-        detail: Detail,
-        host: str,
+        self, connection: Connection, seen: _Seen, routing: Routing, detail: Detail, host: str
     ) -> tuple[Routing, Verdict | None]:
         """The call as the local model is asked it; or, where it cannot be, what becomes of it then."""
-        local = self._privacy.local
+        local, call, body, sent = self._privacy.local, seen.call, seen.body, time.monotonic()
         assert local is not None
         why = "the local model is asked by nobody who could not read the call"
         if call is not None and body is not None:
@@ -200,7 +234,7 @@ class Inference:
         elsewhere = Elsewhere(url.hostname or "", port, url.scheme == "https", where.addresses, outgoing.path)
 
         def answer(_status: int, _headers: Sequence[Header]) -> _Heard:
-            return _Heard(AnswerReader(translator.api, translator.content_type, lambda _within_json: _Kept()), translator)
+            return _Heard(AnswerReader(translator.api, translator.content_type, lambda _within_json: _Kept()), translator, sent)
 
         return routing, Verdict(
             Effect.LOCAL,
@@ -214,9 +248,11 @@ class Inference:
             answer=answer,
         )
 
-    def _detail(self, call: Call | None, findings: list[list[Finding]], routing: Routing, api: Api | Unknown, body: bytes | None) -> Detail:
-        hello = self._client.hello
-        detail: Detail = {"api": "unknown" if isinstance(api, Unknown) else api.value, "categories": counted(findings)}
+    def _detail(self, seen: _Seen, routing: Routing) -> Detail:
+        hello, call, body = self._client.hello, seen.call, seen.body
+        detail: Detail = {"api": "unknown" if isinstance(seen.api, Unknown) else seen.api.value, "categories": counted(seen.all)}
+        if any(seen.of_head):
+            detail["head"] = counted(seen.of_head)
         if hello is not None:
             detail |= {
                 "detectors": versions(hello.detectors),
@@ -236,6 +272,63 @@ class Inference:
         return detail
 
 
+@dataclass(slots=True)
+class _Seen:
+    """One call, as far as it was read. bare: nothing of it leaves but its head. unread: what kept it from being read, or from being
+    classified. of_head: what was found in each part of the head, as findings is for each text of the body.
+    """
+
+    api: Api | Unknown
+    head: Head
+    body: bytes | None
+    call: Call | None = None
+    bare: bool = False
+    parts: list[Part] = field(default_factory=list)
+    findings: list[list[Finding]] = field(default_factory=list)
+    of_head: list[list[Finding]] = field(default_factory=list)
+    unread: list[NotRead] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[list[Finding]]:
+        return [*self.findings, *self.of_head]
+
+    def miss(self, unread: NotRead) -> None:
+        self.unread.append(unread)
+
+    def read(self) -> None:
+        self.parts = parts_of_call(self.head)
+        if isinstance(self.api, Unknown) and leaves_nothing(self.api, self.head.headers, self.body if self.body is not None else b"x"):
+            self.bare = True
+            return
+        try:
+            if self.body is None:
+                raise Unreadable("too_large")
+            if isinstance(self.api, Unknown):
+                raise Unreadable("unknown_body")
+            self.call = extract(self.api, self.head.headers, self.body, self.head.path)
+        except Unreadable as problem:
+            self.miss(NotRead(problem.why))
+
+
+_NO_CALL = Call(Api.OPENAI_CHAT, None, False, (), ())  # whose head is all there is, or all that was read
+
+
+class _Fixed(Exception):
+    """What is held back stands where nothing can be taken out."""
+
+
+class _Watch:
+    """Microseconds of each step, one after the other."""
+
+    def __init__(self) -> None:
+        self.laps: Detail = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name], self._last = int((now - self._last) * 1_000_000), now
+
+
 class _Kept:
     """Nothing was taken out, so nothing is put back."""
 
@@ -247,11 +340,12 @@ class _Kept:
 
 
 class _Heard:
-    """One answer, of the cloud's or of the local model's. reader: None for an API that nobody here reads."""
+    """One answer, of the cloud's or of the local model's. reader: None for an API that nobody here reads. sent: when it was asked."""
 
-    def __init__(self, reader: AnswerReader | None, translator: Translator | None) -> None:
+    def __init__(self, reader: AnswerReader | None, translator: Translator | None, sent: float) -> None:
         self._reader, self._translator, self._digest = reader, translator, hashlib.sha256()
-        self._began, self._over = time.monotonic(), False
+        self._sent, self._over = sent, False
+        self._first = self._since()
 
     @property
     def content_type(self) -> str | None:
@@ -271,9 +365,12 @@ class _Heard:
         self._digest.update(data)
         return self._reader.feed(data) if self._reader is not None else data
 
+    def _since(self) -> int:
+        return int((time.monotonic() - self._sent) * 1000)
+
     def said(self) -> Detail:
-        """answer_sha256: of the octets before anything was put back into them."""
-        detail: Detail = {"answer_sha256": self._digest.hexdigest(), "answered_ms": int((time.monotonic() - self._began) * 1000)}
+        """answer_sha256: of the octets before anything was put back into them. first_ms, answered_ms: until its head, and its end."""
+        detail: Detail = {"answer_sha256": self._digest.hexdigest(), "first_ms": self._first, "answered_ms": self._since()}
         if self._reader is not None:
             detail["answer_tools"] = [_shown(name) for name in self._reader.tools]
             if self._reader.unreadable is not None:

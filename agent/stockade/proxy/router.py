@@ -6,6 +6,7 @@ One for each worker. Asks the policy in force, keeps nothing of a request.
 from __future__ import annotations
 
 from stockade.policy import Policy, own
+from stockade.policy.privacy import Privacy
 from stockade.privacy.extract.recognise import is_endpoint, recognise
 from stockade.privacy.redact import Vault
 from stockade.privacy.serve.client import Client
@@ -24,6 +25,7 @@ class Router:
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client, self._settings = client, settings
         self._vaults: dict[int, Vault] = {}  # by sandbox; in the memory of this process alone
+        self._detections: dict[int, tuple[Privacy, Detection]] = {}  # by sandbox, of the privacy section that was last in force
 
     def rehearse(self) -> None:
         """Load what Python loads on first use."""
@@ -42,7 +44,7 @@ class Router:
             return None  # the agent is gone: opening will say so
         if isinstance(admitted, Refusal):
             return None
-        if self._scan(policy, admitted.decision.rule) is None and not _inference(policy, connection.caller.host or "", head):
+        if self._scan(connection, policy, admitted.decision.rule) is None and not _inference(policy, connection.caller.host or "", head):
             return None
         return Screening(head, admitted, policy, budget.hold())
 
@@ -50,19 +52,21 @@ class Router:
         """What becomes of it. None: it passes like any other."""
         head = screening.head
         assert connection.caller is not None
-        scan = self._scan(policy, screening.admitted.decision.rule)
+        scan = self._scan(connection, policy, screening.admitted.decision.rule)
         found = None if scan is None else await scan.request(head, body)
         if found is not None and found.effect is Effect.REFUSE:
             return found
         if policy.privacy is None or not _inference(policy, connection.caller.host or "", head):
             return found
         vault = self._vaults.setdefault(connection.served.sandbox, Vault(policy.privacy.ttl))
-        inference = Inference(self._client, policy, policy.privacy, vault, self._settings.classify_seconds)
+        inference = Inference(
+            self._client, policy, policy.privacy, vault, self._detection(connection, policy.privacy), self._settings.classify_seconds
+        )
         return await inference.verdict(connection, head, body) or found
 
     async def message(self, connection: Connection, exchange: Exchange, content: bytes) -> Verdict | None:
         """The same of what is said on a WebSocket that is open."""
-        scan = self._scan(connection.served.policy, exchange.admitted.decision.rule)
+        scan = self._scan(connection, connection.served.policy, exchange.admitted.decision.rule)
         return None if scan is None else await scan.message(content)
 
     def withheld(self, connection: Connection) -> bool:
@@ -73,7 +77,16 @@ class Router:
             return False
         return privacy.unreadable != "pass" and privacy.mode == "enforce" and bool(policy.enforced)
 
-    def _scan(self, policy: object, name: str | None) -> Scan | None:
+    def _detection(self, connection: Connection, privacy: Privacy | None) -> Detection:
+        """Made once for each section: it may hold a dictionary of a million words."""
+        if privacy is None:
+            return Detection()
+        known = self._detections.get(connection.served.sandbox)
+        if known is None or known[0] is not privacy:
+            known = self._detections[connection.served.sandbox] = privacy, detection_of(privacy)
+        return known[1]
+
+    def _scan(self, connection: Connection, policy: object, name: str | None) -> Scan | None:
         if not isinstance(policy, Policy):  # what a test decides by
             return None
         categories = next((rule.scan for rule in policy.rules if rule.name == name), ())
@@ -81,7 +94,7 @@ class Router:
             return None
         seconds, privacy = self._settings.classify_seconds, policy.privacy
         unreadable = privacy.unreadable if privacy is not None else "deny"
-        detection: Detection = detection_of(privacy) if privacy is not None else Detection()
+        detection = self._detection(connection, privacy)
         return Scan(self._client, categories, detection, unreadable=unreadable, seconds=seconds, enforced=policy.enforced)
 
 
