@@ -25,6 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="the writable directory (default: the current one)")
     parser.add_argument("--bind", action="append", default=[], metavar="SRC[:DST][:ro]", help="show a host path in the sandbox")
     parser.add_argument("--audit", type=Path, metavar="FILE", help="the audit trail (default: /var/log/stockade/NAME.jsonl)")
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="the settings file (default: /etc/stockade/stockade.yaml, if there)")
     parser.add_argument("--approvals", type=Path, metavar="FILE", help="keeps what is approved for always; made if it is missing")
     parser.add_argument("--observe", action="store_true", help="decide and record, but refuse nothing")
     parser.add_argument("-v", "--verbose", action="store_true", help="say every decision on stderr")
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from stockade.service.embedded import run as run_embedded
     from stockade.service.order import Order
     from stockade.service.settings import Settings
+    from stockade.settings import configured
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         observe=args.observe,
         verbose=args.verbose,
     )
-    return run_embedded(order, Settings())
+    return run_embedded(order, Settings.of(configured(args.settings)))
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -128,10 +128,17 @@ def kind_of(node: Node) -> str:
     return "what was refused"
 
 
-def compose(data: bytes, path: str, findings: Findings) -> Node | None:
-    """The document in data, or None when there is none to speak of; findings says why."""
+def compose(
+    data: bytes,
+    path: str,
+    findings: Findings,
+    *,
+    holds: str = "policy",
+    accepted: str = "a list of rules, or a mapping with `version: 1`",
+) -> Node | None:
+    """The document in data, or None when there is none to speak of; findings says why. holds: what it is about, for its messages."""
     if len(data) > MAX_BYTES:
-        findings.add(Place(path), "too_large", f"a policy file has at most {MAX_BYTES} bytes, this one has {len(data)}")
+        findings.add(Place(path), "too_large", f"a {holds} file has at most {MAX_BYTES} bytes, this one has {len(data)}")
         return None
     try:
         text = data.decode("utf-8-sig")
@@ -141,7 +148,7 @@ def compose(data: bytes, path: str, findings: Findings) -> Node | None:
         place = Place(path, before.count("\n") + 1, len(before) - before.rfind("\n"), line)
         findings.add(place, "not_utf8", f"byte 0x{data[error.start]:02x} is not UTF-8", accepted="a YAML file in UTF-8")
         return None
-    composition = _Composition(Lines(path, text.splitlines()), findings)
+    composition = _Composition(Lines(path, text.splitlines()), findings, holds, accepted)
     if not composition.printable(text):
         return None
     composition.hidden(text)
@@ -151,8 +158,8 @@ def compose(data: bytes, path: str, findings: Findings) -> Node | None:
 class _Composition:
     """One reading of one text."""
 
-    def __init__(self, file: Lines, findings: Findings) -> None:
-        self.file, self.findings = file, findings
+    def __init__(self, file: Lines, findings: Findings, holds: str, accepted: str) -> None:
+        self.file, self.findings, self.holds, self.accepted = file, findings, holds, accepted
 
     def printable(self, text: str) -> bool:
         found = _UNPRINTABLE.search(text)
@@ -182,8 +189,7 @@ class _Composition:
             self.findings.add(place, "syntax", f"not valid YAML: {error.problem}{context}")
             return None
         if root is None:
-            accepted = "a list of rules, or a mapping with `version: 1`"
-            self.findings.add(self.file.place(1, 1), "empty", "the file holds no policy", accepted=accepted)
+            self.findings.add(self.file.place(1, 1), "empty", f"the file holds no {self.holds}", accepted=self.accepted)
         return root
 
     def _build(self, get_event: Callable[[], Any]) -> Node | None:
@@ -221,7 +227,7 @@ class _Composition:
             elif kind is yaml.DocumentStartEvent:
                 documents += 1
                 if documents > 1:
-                    raise yaml.MarkedYAMLError(problem="a second document begins here, and a policy is one", problem_mark=mark)
+                    raise yaml.MarkedYAMLError(problem=f"a second document begins here, and a {self.holds} is one", problem_mark=mark)
             else:
                 self._refuse(event, place)
                 if len(above) == MAX_DEPTH:

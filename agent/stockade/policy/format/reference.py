@@ -22,13 +22,17 @@ def renewed(page: str) -> str:
 
 
 def keys() -> str:
-    """A table for each mapping that has keys of its own, each before what it holds."""
-    seen: dict[str, Record] = {}
-    return "\n".join(_table(record) for wanted in (RULE, POLICY) for record in _records(wanted, seen))
+    return tables(RULE, POLICY)
 
 
 def codes() -> str:
-    return "\n".join(_section(title, table) for title, table in SECTIONS.items())
+    return "\n".join(section(title, table) for title, table in SECTIONS.items())
+
+
+def tables(*roots: Record) -> str:
+    """A table for each mapping that has keys of its own, each before what it holds."""
+    seen: dict[str, Record] = {}
+    return "\n".join(_table(record) for wanted in roots for record in _records(wanted, seen))
 
 
 def _records(wanted: Type, seen: dict[str, Record]) -> Iterator[Record]:
@@ -79,7 +83,7 @@ def _takes(wanted: Type) -> str:
     return ""
 
 
-def _section(title: str, table: dict[str, Code]) -> str:
+def section(title: str, table: dict[str, Code]) -> str:
     rows = "".join(
         f"| `{name}` | {' or '.join(code.severities)} | {_cell(code.meaning)} | {_cell(code.example)} | {_cell(code.accepted)} |\n"
         for name, code in table.items()
