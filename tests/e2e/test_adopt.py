@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from framework.policy import Rule, http, whole
 from framework.programs import Programs
 from stockade.kernel.load import mounted_bpffs
 from stockade.sandbox.cgroup import PARENT, mounted
-from stockade.service.control import running
+from stockade.service.control import ask, running
 from stockade.service.settings import Settings
 from stockade.service.state import StateFile
 
@@ -193,6 +194,33 @@ def test_the_same_process_is_governed_again_and_its_policy_is_reloaded(held: Hel
     assert held.records(action="lifecycle")[-1]["reason"] == "stopped"
     verified(held.audit)
     assert listed(held.name) is None and held.number is None
+
+
+def test_all_that_wait_are_adopted_and_a_hangup_reloads(machine: Machine, inside: dict[str, str], held: Held) -> None:
+    other = Held(machine, inside, policy(http("python3", ECHO)))
+    try:
+        for each in (held, other):
+            each.kill_agent()
+        adopting = subprocess.Popen(machine.wrap([STOCKADE, "adopt", "--all", "-o", "json"]), stdout=subprocess.PIPE, text=True)
+        for each in (held, other):
+            each.agents.append(adopting)
+        assert adopting.stdout is not None
+        waiting = {held.name, other.name}
+        while waiting:
+            line = adopting.stdout.readline()
+            assert line, f"{waiting} not adopted"
+            waiting.discard(json.loads(line)["sandbox"])
+        for each in (held, other):
+            assert each.do(f"GET https://{ECHO}/obeys") == "200"
+            (each.room / "policy.yaml").write_text(policy(http("python3", H1)))
+            os.kill(ask(SETTINGS.control, each.name, "status")["pid"], signal.SIGHUP)
+            wait_for(functools.partial(each.records, reason="reloaded"), "the reload")
+            assert each.do(f"GET https://{H1}/obeys") == "200"
+            assert stockade("sandbox", "kill", each.name).returncode == 0
+        assert adopting.wait(20) == 0
+        verified(other.audit)
+    finally:
+        other.end()
 
 
 def test_agent_and_worker_are_killed_twice(held: Held, internet: Internet) -> None:

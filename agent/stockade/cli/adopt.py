@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 SUMMARY = (
     "Take over a sandbox whose agent has died: it is governed again, and reaches what its policy allows. Stays until the command ends, as "
@@ -59,7 +60,17 @@ def _all(output: str) -> int:
     if not waiting:
         print("no sandbox waits for an agent", file=sys.stderr)
         return 0
-    command = [sys.executable, "-m", "stockade.cli", "adopt", "-o", output]
-    agents = [subprocess.Popen([*command, orphan.name]) for orphan in waiting]
-    ended = [agent.wait() for agent in agents]
-    return 1 if 2 in ended else 0
+    with ThreadPoolExecutor(len(waiting)) as pool:
+        return 0 if all(pool.map(lambda orphan: _adopted(orphan.name, output), waiting)) else 1
+
+
+def _adopted(name: str, output: str) -> bool:
+    """Whether it was: an agent says so on its standard output, and ends with the status of a command that may be any."""
+    said = False
+    command = [sys.executable, "-m", "stockade", "adopt", "-o", output, "--", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as agent:
+        assert agent.stdout is not None
+        for line in agent.stdout:
+            said = True
+            print(line, end="", flush=True)
+    return said
