@@ -41,7 +41,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     trail = Trail.open(tmp_path / "audit.jsonl")
     kernel = SimpleNamespace(maps=SimpleNamespace(events=descriptor, failures=dict))
     made = Agent(cast(Kernel, kernel), trail, failures_every=60)
-    made.governed[NUMBER] = governed(tmp_path)[0]
+    made.govern(governed(tmp_path)[0])
     yield made
     made._ring.close()
     trail.close()

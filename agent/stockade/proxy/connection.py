@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from stockade.kernel.abi import Origin, Verdict
+from stockade.metrics.figures import Stage
 from stockade.policy.neighbour import neighbour_of
 from stockade.proxy.agent import Agent
 from stockade.proxy.ladder import Decide
 from stockade.proxy.leaves import Leaves
+from stockade.proxy.metering import Meter
 from stockade.proxy.relay import Relay, reset_on_close
 from stockade.proxy.screen import Elsewhere
 from stockade.proxy.settings import Settings
@@ -35,6 +38,7 @@ class Served:
     leaves: Leaves
     listeners: list[socket.socket]
     connections: set[Open] = field(default_factory=set)
+    meter: Meter = field(default_factory=Meter)
     _room: asyncio.Semaphore | None = None
 
     def room(self, connections: int) -> asyncio.Semaphore:
@@ -172,6 +176,13 @@ class Connection:
 
 async def reach(connection: Connection, settings: Settings) -> socket.socket:
     """A socket to the other side: resolved and checked by the agent, dialled as it stands. Raises Unreachable."""
+    began = time.perf_counter()
+    reached = await _reach(connection, settings)
+    connection.served.meter.since(Stage.UPSTREAM_CONNECT, began)
+    return reached
+
+
+async def _reach(connection: Connection, settings: Settings) -> socket.socket:
     caller = connection.caller
     assert caller is not None and caller.host is not None and connection.origin is not None
     if neighbour_of(caller.host) is not None:

@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import socket
+import time
 from http import HTTPStatus
 from typing import Any
 
@@ -25,6 +26,7 @@ from mitmproxy.proxy.layers import tls as tls_layers
 from mitmproxy.proxy.layers import websocket as websocket_layers
 from mitmproxy.proxy.layers.http import _hooks as http_hooks
 
+from stockade.metrics.figures import Stage
 from stockade.policy import own
 from stockade.privacy.serve.client import Client
 from stockade.proxy import clienthello, refusal
@@ -123,6 +125,7 @@ class Handler(server.LiveConnectionHandler):
         self._refused = False
         self._http: GovernedHttp | None = None
         self._moved = asyncio.Event()
+        self._handshakes: dict[object, float] = {}  # that have begun: when
         # Set once, before the first request: mitmproxy finds an open server connection again by its address. Dialled is what `reach` says.
         self.layer.context.server.address = (self.host, self.port)
         self.layer.context.server.sni = self.host
@@ -275,7 +278,20 @@ class Handler(server.LiveConnectionHandler):
             _log.error("hook %s failed: %r", hook.name, error)
             self.cut()
 
+    def _time(self, hook: commands.StartHook) -> None:
+        """Handshakes. One that fails is not timed: it is on record."""
+        match hook:
+            case tls_layers.TlsStartClientHook(data=start) | tls_layers.TlsStartServerHook(data=start):
+                self._handshakes[start.conn] = time.perf_counter()
+            case tls_layers.TlsEstablishedClientHook(data=done) if done.conn in self._handshakes:
+                self.connection.served.meter.since(Stage.CLIENT_TLS, self._handshakes.pop(done.conn))
+            case tls_layers.TlsEstablishedServerHook(data=done) if done.conn in self._handshakes:
+                self.connection.served.meter.since(Stage.UPSTREAM_TLS, self._handshakes.pop(done.conn))
+            case tls_layers.TlsFailedServerHook(data=failed):
+                self._handshakes.pop(failed.conn, None)
+
     async def _hook(self, hook: commands.StartHook) -> None:
+        self._time(hook)
         match hook:
             case layer.NextLayerHook(data=following):
                 self._next_layer(following)
@@ -369,7 +385,9 @@ class Handler(server.LiveConnectionHandler):
             if not screening.holding.grow(_declared(request)):
                 await self._screened(flow, None)
             return
+        began = time.perf_counter()
         outcome = await Exchange.open(self.connection, head)
+        self.connection.served.meter.since(Stage.DECIDE, began)
         if isinstance(outcome, Refusal):
             self._refuse(flow, outcome, head.method, hang_up=malformed is not None)
             return
@@ -406,9 +424,12 @@ class Handler(server.LiveConnectionHandler):
         head = screening.head
         try:
             while True:
-                policy = self.connection.served.policy
+                policy, began = self.connection.served.policy, time.perf_counter()
                 verdict = await self.engine.router.verdict(self.connection, screening, policy, body)
+                self.connection.served.meter.since(Stage.CLASSIFICATION, began)
+                began = time.perf_counter()
                 outcome = await Exchange.open(self.connection, head, verdict, policy)
+                self.connection.served.meter.since(Stage.DECIDE, began)
                 if outcome is not None:
                     break
         finally:
@@ -472,6 +493,7 @@ class Handler(server.LiveConnectionHandler):
         exchange = self._exchange(flow)
         assert flow.response is not None
         if exchange is not None:
+            self.connection.served.meter.since(Stage.FIRST_BYTE, exchange.released)
             exchange.status = flow.response.status_code
             flow.response.stream = exchange.count_response
             if exchange.verdict is not None and exchange.verdict.answer is not None:

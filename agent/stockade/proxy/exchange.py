@@ -6,6 +6,7 @@ Knows nothing of mitmproxy. A request goes out only after `open` returned an Exc
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 from stockade.proxy.canonical import readings
@@ -27,6 +28,7 @@ class Exchange:
         self.status: int | None = None
         self.request_bytes = self.response_bytes = 0
         self.finished = False
+        self.released = time.perf_counter()  # it may go out from now on
         self._token = begun.token
 
     @classmethod

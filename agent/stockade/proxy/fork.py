@@ -20,7 +20,7 @@ from typing import Any
 
 from stockade.policy.rego import judge
 from stockade.privacy.serve import launch as classifier
-from stockade.proxy import codec
+from stockade.proxy import codec, metering
 from stockade.proxy.authority import Authority
 from stockade.proxy.channel import Channel
 from stockade.proxy.parcel import pack
@@ -290,6 +290,10 @@ class Worker:
                 effect, reason = Effect(codec.text(message, "effect")), Reason(codec.text(message, "reason"))
                 detail = codec.decode_detail(message)
                 self._answer(message, lambda spine: spine.finish(token, http, effect, reason, detail))
+            case "figures":
+                sandbox, figures = self._sandbox(message), metering.decode(message)
+                if self._spine is not None:
+                    self._spine.figures(sandbox, figures)
             case call:
                 raise ValueError(f"unknown call {call}")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from stockade.kernel.abi import Origin
+from stockade.metrics.figures import Figures
 from stockade.types import Binary, Effect, Http, Reason, Record
 
 Detail = dict[str, str | int | list[str]]
@@ -109,3 +110,6 @@ class Spine(Protocol):
 
     async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> None:
         """Complete the one record of a begun request with its status and byte counts. detail: added to what it was begun with."""
+
+    def figures(self, sandbox: int, figures: Figures) -> None:
+        """What the worker measured since it last said so. Not a question: nobody waits."""

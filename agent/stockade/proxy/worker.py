@@ -12,20 +12,22 @@ import logging
 import os
 import pickle
 import socket
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from stockade.kernel.abi import Origin, Speaker
 from stockade.memory import unhurried
+from stockade.metrics.figures import Kind, Stage
 from stockade.policy import load_families
 from stockade.policy.rego import judge
-from stockade.proxy import codec
+from stockade.proxy import codec, metering
 from stockade.proxy import confine as confinement
 from stockade.proxy.agent import Agent
 from stockade.proxy.authority import Authority
 from stockade.proxy.channel import Channel
-from stockade.proxy.connection import Connection, RelayedConnection, Served, reach
+from stockade.proxy.connection import Connection, Open, RelayedConnection, Served, reach
 from stockade.proxy.engine import Engine
 from stockade.proxy.inbound import Passage
 from stockade.proxy.ladder import Decide
@@ -172,6 +174,13 @@ class Proxy:
     def _serve(self, sandbox: int, authority: Authority, policy: Any, listeners: list[socket.socket]) -> None:
         served = Served(sandbox, policy, Leaves(authority, self._engine.tls.keys, self._settings.leaves), listeners)
         self._served[sandbox] = served
+        loop = asyncio.get_running_loop()
+
+        def later() -> None:
+            loop.call_later(metering.EVERY, self._tell, served)
+
+        served.meter.stirred = later
+        self._engine.classifier.changed = served.meter.stir
         for listener in listeners:
             listener.setblocking(False)
             self._spawn(self._accept(served, listener))
@@ -192,11 +201,24 @@ class Proxy:
             sock.setblocking(False)
         served = self._served[sandbox]
         passage = Passage(served, port, source, outer, inner, self._settings)
-        served.connections.add(passage)
-        try:
+        with self._open(served, passage):
             return await passage.run()
+
+    @contextlib.contextmanager
+    def _open(self, served: Served, connection: Open) -> Iterator[None]:
+        """While it is one of the sandbox's open connections."""
+        served.connections.add(connection)
+        served.meter.stir()
+        try:
+            yield
         finally:
-            served.connections.discard(passage)
+            served.connections.discard(connection)
+            served.meter.stir()
+
+    def _tell(self, served: Served) -> None:
+        """What was measured since the last time. Not evidence: nobody waits for it."""
+        found = served.meter.take(map(_kind, served.connections), self._engine.classifier.figures())
+        self._agent.say("figures", sandbox=served.sandbox, **metering.encode(found))
 
     async def _stop(self) -> None:
         for served in self._served.values():
@@ -206,6 +228,7 @@ class Proxy:
             for connection in list(served.connections):
                 if connection.live is not None:
                     connection.live.interrupt()
+            self._tell(served)
 
     # connections of a sandbox
 
@@ -238,6 +261,7 @@ class Proxy:
             room.release()
 
     async def _handle(self, connection: Connection) -> None:
+        began = time.perf_counter()
         # 1) who, as the kernel recorded it before the SYN
         try:
             origin = self._origin_of(connection.client)
@@ -255,6 +279,7 @@ class Proxy:
             return
         # 3) the newest policy, which may be newer than the kernel's verdict
         decision = connection.decide()
+        connection.served.meter.since(Stage.CONNECT, began)
         if not decision.passes:
             await connection.refuse(decision.level, decision.reason, "the policy denies this connection", decision)
             return
@@ -264,11 +289,8 @@ class Proxy:
                 return
             await self._relay(connection, decision)
         else:
-            connection.served.connections.add(connection)
-            try:
+            with self._open(connection.served, connection):
                 await self._engine.handle(connection)
-            finally:
-                connection.served.connections.discard(connection)
 
     async def _identify(self, origin: Origin) -> Caller:
         key = (origin.sandbox, origin.identity, origin.exec_id, origin.name or origin.address, origin.port)
@@ -287,7 +309,12 @@ class Proxy:
         tls = connection.demands_tls(decision)
         relay = Relay(connection.client, caller.host, tls=tls, settings=self._settings, heard=lambda: live.heard())
         connection.live = live = RelayedConnection(connection, relay)
-        connection.served.connections.add(connection)
+        with self._open(connection.served, connection):
+            await self._relayed(connection, relay, live)
+
+    async def _relayed(self, connection: Connection, relay: Relay, live: RelayedConnection) -> None:
+        meter = connection.served.meter
+        meter.relay(relay)
         try:
             await relay.run(lambda: reach(connection, self._settings))
         except (Refused, Unreachable) as failure:
@@ -296,8 +323,14 @@ class Proxy:
         except (ClientGone, Cut):
             pass  # before it had asked for anything; what was cut is on record
         finally:
-            connection.served.connections.discard(connection)
+            meter.over(relay)
             try:
                 await live.over()
             finally:
                 relay.cut()
+
+
+def _kind(connection: Open) -> Kind:
+    if isinstance(connection, Passage):
+        return Kind.INBOUND
+    return Kind.RELAYED if isinstance(connection.live, RelayedConnection) else Kind.INSPECTED

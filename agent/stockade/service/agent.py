@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from stockade.audit import AuditError, Trail
+from stockade.audit.record import Json
 from stockade.dns import Asker
 from stockade.kernel.abi import Event, EventType, Origin
 from stockade.kernel.events import Ring, explain_packet
 from stockade.kernel.load import Kernel
+from stockade.metrics.figures import Figures, Stage
+from stockade.metrics.ledger import Ledger
 from stockade.policy import decide
 from stockade.policy.neighbour import neighbour_of
 from stockade.proxy import Begun, Caller, Resolved
@@ -58,6 +61,7 @@ class Agent:
         self.kernel, self.trail, self._control = kernel, trail, control
         self.governed: dict[int, Governed] = {}
         self.desks: dict[int, Desk] = {}
+        self.ledgers: dict[int, Ledger] = {}
         self.exec_refused: Callable[[Event], None] = lambda _event: None
         self._ring = Ring(kernel.maps.events, self.handle)
         self.counted = kernel.maps.failures() | self._ring.lost
@@ -66,6 +70,18 @@ class Agent:
         self._audit_failure: str | None = None
         self._gathering: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def govern(self, governed: Governed) -> Ledger:
+        """Serve this sandbox from now on, and count what is written of it."""
+        ledger = self.ledgers[governed.number] = Ledger()
+        self.governed[governed.number] = governed
+
+        def written(record: Json) -> None:
+            if record["sandbox"]["id"] == governed.sandbox.id:
+                ledger.record(record)
+
+        self.trail.subscribers.append(written)
+        return ledger
 
     def start(self) -> None:
         """Read the kernel's events on the running loop."""
@@ -117,6 +133,7 @@ class Agent:
             self._keep(self._explain(governed, record, event.tail), "packet")
             return
         self.write(governed, record)
+        self.ledgers[event.sandbox].happened(Stage.EXEC if event.type is EventType.EXEC else None, event.time)
         if event.type is EventType.EXEC and record.outcome is Outcome.DENY:
             self.exec_refused(event)
 
@@ -321,6 +338,9 @@ class Agent:
         except AuditError as error:
             self._fail_audit(error)
             raise
+
+    def figures(self, sandbox: int, figures: Figures) -> None:
+        self.ledgers[sandbox].figures(figures)
 
     def _keep(self, work: object, name: str = "watch") -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=name)  # type: ignore[arg-type]

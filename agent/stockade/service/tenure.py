@@ -62,7 +62,7 @@ class Tenure:
     def __init__(self, settings: Settings, charge: Charge, workers: Workers) -> None:
         self._settings, self._charge, self._workers = settings, charge, workers
         self.agent = Agent(charge.kernel, charge.trail, settings.failures_every, settings.control)
-        self.agent.governed[charge.governed.number] = charge.governed
+        self.ledger = self.agent.govern(charge.governed)
         self._init: Process | None = None
         self._since = now()
 

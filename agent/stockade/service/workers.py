@@ -40,6 +40,7 @@ class Workers:
         async def watch() -> None:
             while True:
                 await self.current.lost.wait()
+                agent.ledgers[governed.number].worker_gone()
                 agent.lifecycle(governed, Reason.WORKER_LOST, {"pid": self.current.pid})
                 self.current = self.fork(self._settings)
                 self.changed()

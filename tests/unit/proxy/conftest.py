@@ -26,6 +26,7 @@ from cryptography.x509.oid import NameOID
 
 import stockade.proxy.worker  # noqa: F401 - imported before the forks, so that each one is warm
 from stockade.kernel.abi import Origin, Verdict
+from stockade.metrics.figures import Figures
 from stockade.proxy import Authority, Begun, Caller, Listeners, Resolved, Settings, Worker
 from stockade.proxy.spine import Detail, Unreached
 from stockade.sandbox import seccomp
@@ -100,6 +101,7 @@ class Spine:
     approvals: dict[str, str] = field(default_factory=dict)  # path of a refused request → id
     once: bool = False  # whether every request was approved for one time
     before_begin: Callable[[], Awaitable[bool]] | None = None  # False: its approval is used up
+    measured: list[Figures] = field(default_factory=list)
 
     async def identify(self, origin: Origin) -> Caller:
         self.identified += 1
@@ -152,6 +154,10 @@ class Spine:
         began = self.records[token]
         self.records[token] = replace(began, http=http, effect=effect, reason=reason, detail=began.detail | (detail or {}))
         self.finished[token].set()
+
+    def figures(self, sandbox: int, figures: Figures) -> None:
+        assert sandbox == SANDBOX
+        self.measured.append(figures)
 
     def of(self, action: Action) -> list[Record]:
         return [record for record in self.records if record.action is action]

@@ -9,10 +9,11 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stockade.metrics.figures import Classifier, Failure
 from stockade.privacy.finding import Finding
 from stockade.privacy.serve import terms, wire
 from stockade.privacy.serve.wire import Hello
@@ -36,6 +37,7 @@ class Counters:
 
     asked: int = 0
     answered: int = 0
+    cached: int = 0
     characters: int = 0
     seconds: float = 0.0
     failed: dict[str, int] = field(default_factory=dict)
@@ -51,6 +53,8 @@ class Client:
 
     def __init__(self) -> None:
         self.counters = Counters()
+        self.changed: Callable[[], None] = lambda: None  # called when it comes or goes
+        self._wanted = False
         self.hello: Hello | None = None
         self._channel: Channel | None = None
         self._greeted = asyncio.Event()
@@ -66,7 +70,28 @@ class Client:
         self._lost()
         self._known.clear()
         self._greeted = asyncio.Event()
+        self._wanted = True
         self._channel = Channel(sock, received=self._received, lost=self._lost, limit=wire.ANSWER_BYTES)
+
+    def figures(self) -> Classifier | None:
+        """For whoever exports it; None while no policy has asked for a classifier."""
+        if not self._wanted:
+            return None
+        counters, failed = self.counters, dict[Failure, int]()
+        for why, count in counters.failed.items():
+            failed[Failure.of(why)] = failed.get(Failure.of(why), 0) + count
+        hello = self.hello
+        return Classifier(
+            asked=counters.asked,
+            answered=counters.answered,
+            cached=counters.cached,
+            characters=counters.characters,
+            waiting=len(self._waiting),
+            up=hello is not None,
+            provider=hello.provider[:64] if hello is not None and hello.provider is not None else None,
+            missing=tuple(layer[:64] for layer in list(hello.missing)[:8]) if hello is not None else (),
+            failed=failed,
+        )
 
     async def classify(
         self, texts: Sequence[str], settings: Settings, *, seconds: float, lanes: Sequence[Sequence[int]] = ()
@@ -141,6 +166,7 @@ class Client:
         if answer is None or answer.done():
             return  # it came too late
         if failed is None:
+            self.counters.cached += message.get("cached") is True
             answer.set_result(found)
         else:
             answer.set_exception(Failed(failed[:64]))
@@ -150,6 +176,7 @@ class Client:
         for layer, why in hello.missing.items():
             _log.warning("the classifier works without its %s, and where it is needed on_failure decides: %s", layer, why)
         self._greeted.set()
+        self.changed()
 
     def _distrust(self, error: ValueError) -> None:
         _log.error("the classifier said what no classifier of ours says: %s", error)
@@ -160,6 +187,7 @@ class Client:
     def _lost(self) -> None:
         self._channel, self.hello = None, None
         self._greeted.set()
+        self.changed()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(Failed("lost"))

@@ -127,7 +127,7 @@ class Process:
             known = self._verdicts.get(key)
             if known is not None:
                 self._verdicts.move_to_end(key)
-                told = wire.Told(asked.number, known)
+                told = wire.Told(asked.number, known, cached=True)
             else:
                 work = self._pool.submit(self._classify, asked, settings, time.monotonic() + asked.seconds)
                 told = await asyncio.wrap_future(work)

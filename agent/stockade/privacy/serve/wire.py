@@ -51,6 +51,7 @@ class Told:
     number: int
     findings: tuple[tuple[Finding, ...], ...] = ()
     failed: str | None = None
+    cached: bool = False  # it was known
 
 
 def dump(message: Json) -> bytes:
@@ -104,7 +105,7 @@ def encode_told(told: Told) -> Json:
     if told.failed is not None:
         return {"id": told.number, "failed": told.failed}
     found = [[[each.start, each.end, each.category, each.detector, each.score] for each in findings] for findings in told.findings]
-    return {"id": told.number, "findings": found}
+    return {"id": told.number, "findings": found} | ({"cached": True} if told.cached else {})
 
 
 def decode_told(message: Json) -> tuple[int, str | None, list[Any]]:

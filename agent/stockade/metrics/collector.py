@@ -1,0 +1,59 @@
+"""prometheus_client, and the only module that imports it: samples of the catalogue as metric families, and their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric as Family
+
+from stockade.metrics.catalogue import METRICS, Metric, Type
+from stockade.metrics.figures import Histogram
+from stockade.metrics.samples import Sample
+
+
+class Page:
+    """The agent's page. Not thread-safe: one rendering at a time."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._families: list[Family] = []
+        ProcessCollector(registry=self._registry)
+        self._registry.register(self)
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
+
+    def render(self, found: Iterable[Sample], accept: str) -> tuple[bytes, str]:
+        """(text, its content type) in the format that a request's Accept asks for."""
+        self._families = families(found)
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+def families(found: Iterable[Sample]) -> list[Family]:
+    """In the order of the catalogue. Raises KeyError for a sample that it does not have."""
+    made = {metric.name: (metric, _family(metric)) for metric in METRICS}
+    for sample in found:
+        metric, family = made[sample.metric]
+        if len(sample.labels) != len(metric.labels):
+            raise ValueError(f"{sample.metric} has the labels {metric.labels}")
+        if isinstance(family, HistogramMetricFamily):
+            assert isinstance(sample.value, Histogram), sample.metric
+            family.add_metric(sample.labels, sample.value.cumulative(), sample.value.total)
+        else:
+            assert not isinstance(sample.value, Histogram), sample.metric
+            family.add_metric(sample.labels, sample.value)
+    return [family for _, family in made.values()]
+
+
+def _family(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily:
+    match metric.type:
+        case Type.COUNTER:
+            return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+        case Type.HISTOGRAM:
+            return HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+        case Type.GAUGE | Type.INFO:  # an info is a gauge that is always 1
+            return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)

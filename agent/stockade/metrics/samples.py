@@ -1,0 +1,107 @@
+"""From snapshots to samples: which value each metric of the catalogue has. Knows no exposition format."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from stockade import __version__
+from stockade.kernel.abi import FAILURES
+from stockade.metrics.figures import Failure, Histogram, Kind
+from stockade.metrics.snapshot import LOST, Snapshot
+
+HELPERS = tuple(name for name in FAILURES if name not in LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """labels: values, in the order of the catalogue."""
+
+    metric: str
+    labels: tuple[str, ...]
+    value: float | Histogram
+
+
+def samples(snapshots: Iterable[Snapshot], requests: Mapping[str, int]) -> Iterator[Sample]:
+    """Of every sandbox there is. requests: to the endpoint, by code."""
+    yield Sample("stockade_build_info", (__version__, platform.python_version()), 1)
+    for code, count in requests.items():
+        yield Sample("stockade_metrics_requests_total", (code,), count)
+    for snapshot in snapshots:
+        for name, labels, value in _of(snapshot):
+            yield Sample(f"stockade_{name}", (snapshot.sandbox, *labels), value)
+
+
+Named = Iterator[tuple[str, tuple[str, ...], float | Histogram]]
+
+
+def _of(snapshot: Snapshot) -> Named:
+    ledger = snapshot.ledger
+    yield "sandbox_info", (snapshot.policy, snapshot.mode, snapshot.backend), 1
+    yield "sandbox_start_time_seconds", (), ledger.since
+    for key, count in ledger.decisions.items():
+        yield "decisions_total", key, count
+    for action, count in ledger.unenforced.items():
+        yield "unenforced_total", (action,), count
+    for stage, histogram in ledger.stages.items():
+        yield "latency_seconds", (stage.value,), histogram
+    for kind in Kind:
+        yield "connections", (kind.value,), ledger.connections[kind]
+        yield "sent_bytes_total", (kind.value,), ledger.sent[kind]
+        yield "received_bytes_total", (kind.value,), ledger.received[kind]
+    yield "processes", (), snapshot.processes
+    yield "workers", (), snapshot.workers
+    yield "workers_lost_total", (), ledger.workers_lost
+    for name, fill in snapshot.fill.items():
+        yield "map_entries", (name,), fill.entries
+        yield "map_capacity", (name,), fill.capacity
+    for name in HELPERS:
+        yield "helper_failures_total", (name,), snapshot.failures.get(name, 0)
+    for name, cause in LOST.items():
+        yield "events_lost_total", (cause,), snapshot.failures.get(name, 0)
+    yield "policy_generation", (), snapshot.generation
+    for result, count in ledger.reloads.items():
+        yield "policy_reloads_total", (result,), count
+    yield "policy_reload_failed", (), int(ledger.reload_failed)
+    yield "policy_reload_time_seconds", (), ledger.reloaded
+    yield "approvals_pending", (), snapshot.approvals_pending
+    yield "agent_gap_seconds_total", (), ledger.gap
+    yield "enforcement_lost_total", (), ledger.enforcement_lost
+    for certificate, expiry in snapshot.certificates.items():
+        yield "certificate_expiry_time_seconds", (certificate,), expiry
+    yield from _audit(snapshot)
+    yield from _classifier(snapshot)
+
+
+def _audit(snapshot: Snapshot) -> Named:
+    audit = snapshot.audit
+    yield "audit_records_total", (), snapshot.ledger.records
+    yield "audit_broken", (), int(audit.broken)
+    yield "audit_lag_seconds", (), snapshot.ledger.lag
+    for sink in audit.sinks:
+        labels = (sink.name, sink.type)
+        yield "audit_sink_written_total", labels, sink.written
+        yield "audit_sink_lost_total", labels, sink.lost
+        yield "audit_sink_retries_total", labels, sink.retried
+        yield "audit_sink_queued", labels, sink.queued
+        yield "audit_sink_spooled", labels, sink.spooled
+        yield "audit_sink_failing", labels, int(sink.failing)
+
+
+def _classifier(snapshot: Snapshot) -> Named:
+    ledger, now = snapshot.ledger, snapshot.ledger.classifier
+    if now is None:
+        return
+    yield "classifier_up", (), int(now.up)
+    if now.up:
+        yield "classifier_info", (now.provider or "none",), 1
+    for layer in now.missing:
+        yield "classifier_missing", (layer,), 1
+    yield "classifier_requests_total", (), ledger.classified["asked"]
+    yield "classifier_answers_total", (), ledger.classified["answered"]
+    yield "classifier_cached_total", (), ledger.classified["cached"]
+    yield "classifier_characters_total", (), ledger.classified["characters"]
+    yield "classifier_waiting", (), now.waiting
+    for why in Failure:
+        yield "classifier_failures_total", (why.value,), ledger.failed[why.value]
