@@ -25,12 +25,23 @@ from stockade.policy.inbound import Stated, examine_inbound, inbound_of, parse_i
 from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule, Seccomp
 from stockade.policy.presets import preset_names, preset_path
 from stockade.policy.rego import Rego, read
+from stockade.policy.router import Stated as Routing
+from stockade.policy.router import parse_privacy
 
-# Of a key that several documents state, this value holds, whoever says it.
-_STRICT = {"mode": "enforce", "exec.unlisted": "refuse", "exec.writable": "false", "on_audit_failure": "deny"}
+# Of a key that several documents state, the first of these values holds, whoever says it.
+_STRICT = {
+    "mode": ("enforce",),
+    "exec.unlisted": ("refuse",),
+    "exec.writable": ("false",),
+    "on_audit_failure": ("deny",),
+    "privacy.mode": ("enforce",),
+    "privacy.unreadable": ("deny", "local"),
+    "privacy.on_failure": ("deny", "local"),
+    "privacy.on_local_failure": ("deny",),
+}
 
 # And of these the least.
-_LIMITS = frozenset({"process.pids", "process.memory", "process.cpu"})
+_LIMITS = frozenset({"process.pids", "process.memory", "process.cpu", "privacy.redact.ttl"})
 
 
 def load(
@@ -66,6 +77,7 @@ def _load(composition: _Composition, paths: Sequence[Path | str], presets: Seque
     composition.whose()
     rules = composition.rules()
     composition.read_inbound()
+    composition.read_privacy()
     if findings.failed:
         raise PolicyError(_sorted(findings))
     composition.examine(rules)
@@ -103,6 +115,7 @@ class _Composition:
     unnamed: list[RuleDraft] = field(default_factory=list)
     rego: Rego | None = None
     inbound: Stated = field(default_factory=dict)
+    privacy: Routing = field(default_factory=Routing)
     closure: dict[Path, set[str]] = field(default_factory=dict)  # names of the rules that a file brought, with those it extends
     given: list[Path] = field(default_factory=list)  # by the user, not by `extends`
     extended: dict[Path, set[Path]] = field(default_factory=dict)  # by a file
@@ -220,6 +233,12 @@ class _Composition:
     def read_inbound(self) -> None:
         self.inbound = parse_inbound((entry for document in self.documents for entry in document.inbound), self.findings)
 
+    def read_privacy(self) -> None:
+        sections = [document.privacy for document in self.documents if document.privacy is not None]
+        self.privacy = parse_privacy(sections, self._word, self.findings)
+        self.named += self.privacy.files
+        self.sources |= {path.resolve(): path.stem for path in self.privacy.files}
+
     def exec(self, rules: tuple[Rule, ...]) -> Exec:
         """A document that does not list what may run means the binaries of its rules."""
         return Exec(
@@ -270,6 +289,7 @@ class _Composition:
             on_audit_failure="continue" if self._says("on_audit_failure", "continue") else "deny",
             rules=rules,
             rego=self.rego,
+            privacy=self.privacy.privacy,
             sources=tuple(self.sources),
             generation=generation,
             warnings=_sorted(self.findings),
@@ -298,7 +318,7 @@ class _Composition:
             "inbound": places_of(self.inbound),
         }
         pairs = {key: {name: part.place for name, part in self._pairs(key).items()} for key in self._stated("pairs")}
-        return Origins(words, entries | pairs, self.drafts)
+        return Origins(words, entries | pairs | self.privacy.places, self.drafts)
 
     def _stated(self, kind: Literal["words", "lists", "pairs"]) -> dict[str, None]:
         """Every key of a kind that some document states."""
@@ -309,7 +329,8 @@ class _Composition:
         parts = [part for document in self.documents if (part := document.words.get(key))]
         if key in _LIMITS and parts:
             return min(parts, key=lambda part: amount(part.value))
-        return next((part for part in parts if part.value == _STRICT.get(key)), parts[0] if parts else None)
+        strict = _STRICT.get(key, ())
+        return min(parts, key=lambda part: strict.index(part.value) if part.value in strict else len(strict), default=None)
 
     def _says(self, key: str, value: str) -> bool:
         part = self._word(key)

@@ -10,12 +10,16 @@ Style = Literal["placeholder", "mask", "hash", "surrogate"]
 Api = Literal["openai", "ollama"]
 
 DEFAULT_TTL = 3600  # seconds that a vault remembers a value after it was last used
+MOST_TERMS = 1_000_000  # of all dictionaries
 DEFAULT_CONTEXT = 8192  # tokens of a local model whose policy states none: what the smaller ones take
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """when: categories, `family.*` or `*`; any of them found. endpoint, model, sandbox: glob patterns; empty: any."""
+    """when: categories, `family.*` or `*`; any of them found. endpoint, model, sandbox: glob patterns; empty: any.
+
+    document: which of the documents wrote it. Each answers by its first route that fits, and the strictest of their answers holds.
+    """
 
     name: str
     when: tuple[str, ...]
@@ -23,6 +27,7 @@ class Route:
     endpoint: str = ""
     model: str = ""
     sandbox: str = ""
+    document: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ READING = {
 SHAPE = {
     "version": Code("the version of the format is not stated, or not known", "version: 2", "version: 1"),
     "unknown_key": Code("no such key", "destinaton: {…}", "the keys of that place"),
-    "not_supported": Code("the key is known, and nothing in this version would enforce it", "privacy: {…}", "the policy without it"),
+    "not_supported": Code("the key is known, and nothing in this version would enforce it", "", "the policy without it"),
     "missing_key": Code("a key that must be there is not", "a rule without `binary`", "binary: {allow: [curl]}"),
     "wrong_type": Code(
         "text, list or mapping where another of them belongs; an unquoted number or yes where text belongs", "name: 5", '"5"'
@@ -65,6 +65,8 @@ SHAPE = {
     "syscall_never": Code("a system call that no policy can allow", "allow: [mount]", "the policy without it; docs/seccomp.md lists them"),
     "syscall_needed": Code("a denial of what every program needs to start", "deny: [mmap]", "calls that a program can do without"),
     "syscall_allowed": Code("the call is allowed already", "allow: [read]", "the policy without it", _WARNING),
+    "bad_pattern": Code("a pattern that RE2 does not take", "pattern: '(?<=x)y'", "RE2's syntax: no look-around, no back references"),
+    "bad_term": Code("a term of a dictionary without a letter or a digit", "***, on a line of the file", "a word, a name, a code"),
     "bad_url": Code("no URL", "url: localhost", "http://localhost:11434"),
 }
 
@@ -103,6 +105,9 @@ RULES = {
     "bad_path": Code("no path glob, or one that no canonical path can match", "allow: [/a?b=c]", "/a"),
     "missing_level": Code(
         "a rule with only some of the levels: none is implied by another", "no `path`", "method and path both, or `tls: passthrough`"
+    ),
+    "duplicate_name": Code(
+        "two routes, dictionaries or custom detectors of one name", "routes: [{name: a, …}, {name: a, …}]", "names that differ"
     ),
     "duplicate_rule": Code("two rules of one name", "name: same, twice", "names that differ; `override` to change an extended rule"),
     "contradiction": Code(

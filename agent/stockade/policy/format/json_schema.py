@@ -67,13 +67,14 @@ def _any(wanted: Type, named: dict[str, Json]) -> Json:
 def _text(wanted: Text) -> Json:
     found: Json = {"description": f"{_sentence(wanted.means)}.", "type": "string"}
     held = [form.pattern for form in wanted.forms if not form.refused] or [wanted.outline]
-    refused = [{"pattern": _whole(form.pattern)} for form in wanted.forms if form.refused]
+    refused: list[Json] = [{"type": "string", "pattern": _whole(form.pattern)} for form in wanted.forms if form.refused]
     found["pattern"] = _whole(*held)
-    if refused:
-        found["not"] = {"anyOf": refused}
     if wanted.or_number:
         found["type"] = ["string", "integer"]
         found["minimum"] = 0
+        refused += [{"const": int(word)} for form in wanted.forms if form.refused for word in form.pattern.split("|") if word.isdigit()]
+    if refused:
+        found["not"] = {"anyOf": refused}
     return found
 
 

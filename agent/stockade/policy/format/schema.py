@@ -10,7 +10,7 @@ from typing import Any
 from stockade.policy.format.document import Findings, Listing, Mapping, Node, Place, Refused, Scalar, kind_of
 from stockade.policy.format.problems import closest, meant
 from stockade.policy.format.shapes import Anything, Choice, Key, Many, Named, Number, Record, Text, Type
-from stockade.policy.format.spec import ANY, DOORS, POLICY, RULES
+from stockade.policy.format.spec import ANY, DOORS, POLICY, PRIVACY, RULES
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class Document:
     override: dict[str, RuleDraft] = field(default_factory=dict)
     rules: list[RuleDraft] = field(default_factory=list)
     inbound: list[Node] = field(default_factory=list)
+    privacy: Node | None = None
 
 
 class Reader:
@@ -232,6 +233,8 @@ def _sort(node: Node, record: Record, prefix: str, document: Document) -> None:
             else:
                 document.lists[name] = [Part(item.text, item.place) for item in value.items if isinstance(item, Scalar)]
         elif isinstance(value, Mapping):
+            if wanted is PRIVACY:
+                document.privacy = value
             if isinstance(wanted, Record):
                 _sort(value, wanted, f"{name}.", document)
             elif name == "override":

@@ -122,6 +122,23 @@ CATEGORY = Text(
     (Form(r"[a-z]+\.(?:[a-z][a-z0-9_-]*|\*)", "bad_category", "`{text}` is no category", "phi.identifier, pii.person, credential.*"),),
     title="category",
 )
+CATEGORIES = Text(
+    "a category of data, a family of them, or `*` for all",
+    (Form(r"\*|[a-z]+\.(?:[a-z][a-z0-9_-]*|\*)", "bad_category", "`{text}` is no category", "phi.identifier, credential.*, *"),),
+    title="categories",
+)
+ONE_CATEGORY = Text(
+    "one category, of a known family",
+    (
+        Form(
+            r"(?:phi|pii|financial|credential|ip)\.[a-z][a-z0-9_-]{0,63}",
+            "bad_category",
+            "`{text}` is no category of a family that is known",
+            "phi.identifier, pii.person, ip.project; the families are phi, pii, financial, credential, ip",
+        ),
+    ),
+    title="one-category",
+)
 URL = Text("a URL", (Form(r"https?://[^\s/]+(?:/\S*)?", "bad_url", "`{text}` is no URL", "http://localhost:11434"),), title="url")
 
 PORT = Number("a port", 1, 65535, "bad_port")
@@ -259,63 +276,102 @@ INBOUND = Record(
 _CUSTOM = Record(
     "a custom detector",
     "custom",
-    "A pattern of one's own.",
+    "A pattern of one's own, in RE2's syntax. Its first group is the value where it has one.",
     (
-        Key("name", NAME, "what records call it", missing=_needed("name", "a custom detector", "name: ward-code")),
+        Key("name", NAME, "what records call it: `custom:NAME`", missing=_needed("name", "a custom detector", "name: ward-code")),
         Key("pattern", ANY, "a regular expression", missing=_needed("pattern", "a custom detector", "pattern: 'W-[0-9]{4}'")),
-        Key("category", CATEGORY, "what it finds", missing=_needed("category", "a custom detector", "category: phi.identifier")),
+        Key("category", ONE_CATEGORY, "what it finds", missing=_needed("category", "a custom detector", "category: phi.identifier")),
+    ),
+)
+_DICTIONARY = Record(
+    "a dictionary",
+    "dictionary",
+    "Terms that are found as whole words, whatever their case and spacing. The file is hidden and watched, as a policy is.",
+    (
+        Key("name", NAME, "what records call it: `dictionary:NAME`", missing=_needed("name", "a dictionary", "name: wards")),
+        Key("category", ONE_CATEGORY, "what a term is", missing=_needed("category", "a dictionary", "category: ip.document")),
+        Key(
+            "file",
+            ANY,
+            "a text file beside the policy, one term on each line",
+            missing=_needed("file", "a dictionary", "file: ./wards.txt"),
+        ),
     ),
 )
 _DETECT = Record(
     "privacy.detect",
     "detect",
-    "What counts as sensitive.",
+    "What counts as sensitive, beside what is always looked for.",
     (
-        Key("thresholds", Named(CATEGORY, _SHARE, "category: 0.5"), "from which score of the model on"),
-        Key("dictionaries", Many(ANY), "files with one term on each line"),
+        Key(
+            "thresholds",
+            Named(CATEGORIES, _SHARE, "category: 0.5"),
+            "from which score on a finding counts; the most exact name holds, and of several files the least number",
+            "0.5 for each",
+        ),
+        Key("dictionaries", Many(_DICTIONARY), "lists of terms of one's own"),
         Key("custom", Many(_CUSTOM), "patterns of one's own"),
     ),
 )
 _ROUTE = Record(
     "a route",
     "route",
-    "Where a request goes that holds any of some categories.",
+    "Where a request goes that holds any of some categories. For each category found, the first route that fits counts; of several files "
+    "the strictest of their answers; of all categories the strictest.",
     (
-        Key("when", Many(CATEGORY), "any of these was found", missing=_needed("when", "a route", "when: [phi.*]")),
-        Key("model", ANY, "for requests to this model only"),
+        Key("name", NAME, "records point to the route by it", "route-1, route-2, …"),
+        Key("when", Many(CATEGORIES), "any of these was found", missing=_needed("when", "a route", "when: [phi.*]")),
+        Key("model", ANY, "for requests to this model only; `*` is any text", "any"),
+        Key("endpoint", HOST, "for requests to this host only", "any"),
+        Key("sandbox", ANY, "for requests of this sandbox only; `*` is any text", "any"),
         Key("then", Choice(("pass", "redact", "local", "deny")), "what is done", missing=_needed("then", "a route", "then: local")),
+    ),
+)
+_REDACT = Record(
+    "privacy.redact",
+    "redact",
+    "What stands in the place of what is taken out.",
+    (
+        Key(
+            "style",
+            Choice(("placeholder", "mask", "hash", "surrogate")),
+            "`placeholder` and `surrogate`, an invented value of the same kind, are put back in the answer; `mask` and `hash` are not",
+            "placeholder",
+        ),
+        Key("ttl", Number("seconds", 1, 2_592_000, "bad_number"), "how long a value is remembered after its last use", "3600"),
     ),
 )
 _LOCAL = Record(
     "privacy.local",
     "local",
-    "The model that sensitive requests go to instead.",
+    "The model that sensitive requests go to instead. Of several files with this section the first counts, whole.",
     (
         Key("url", URL, "where it listens", missing=_needed("url", "privacy.local", "url: http://localhost:11434")),
         Key("api", Choice(("ollama", "openai")), "what it speaks; vLLM and NIM speak openai", "openai"),
         Key("model", ANY, "which model to ask for", missing=_needed("model", "privacy.local", "model: NAME")),
-        Key("context", Number("a number of tokens", 1, 100_000_000, "bad_number"), "how many tokens it takes"),
+        Key("models", Named(ANY, ANY, "model asked for: NAME"), "another one for requests to some models; `*` is any text"),
+        Key("context", Number("a number of tokens", 1, 100_000_000, "bad_number"), "what it takes whole; more is refused", "8192"),
+        Key("timeout", Number("seconds", 1, 3600, "bad_number"), "how long its answer may take to begin", "120"),
+        Key("queue", Number("a number of requests", 0, 10_000, "bad_number"), "how many may wait for it at once; more are refused", "16"),
+        Key("api_key_env", VARIABLE, "the variable of the agent's own environment that holds its key", "no key"),
     ),
 )
 PRIVACY = Record(
     "privacy",
     "privacy",
-    "Where each request to a language model may go.",
+    "Where each request to a language model may go. `privacy: {}` switches the router on with the routes of docs/privacy-router.md. It is "
+    "read again while the sandbox runs.",
     (
-        Key("mode", Choice(("enforce", "audit")), "audit: classify and record alone", "enforce"),
-        Key("endpoints", Many(HOST), "further hosts of language models"),
+        Key("mode", Choice(("enforce", "audit")), "audit: classify, decide and record, and change nothing", "enforce"),
+        Key("endpoints", Many(HOST), "further hosts of language models, beside the known ones"),
         Key("detect", _DETECT, "what counts as sensitive"),
-        Key("routes", Many(_ROUTE), "the first that fits counts"),
-        Key(
-            "redact",
-            Record("privacy.redact", "redact", "How.", (Key("style", Choice(("placeholder", "mask")), "what stands instead"),)),
-            "how",
-        ),
-        Key("local", _LOCAL, "the local model"),
+        Key("routes", Many(_ROUTE), "routes of one's own, before the built-in ones"),
+        Key("redact", _REDACT, "how"),
+        Key("local", _LOCAL, "the local model", "none: what would go there is refused"),
         Key("residency", Named(HOST, ANY, "endpoint: label"), "where an endpoint processes what it is sent"),
-        Key("require_residency", Named(CATEGORY, Many(ANY), "category: [label]"), "where a category may be processed"),
+        Key("require_residency", Named(CATEGORIES, Many(ANY), "category: [label]"), "where a category may be processed"),
         Key("unreadable", Choice(("deny", "local", "pass")), "a body that cannot be read", "deny"),
-        Key("on_failure", Choice(("deny", "local", "pass")), "the classifier fails", "deny"),
+        Key("on_failure", Choice(("deny", "local", "pass")), "the classifier fails, or lacks a layer", "deny"),
         Key("on_local_failure", Choice(("deny", "redact")), "the local model fails", "deny"),
     ),
 )
@@ -349,6 +405,6 @@ POLICY = Record(
         Key("rego", Many(REGO), "Rego files beside the rules: either may allow, either may deny"),
         Key("on_audit_failure", Choice(("deny", "continue")), "the audit trail cannot be written", "deny"),
         Key("inbound", DOORS, "ports that others may reach", "none"),
-        Key("privacy", PRIVACY, "where each request to a language model may go", carried_out=False),
+        Key("privacy", PRIVACY, "where each request to a language model may go", "nowhere else: none is read"),
     ),
 )
