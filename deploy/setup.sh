@@ -2,9 +2,10 @@
 # Prepares a checkout on Debian 12 or 13: what apt must provide, a Python >= 3.12, and .venv with Stockade installed editable.
 #
 #   deploy/setup.sh            what Stockade needs to run
-#   deploy/setup.sh --tests    and the clients and servers that the tests drive
+#   deploy/setup.sh --tests    and the clients and servers that the tests drive; and --kernels where it can be had, for the quick ones of them
 #   deploy/setup.sh --bench    and the load generator of the benchmarks
-#   deploy/setup.sh --kernels  and an emulator with Debian's kernels, unpacked into .vm and not installed (about 200 MB to fetch)
+#   deploy/setup.sh --kernels  and an emulator with Debian's kernels, unpacked into .vm and not installed (about 200 MB to fetch). What is
+#                              unpacked stays: rm -r .vm/SERIES for a newer one
 #
 # Idempotent: the second run finds everything in place, asks no registry and takes well under a second.
 # PYTHON=/path/to/python3 chooses the interpreter. Where pip and apt fetch from is theirs to know: nothing is set here.
@@ -112,11 +113,11 @@ newest_kernel() {  # of a series: the package, not of the cloud or the real-time
 unpack_kernels() {
     local series package
     mkdir -p $VM/cache $VM/results
-    [ -n "$(newest_kernel "${KERNELS[-1]}")" ] || apt-get update -q >/dev/null || fail "apt-get update failed"
     for series in "${KERNELS[@]}"; do
+        ! compgen -G "$VM/$series/linux-image-*" >/dev/null || continue
+        [ -n "$(newest_kernel "${KERNELS[-1]}")" ] || apt-get update -q >/dev/null || fail "apt-get update failed"
         package=$(newest_kernel "$series")
         [ -n "$package" ] || { say "apt offers no kernel $series: it is left out"; continue; }
-        [ ! -e "$VM/$series/$package" ] || continue
         say "fetching $package"
         rm -rf "${VM:?}/$series" "$VM/fetched" && mkdir -p "$VM/fetched"
         (cd "$VM/fetched" && apt-get download -q "$package" >log 2>&1) || fail "apt-get could not fetch $package" "see $VM/fetched/log"
@@ -144,4 +145,7 @@ case ${1:-} in
     *)       fail "unknown argument: $1" "usage: deploy/setup.sh [--tests | --bench | --kernels]" ;;
 esac
 make_venv
-[ "${1:-}" != --kernels ] || { unpack_kernels; make_virtme; }
+case ${1:-} in
+    --tests)   [ "$(uname -m)" != x86_64 ] || "$BASH" deploy/setup.sh --kernels || say "no kernels to boot: tests/vm will be skipped" ;;
+    --kernels) unpack_kernels; make_virtme ;;
+esac
