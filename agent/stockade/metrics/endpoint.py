@@ -19,8 +19,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
+from stockade.metrics.listen import Listen
 from stockade.metrics.peers import governed
-from stockade.metrics.settings import Listen
 from stockade.types import StockadeError
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,11 @@ class Endpoint:
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
+        self._token: str | None = None
 
     def open(self) -> None:
         """Take the port. `address` is where, also when any port would do. Raises StockadeError."""
-        self._tls = self._listen.context()
+        self._tls, self._token = self._listen.context(), self._listen.secret()
         host, port = self._listen.host, self._listen.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -154,11 +155,10 @@ class Endpoint:
         return HTTPStatus.OK, body, content_type
 
     def _admits(self, authorization: str) -> bool:
-        token = self._listen.token
-        if token is None:
+        if self._token is None:
             return True
         scheme, _, said = authorization.partition(" ")
-        return hmac.compare_digest(said.strip().encode("latin-1"), token.encode()) and scheme.lower() == "bearer"
+        return hmac.compare_digest(said.strip().encode("latin-1"), self._token.encode()) and scheme.lower() == "bearer"
 
 
 def _is_governed(client: socket.socket) -> bool:

@@ -19,6 +19,7 @@ OWN = {
     ),
     "not_of_type": Code("a key that a sink of this type, or a product, has no use for", "type: stdout, and url: …", "the sink without it"),
     "needs_key": Code("a sink of this type, or a product, cannot do without a key", "type: http, without url", "url: https://…"),
+    "bad_listen": Code("no address and port to listen at", "listen: metrics", "127.0.0.1:9464, [::1]:9464, 127.0.0.1:0"),
     "same_name": Code("two sinks of one name: records and metrics tell them apart by it", "two sinks of type http", "name: second"),
 }
 ALL = CODES | OWN

@@ -154,7 +154,29 @@ AUDIT = Record(
 
 # --- the metrics -------------------------------------------------------------------------------------------------------------------------
 
-METRICS = Record("metrics", "metrics", "Numbers about what is decided, for Prometheus.", ())
+LISTEN = Text(
+    "an address and a port",
+    (
+        Form(
+            r"(?:[0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}",
+            "bad_listen",
+            "`{text}` is no address and port to listen at",
+            "127.0.0.1:9464, [::1]:9464, 127.0.0.1:0 for any port that is free",
+        ),
+    ),
+)
+METRICS = Record(
+    "metrics",
+    "metrics",
+    "Numbers about what is decided, for Prometheus: docs/metrics.md. Nothing listens unless this says where, or `--metrics` does.",
+    (
+        Key("listen", LISTEN, "where; each agent needs a port of its own, so with several at a time say port 0", "nowhere"),
+        Key("certificate", FILE, "a certificate and its chain, PEM: the page is then served over TLS"),
+        Key("key", FILE, "the key of that certificate, PEM"),
+        Key("token", SECRET, "the bearer token without which nobody is answered", "whoever gets there is answered"),
+        Key("targets", FILE, "the directory where each agent writes its address for a Prometheus to find", "/run/stockade/metrics"),
+    ),
+)
 
 # --- the file ----------------------------------------------------------------------------------------------------------------------------
 
