@@ -7,8 +7,8 @@
     websocket   HTTP Activity                      lifecycle       Application Lifecycle; Detection Finding for what went wrong
     inference   API Activity, profile ai_operation
 
-The profile security_control carries what was decided, and by which rule. What the schema has no name for is in `unmapped`. The device is
-the sandbox: a record does not say on which machine it was made; whoever sends it does.
+The profile host carries who and where, security_control what was decided, and by which rule. What the schema has no name for is in
+`unmapped`. The device is the sandbox: a record does not say on which machine it was made; whoever sends it does.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def ocsf(record: Json) -> Json:
 
 
 def _metadata(record: Json) -> Json:
-    profiles = ["security_control"] + (["ai_operation"] if record["action"] == "inference" else [])
+    profiles = ["host", "security_control"] + (["ai_operation"] if record["action"] == "inference" else [])
     metadata: Json = {
         "version": VERSION,
         "product": {"name": PRODUCT, "vendor_name": VENDOR, "version": __version__},
@@ -347,7 +347,8 @@ def _finding(record: Json) -> _Made:
     resource: Json = {"type": "sandbox", "name": record["sandbox"]["name"]}
     if record["sandbox"]["id"]:
         resource["uid"] = record["sandbox"]["id"]
-    return 2004, "Detection Finding", (1, "Create"), {"device": _device(record), "finding_info": info, "resources": [resource]}
+    own = {"status_id": 1, "status": "New", "device": _device(record), "finding_info": info, "resources": [resource]}
+    return 2004, "Detection Finding", (1, "Create"), own
 
 
 _CLASSES: Mapping[str, Callable[[Json], _Made]] = {
