@@ -14,11 +14,14 @@ from bypass.table import HERE, Row
 from framework.machine import Machine, Record, Result, select
 from framework.outside import Outside
 from framework.patience import PATIENCE
+from stockade.kernel.probe import Answer, senders
 
 MARK, FIRST_PORT = "192.0.2.1", 20000  # as inside/driver.py has them
 FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted((HERE / "inside").glob("*.py"))}
 PYTHON = "/usr/bin/python3"
 _SHORT = re.compile(r"SIG[A-Z]+|E[A-Z0-9]+\b|ended with \d+")
+FOUND = {"senders named": senders}  # a row's `without`: what doctor says of it
+LIMIT = "limit"
 Note = Callable[[str, object], None]  # pytest's record_property
 
 
@@ -116,8 +119,25 @@ def _later(held: Performed, window: list[Record]) -> list[Record]:
     return [record for record in held.result.records if record["pid"] in pids] if held.result else []
 
 
+def conceded(row: Row) -> str | None:
+    """The sentence of SECURITY.md that says that this row is not held on this kernel, by what doctor finds on it."""
+    return next((limit for need, limit in row.without.items() if FOUND[need]().answer is not Answer.AVAILABLE), None)
+
+
+def check_conceded(row: Row, held: Performed, limit: str, outside: Outside, note: Note) -> None:
+    """It gets out, as doctor, SECURITY.md and the run's first record say."""
+    note("verdict", f"{held.phase}: {LIMIT}")
+    note("conceded", limit)
+    assert got_out(row, held, outside), f"{row.id} is held by now on this kernel: it says {held.outcomes[row.id]!r}"
+    (started,) = held.result.select(action="lifecycle", reason="started") if held.result else []
+    assert started["detail"]["senders"].startswith("unknown"), started
+
+
 def check_held(row: Row, held: Performed, outside: Outside, note: Note) -> None:
     """Nothing arrived, and the record says why."""
+    if limit := conceded(row):
+        check_conceded(row, held, limit, outside, note)
+        return
     note("verdict", f"{held.phase}: {verdict(held.outcomes[row.id])}")
     window = held.windows[row.id]
     said = held.outcomes[row.id]

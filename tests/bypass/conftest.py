@@ -15,6 +15,7 @@ from framework.outside import Outside
 from framework.policy import whole
 
 _account: dict[str, list[tuple[str, str]]] = defaultdict(list)
+_conceded: dict[str, str] = {}  # not held on this kernel, and SECURITY.md says so
 _lacking: dict[str, set[str]] = defaultdict(set)  # what this kernel has not, so that no control could get out
 
 
@@ -39,6 +40,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when != "call" and report.outcome == "passed":
         return
     for name, value in report.user_properties:
+        if name == "conceded" and report.passed:
+            _conceded[next(str(value) for name, value in report.user_properties if name == "attack")] = str(value)
         if name == "lacking":
             _lacking[str(value)].add(next(str(value) for name, value in report.user_properties if name == "attack"))
     why = report.longrepr[2].removeprefix("Skipped: ") if report.skipped and isinstance(report.longrepr, tuple) else ""
@@ -53,7 +56,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not _account:
         return
     rows = {row.id: row for row in table.rows()}
-    limits = {identifier: row.limit for identifier, row in rows.items() if row.limit}
+    limits = {identifier: row.limit for identifier, row in rows.items() if row.limit} | _conceded
     said = {identifier: {outcome for outcome, _ in outcomes} for identifier, outcomes in _account.items() if identifier not in limits}
     out = sorted(identifier for identifier, outcomes in said.items() if "failed" in outcomes)
     unproved = sorted(identifier for identifier, outcomes in said.items() if "unproved" in outcomes and identifier not in out)

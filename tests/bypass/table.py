@@ -12,13 +12,14 @@ Read from attacks/*.yaml, and from tests/golden/vectors for what the pure functi
                   that the kernel refused by itself), or in words why none does
     shown_by      tests elsewhere that try it
     limit         the sentence of SECURITY.md that says it is not held
+    without       findings of `stockade doctor` that it takes, each with the sentence of SECURITY.md that says what is not held without it
     pending       what has to be built before it can be tried
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 VECTORS = REPOSITORY / "tests/golden/vectors"
 VECTOR_TEST = "tests/unit/policy/test_threat_vectors.py"
-_KEYS = {"id", "item", "attack", "held", "battery", "control", "lacking", "proof", "record", "shown_by", "limit", "pending"}
+_KEYS = {"id", "item", "attack", "held", "battery", "control", "lacking", "proof", "record", "shown_by", "limit", "without", "pending"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Row:
     record: dict[str, Any] | list[dict[str, Any]] | str | None = None
     shown_by: tuple[str, ...] = ()
     limit: str | None = None
+    without: dict[str, str] = field(default_factory=dict)
     pending: str | None = None
     vectors: bool = False
 

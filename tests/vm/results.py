@@ -16,7 +16,7 @@ from typing import Any
 from vm.kernels import Outcome, Test
 
 KEPT = Path(__file__).parent / "results"
-HELD = "held"
+NOT_HELD = "NOT HELD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def _attacks(tests: list[Test]) -> dict[str, Any]:
                 lacking[test.attack] = value
             elif name == "verdict":
                 phase, _, said = value.partition(": ")
-                met[test.attack][phase] = said if test.outcome == "passed" else "NOT HELD"
+                met[test.attack][phase] = said if test.outcome == "passed" else NOT_HELD
     return {name: {"met": phases, "lacking": lacking.get(name)} for name, phases in sorted(met.items())}
 
 

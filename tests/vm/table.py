@@ -1,5 +1,5 @@
-"""The pages that are made of tests/vm/results: docs/kernels.md, and the table of README. `python tests/vm/table.py` writes the first and
-prints the second; with --here it first runs the tests on this kernel too, with the names of directories in .vm/results it keeps those."""
+"""The pages that are made of tests/vm/results: docs/kernels.md, a table in README, and one in docs/threats.md. `python tests/vm/table.py`
+writes them; with --here it first runs the tests on this kernel too, with the names of directories in .vm/results it keeps those."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bypass import page as threats
+from bypass.battery import LIMIT
 from vm.kernels import ALL, ROOT, VM, here, read
-from vm.results import Kernel, keep, kept
+from vm.results import NOT_HELD, Kernel, keep, kept
 
-PAGE = ROOT / "docs/kernels.md"
+PAGE, README = ROOT / "docs/kernels.md", ROOT / "README.md"
 BEGIN, END = "<!-- kernels: made by tests/vm/table.py -->", "<!-- /kernels -->"
 HEAD = """\
 # Which kernel can do what
@@ -45,8 +47,9 @@ def landlock(kernel: Kernel) -> str:
 
 def attacks(kernel: Kernel) -> str:
     tried = kernel.attacks()
-    held = sum("NOT HELD" not in attack.met.values() for attack in tried.values())
-    return f"{held} of {len(tried)}" if tried else "–"
+    conceded = sum(LIMIT in attack.met.values() for attack in tried.values())
+    held = sum(not {NOT_HELD, LIMIT} & set(attack.met.values()) for attack in tried.values())
+    return f"{held} of {len(tried)}" + (f", {conceded} documented limits" if conceded else "") if tried else "–"
 
 
 def ran(kernel: Kernel) -> str:
@@ -148,5 +151,7 @@ def _lacking(kernels: list[Kernel]) -> list[str]:
 if __name__ == "__main__":
     for word in sys.argv[1:]:
         keep(here(ALL) if word == "--here" else read(VM / "results" / word))
-    PAGE.write_text(page(kept()))
-    print(short(kept()))
+    PAGE.write_text(page(kept()), encoding="utf-8")
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    README.write_text(before + short(kept()) + rest.partition(END)[2], encoding="utf-8")
+    threats.PAGE.write_text(threats.page(), encoding="utf-8")
