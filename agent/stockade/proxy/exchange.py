@@ -49,7 +49,7 @@ class Exchange:
                     return dataclasses.replace(outcome, approval=await record_refusal(connection, head.method, outcome))
                 if verdict is not None and verdict.effect is Effect.REFUSE:
                     return await _record_verdict(connection, head.method, outcome, verdict)
-                http = Http(head.method, path)
+                http = Http(head.method, path if verdict is None else verdict.told(path))
                 decision = outcome.decision
                 record = connection.record(
                     decision.level, decision.reason, action=outcome.action, effect=Effect.PASS, decision=decision, http=http
@@ -76,7 +76,8 @@ class Exchange:
 
     @property
     def http(self) -> Http:
-        return Http(self.method, self.admitted.path, self.status, self.request_bytes, self.response_bytes)
+        path = self.admitted.path if self.verdict is None else self.verdict.told(self.admitted.path)
+        return Http(self.method, path, self.status, self.request_bytes, self.response_bytes)
 
     def count_request(self, data: bytes) -> bytes:
         self.request_bytes += len(data)
@@ -145,7 +146,7 @@ def _with_verdict(record: Record, verdict: Verdict) -> Record:
 
 async def _record_verdict(connection: Connection, method: str, admitted: Admitted, verdict: Verdict) -> Refusal:
     """Raises ConnectionError."""
-    http = Http(method, admitted.path, verdict.status.value)
+    http = Http(method, verdict.told(admitted.path), verdict.status.value)
     record = connection.record(Level.PRIVACY, verdict.reason, decision=admitted.decision, http=http, detail={"error": verdict.error[:1024]})
     await connection.agent.record(connection.served.sandbox, dataclasses.replace(_with_verdict(record, verdict), enforced=True))
     return Refusal(

@@ -187,3 +187,9 @@ def _trust_in_segment(text: str) -> Trust:
 def counting(of_head: Sequence[Part], findings: Sequence[Sequence[Finding]]) -> list[list[Finding]]:
     """Of each part, what counts."""
     return [[each for each in found if part.counts(each)] for part, found in zip(of_head, findings, strict=True)]
+
+
+def of_target(of_head: Sequence[Part], findings: Sequence[Sequence[Finding]]) -> tuple[str, ...]:
+    """What was found in the target."""
+    pairs = zip(of_head, findings, strict=True)
+    return tuple(dict.fromkeys(part.text[each.start : each.end] for part, found in pairs if part.header is None for each in found))

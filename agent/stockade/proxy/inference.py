@@ -31,7 +31,7 @@ from stockade.privacy.serve.client import Client, Failed
 from stockade.privacy.settings import Settings as Detection
 from stockade.proxy.apology import apology
 from stockade.proxy.connection import Connection
-from stockade.proxy.heads import Part, Trust, counting, parts_of_call, unspelt
+from stockade.proxy.heads import Part, Trust, counting, of_target, parts_of_call, unspelt
 from stockade.proxy.ladder import Head
 from stockade.proxy.screen import Detail, Elsewhere, Header, Verdict, counted, versions
 from stockade.types import Action, Effect, Reason
@@ -94,7 +94,7 @@ class Inference:
             verdict = self._here(seen, routing, detail, host)
         watch.lap("decided_us")
         detail |= watch.laps
-        return verdict
+        return replace(verdict, unsaid=of_target(seen.parts, seen.of_head) if seen.of_head else ())
 
     async def _look(self, seen: _Seen, host: str) -> None:
         """What the classifier finds in the call, head and body at once; and what was taken out before, wherever it comes again."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
+from urllib.parse import unquote, unquote_plus
 
 from stockade.privacy.finding import Finding
 from stockade.proxy.ladder import Admitted, Head
@@ -46,7 +47,8 @@ class Elsewhere:
 class Verdict:
     """What becomes of a request. body, headers: instead of its own, None to leave them. refusal: the answer of ours to an effect REFUSE.
 
-    allowed: the policy's own answer; a denial that is not enforced has another effect than REFUSE. reader: made for the head of the answer.
+    allowed: the policy's own answer; a denial that is not enforced has another effect than REFUSE. answer: a Reader for the head of the
+    answer. target: path and query instead of its own. unsaid: what was found in the target, of which no record tells.
     """
 
     effect: Effect
@@ -62,7 +64,18 @@ class Verdict:
     elsewhere: Elsewhere | None = None
     refusal: bytes | None = None
     status: HTTPStatus = HTTPStatus.FORBIDDEN
-    answer: Any = None  # Callable[[int, Sequence[Header]], Reader]: for the head of the answer
+    answer: Any = None  # Callable[[int, Sequence[Header]], Reader]
+    target: str | None = None
+    unsaid: tuple[str, ...] = ()
+
+    def told(self, path: str) -> str:
+        """A path as a record may have it."""
+        segments = path.split("/")
+        kept = [
+            each if not any(value in unquote(each) or value in unquote_plus(each) for value in self.unsaid) else "*" for each in segments
+        ]
+        whole = (unquote(path), unquote_plus(path))
+        return "/".join(kept) if kept != segments or not any(value in each for value in self.unsaid for each in whole) else "/*"
 
 
 class Budget:
