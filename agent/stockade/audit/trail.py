@@ -78,12 +78,16 @@ class Trail:
         return self._file.path
 
     def append(self, sandbox: Sandbox, record: Record) -> int:
-        """Write one record and return its seq: the line is in the file. Raises AuditError when it is not; the caller denies."""
+        """As `enter`; returns the seq."""
+        return int(self.enter(sandbox, record)["seq"])
+
+    def enter(self, sandbox: Sandbox, record: Record) -> Json:
+        """Write one record and return it as it is written: the line is in the file. Raises AuditError when it is not; the caller denies."""
         fields = describe(sandbox, record)
         with self._lock:
-            seq = self._write(fields)
+            self._write(fields)
         self._tell(fields)
-        return seq
+        return fields
 
     def begin(self, sandbox: Sandbox, record: Record) -> int:
         """Write an allowed request ahead, before it leaves; returns the token for finish(). Raises AuditError; the caller denies."""

@@ -12,7 +12,7 @@ from typing import Any
 from stockade.kernel.abi import Origin
 from stockade.proxy import codec
 from stockade.proxy.channel import Channel
-from stockade.proxy.spine import Begun, Caller, Detail, Local, Resolved, Unreached
+from stockade.proxy.spine import Begun, Caller, Detail, Local, Recorded, Resolved, Unreached
 from stockade.types import Effect, Http, Reason, Record
 
 
@@ -92,8 +92,8 @@ class Agent:
         answer: Local = await self._ask("local", sandbox=sandbox, generation=generation)
         return answer
 
-    async def record(self, sandbox: int, record: Record) -> str | None:
-        answer: str | None = await self._ask("record", sandbox=sandbox, record=codec.encode_record(record))
+    async def record(self, sandbox: int, record: Record) -> Recorded:
+        answer: Recorded = await self._ask("record", sandbox=sandbox, record=codec.encode_record(record))
         return answer
 
     async def begin(self, sandbox: int, record: Record) -> Begun | None:

@@ -410,7 +410,8 @@ class Handler(server.LiveConnectionHandler):
                 request.headers.pop(name, None)
 
     def _refuse(self, flow: http.HTTPFlow, refused: Refusal, method: str, *, hang_up: bool = False, body: bytes | None = None) -> None:
-        flow.metadata[ANSWER] = Answer(body or refusal.body(refused, self.caller, method))
+        told = refusal.named(body, refused) if body is not None else refusal.body(refused, self.caller, method)
+        flow.metadata[ANSWER] = Answer(told)
         if hang_up:
             flow.metadata[HANG_UP] = True
         else:

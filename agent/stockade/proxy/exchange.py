@@ -13,7 +13,7 @@ from stockade.proxy.canonical import readings
 from stockade.proxy.connection import Connection
 from stockade.proxy.ladder import Admitted, Head, Refusal, judge
 from stockade.proxy.screen import Verdict
-from stockade.proxy.spine import Begun, Detail
+from stockade.proxy.spine import Begun, Detail, Recorded
 from stockade.proxy.taint import Gone
 from stockade.types import Decision, Effect, Http, Level, Outcome, Reason, Record, Request
 
@@ -46,7 +46,8 @@ class Exchange:
                 outcome = await judged(connection, head, policy)
                 path = outcome.path
                 if isinstance(outcome, Refusal):
-                    return dataclasses.replace(outcome, approval=await record_refusal(connection, head.method, outcome))
+                    written = await record_refusal(connection, head.method, outcome)
+                    return dataclasses.replace(outcome, approval=written.approval, record=written.id)
                 if verdict is not None and verdict.effect is Effect.REFUSE:
                     return await _record_verdict(connection, head.method, outcome, verdict)
                 http = Http(head.method, path if verdict is None else verdict.told(path))
@@ -148,14 +149,13 @@ async def _record_verdict(connection: Connection, method: str, admitted: Admitte
     """Raises ConnectionError."""
     http = Http(method, verdict.told(admitted.path), verdict.status.value)
     record = connection.record(Level.PRIVACY, verdict.reason, decision=admitted.decision, http=http, detail={"error": verdict.error[:1024]})
-    await connection.agent.record(connection.served.sandbox, dataclasses.replace(_with_verdict(record, verdict), enforced=True))
-    return Refusal(
-        Level.PRIVACY, verdict.reason, verdict.error, admitted.path, verdict.hint, decision=admitted.decision, action=verdict.action
-    )
+    written = await connection.agent.record(connection.served.sandbox, dataclasses.replace(_with_verdict(record, verdict), enforced=True))
+    refusal = Refusal(Level.PRIVACY, verdict.reason, verdict.error, admitted.path, verdict.hint, admitted.decision, verdict.action)
+    return dataclasses.replace(refusal, record=written.id)
 
 
-async def record_refusal(connection: Connection, method: str, refusal: Refusal) -> str | None:
-    """The one record of a refused request, and the id of its approval. Raises ConnectionError when it cannot be written."""
+async def record_refusal(connection: Connection, method: str, refusal: Refusal) -> Recorded:
+    """The one record of a refused request. Raises ConnectionError when it cannot be written."""
     record = connection.record(
         refusal.level,
         refusal.reason,

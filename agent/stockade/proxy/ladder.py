@@ -78,7 +78,7 @@ class Admitted:
 class Refusal:
     """It may not, and why. decision is set when the policy said so; hint is what the agent's model can do about it.
 
-    approval: the id under which a person may let it pass.
+    approval: the id under which a person may let it pass. record: the name of its record in the trail.
     """
 
     level: Level
@@ -89,6 +89,7 @@ class Refusal:
     decision: Decision | None = None
     action: Action = Action.HTTP
     approval: str | None = None
+    record: str | None = None
 
     @property
     def rule(self) -> str | None:

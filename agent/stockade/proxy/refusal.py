@@ -54,4 +54,16 @@ def body(refusal: Refusal, caller: Caller, method: str) -> bytes:
     }
     if refusal.approval is not None:
         fields["approval"] = refusal.approval
-    return json.dumps(fields).encode() + b"\n"
+    return json.dumps(fields | _record(refusal)).encode() + b"\n"
+
+
+def named(answer: bytes, refusal: Refusal) -> bytes:
+    """A refusal in the words of another API, with the name of its record beside them."""
+    told = json.loads(answer)
+    told["stockade"] |= _record(refusal)
+    return json.dumps(told).encode() + b"\n"
+
+
+def _record(refusal: Refusal) -> dict[str, str]:
+    """Under which name a person finds why, and the command that says it."""
+    return {} if refusal.record is None else {"record": refusal.record, "explain": f"stockade audit show {refusal.record}"}

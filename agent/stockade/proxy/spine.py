@@ -44,6 +44,14 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """A decision that is in the trail. id: the name of its record. approval: the id under which a person may approve what was refused."""
+
+    id: str
+    approval: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Local:
     """Where the local model of a policy is. key: what it asks for, of the agent's own environment. refused: why it cannot be had."""
 
@@ -96,11 +104,8 @@ class Spine(Protocol):
     async def local(self, sandbox: int, generation: int) -> Local:
         """The local model that the policy of that generation names: a worker may not choose where to."""
 
-    async def record(self, sandbox: int, record: Record) -> str | None:
-        """Write one decision; raises when it cannot be written, and then the worker denies.
-
-        Returns the id under which a person may approve what was refused, None when nobody can.
-        """
+    async def record(self, sandbox: int, record: Record) -> Recorded:
+        """Write one decision; raises when it cannot be written, and then the worker denies."""
 
     async def begin(self, sandbox: int, record: Record) -> Begun | None:
         """Write ahead an allowed request, which goes out only after that. None: its approval was used up; judge it again."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stockade.audit import AuditError, Trail
+from stockade.audit.record import record_id
 from stockade.audit.record import Json
 from stockade.dns import Asker
 from stockade.kernel.abi import Event, EventType, Origin
@@ -25,7 +26,7 @@ from stockade.metrics.ledger import Ledger
 from stockade.policy import decide
 from stockade.policy.neighbour import neighbour_of
 from stockade.proxy import Begun, Caller, Resolved
-from stockade.proxy.spine import Local, Unreached
+from stockade.proxy.spine import Local, Recorded, Unreached
 from stockade.service import attempts, neighbours, opened, refused, upstream
 from stockade.service.desk import Desk
 from stockade.service.governed import Governed
@@ -300,15 +301,15 @@ class Agent:
     async def local(self, sandbox: int, generation: int) -> Local:
         return await upstream.local(self.governed[sandbox].policy_of(generation))
 
-    async def record(self, sandbox: int, record: Record) -> str | None:
+    async def record(self, sandbox: int, record: Record) -> Recorded:
         governed = self.governed[sandbox]
         approval = self._note(governed, record)
         try:
-            self.trail.append(governed.sandbox, record)
+            written = self.trail.enter(governed.sandbox, record)
         except AuditError as error:
             self._fail_audit(error)
             raise
-        return approval
+        return Recorded(record_id(written), approval)
 
     async def begin(self, sandbox: int, record: Record) -> Begun | None:
         governed, desk = self.governed[sandbox], self.desks[sandbox]

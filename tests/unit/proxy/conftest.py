@@ -28,7 +28,7 @@ import stockade.proxy.worker  # noqa: F401 - imported before the forks, so that 
 from stockade.kernel.abi import Origin, Verdict
 from stockade.metrics.figures import Figures
 from stockade.proxy import Authority, Begun, Caller, Listeners, Resolved, Settings, Worker
-from stockade.proxy.spine import Detail, Unreached
+from stockade.proxy.spine import Detail, Recorded, Unreached
 from stockade.sandbox import seccomp
 from stockade.types import Action, Binary, Decision, Effect, Http, Level, Outcome, Reason, Record, Request, StockadeError
 
@@ -132,11 +132,12 @@ class Spine:
             return sock
         return found
 
-    async def record(self, sandbox: int, record: Record) -> str | None:
+    async def record(self, sandbox: int, record: Record) -> Recorded:
         if self.broken:
             raise OSError("disk full")
         self.records.append(record)
-        return self.approvals.get(record.http.path) if record.http is not None and record.outcome is Outcome.DENY else None
+        asked = record.http is not None and record.outcome is Outcome.DENY
+        return Recorded(f"{len(self.records)}-0123456789ab", self.approvals.get(record.http.path) if record.http and asked else None)
 
     async def begin(self, sandbox: int, record: Record) -> Begun | None:
         if self.before_begin is not None and not await self.before_begin():
@@ -388,7 +389,9 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 def refusal(body: bytes) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(body)
-    assert set(answer) - {"approval"} == {"error", "level", "rule", "reason", "host", "method", "path", "binary", "hint"}
+    if "record" in answer:  # what could not be recorded has none
+        assert answer.pop("explain") == f"stockade audit show {answer['record']}"
+    assert set(answer) - {"approval", "record"} == {"error", "level", "rule", "reason", "host", "method", "path", "binary", "hint"}
     return answer
 
 
