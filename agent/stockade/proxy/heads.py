@@ -9,7 +9,7 @@ text is: a form is never a way to let prose pass.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import unquote, unquote_plus
@@ -52,6 +52,7 @@ class Part:
         return not finding.category.startswith("credential.")
 
 
+_OF_THE_HOP = frozenset({"connection", "upgrade", "http2-settings", "keep-alive", "proxy-connection", "te"})
 # What a client must send to be who it is.
 CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
 MODEL_CREDENTIALS = CREDENTIALS | {"x-api-key", "api-key", "x-goog-api-key", "x-amz-security-token", "ocp-apim-subscription-key"}
@@ -147,9 +148,13 @@ def spelt(value: str) -> str:
         return value
 
 
-def unspelt(value: str) -> str:
-    """What is sent of such a text: octets, one for each character."""
-    return value.encode().decode("latin-1")
+def redacted_headers(head: Head, made: Mapping[int, str | None]) -> tuple[tuple[str, str], ...]:
+    """What goes out of the headers: these as they are given here, None for one that goes as a whole; the rest as they came. Those that are
+    of one connection alone are of no other.
+    """
+    kept = [(name, value) for number, (name, value) in enumerate(head.headers) if number not in made]
+    kept += [(head.headers[number][0], text.encode().decode("latin-1")) for number, text in made.items() if text is not None]
+    return tuple((name, value) for name, value in kept if name not in _OF_THE_HOP)
 
 
 def _trust_in_header(name: str, value: str) -> Trust:

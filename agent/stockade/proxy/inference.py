@@ -31,7 +31,7 @@ from stockade.privacy.serve.client import Client, Failed
 from stockade.privacy.settings import Settings as Detection
 from stockade.proxy.apology import apology
 from stockade.proxy.connection import Connection
-from stockade.proxy.heads import Part, Trust, counting, of_target, parts_of_call, unspelt
+from stockade.proxy.heads import Part, Trust, counting, of_target, parts_of_call, redacted_headers
 from stockade.proxy.ladder import Head
 from stockade.proxy.screen import Detail, Elsewhere, Header, Verdict, counted, versions
 from stockade.types import Action, Effect, Reason
@@ -195,8 +195,7 @@ class Inference:
                 made[part.header] = self._vault.redact(part.text, held, host, style, routing.redact)[len(name) + 2 :]
         if not made:
             return None
-        kept = [(name, made.get(number, value)) for number, (name, value) in enumerate(seen.head.headers)]
-        return tuple((name, unspelt(value)) for name, value in kept if value is not None and name not in _OF_THE_HOP)
+        return redacted_headers(seen.head, made)
 
     def _refused(self, routing: Routing, detail: Detail, host: str, api: Api | Unknown) -> Verdict:
         held = ", ".join(f"{name} ({count})" for name, count in sorted(routing.categories.items()))
