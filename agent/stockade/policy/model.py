@@ -59,7 +59,7 @@ class Rule:
 
     ports: as written, empty when the rule names none. ancestors: binaries one of which must have started the binary's process, directly or
     not; empty: anybody. sha256: hex hashes one of which the binary's file must have; empty: any. scan: categories of data that a request
-    may not carry. position: its place in the policy, from 0.
+    may not carry; on_found: what becomes of one that does. position: its place in the policy, from 0.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Rule:
     ancestors: tuple[str, ...] = ()
     sha256: tuple[str, ...] = ()
     scan: tuple[str, ...] = ()
+    on_found: Literal["deny", "redact"] = "deny"
     why: str = ""
     position: int = 0
     place: Place = NOWHERE

@@ -57,6 +57,7 @@ class _RuleReader:
             ancestors=_words(self._list("ancestors")),
             sha256=_words(self._list("sha256")),
             scan=_words(self._list("scan")),
+            on_found="redact" if self._word("on_found") == "redact" else "deny",
             why=self._word("why"),
             position=position,
             place=self.draft.place,
@@ -75,10 +76,12 @@ class _RuleReader:
         assert together is not None
         held = [key for key in together.keys if key in self.draft.keys]
         if any(self._word(key) == value for key, value in together.unless):
-            for key in (*held, *(["scan"] if "scan" in self.draft.keys else [])):
+            for key in (*held, *(key for key in ("scan", "on_found") if key in self.draft.keys)):
                 message = f"`{key}` cannot be held in a rule that is relayed without looking inside"
                 accepted = f"the rule without `{key}`, or without `tls: passthrough` and `protocol: tcp`"
                 self._add(self.draft.keys[key][0].place, "contradiction", message, accepted)
+        elif "on_found" in self.draft.keys and "scan" not in self.draft.keys:
+            self._add(self.draft.keys["on_found"][0].place, "contradiction", "`on_found` without `scan`: nothing is looked for", "scan: […]")
         elif len(held) < len(together.keys):
             what = " and ".join(f"`{key}`" for key in together.keys if key not in held)
             message = f"rule `{self.draft.name}` has no {what}: no level is implied by another"

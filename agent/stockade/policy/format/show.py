@@ -12,7 +12,9 @@ from typing import Any
 from stockade import resources
 from stockade.policy.format.amounts import size_text
 from stockade.policy.format.document import NOWHERE, Place, plain_kind, quoted
+from stockade.policy.format.origins import Origins
 from stockade.policy.model import Inbound, Policy, Rule
+from stockade.policy.privacy import Local, Privacy, Route
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/.][A-Za-z0-9_/.@+*-]*(?::[0-9]+)?")
 _COLUMN = 60  # comments begin here at the latest, unless their line is longer
@@ -89,6 +91,7 @@ def _policy(policy: Policy) -> dict[str, Tree]:
             "inbound": [_inbound(policy, each) for each in policy.inbound],
             "on_audit_failure": word("on_audit_failure", policy.on_audit_failure),
             "rego": _rego(policy),
+            "privacy": _privacy(policy.privacy, policy.origins) if policy.privacy else [],
             "network": [_rule(policy, rule) for rule in policy.rules],
         }
     )
@@ -100,6 +103,58 @@ def _rego(policy: Policy) -> Tree:
     places = {str(Path(place.path).parent / text): place for text, place in policy.origins.entries.get("rego", {}).items()}
     modules = policy.rego.modules if policy.rego else ()
     return [Stated(str(Path(module.name).resolve()), places.get(module.name, NOWHERE)) for module in modules]
+
+
+def _privacy(privacy: Privacy, origins: Origins) -> dict[str, Tree]:
+    """With its defaults, so that no section is an empty one, which would be left out and mean no router at all."""
+
+    def placed(key: str, entry: str, value: str | float) -> Stated:
+        return Stated(value, origins.entry(f"privacy.{key}", entry))
+
+    def word(key: str, value: str | float) -> Stated:
+        return placed("words", key, value)
+
+    def pairs(key: str, values: Iterable[tuple[str, str | float]]) -> Tree:
+        return {name: placed(key, name, value) for name, value in values}
+
+    def entry(key: str, name: str, **values: str) -> Tree:
+        said = {part: placed(f"{key}.{part}", name, value) for part, value in values.items() if value}
+        return {"name": placed(key, name, name), **said}
+
+    def route(each: Route) -> Tree:
+        conditions = {"model": each.model, "endpoint": each.endpoint, "sandbox": each.sandbox}
+        shown = entry("routes", each.name, **conditions, then=each.then)
+        assert isinstance(shown, dict)
+        when: Tree = [placed("routes.when", f"{each.name} {name}", name) for name in each.when]
+        return {"name": shown.pop("name"), "when": when, **shown}
+
+    return {
+        "mode": word("mode", privacy.mode),
+        "endpoints": [placed("endpoints", host, host) for host in privacy.endpoints],
+        "detect": {
+            "thresholds": pairs("detect.thresholds", privacy.thresholds),
+            "dictionaries": [
+                entry("detect.dictionaries", each.name, category=each.category, file=each.file) for each in privacy.dictionaries
+            ],
+            "custom": [entry("detect.custom", each.name, pattern=each.pattern, category=each.category) for each in privacy.custom],
+        },
+        "routes": [route(each) for each in privacy.routes],
+        "redact": {"style": word("redact.style", privacy.style), "ttl": word("redact.ttl", privacy.ttl)},
+        "local": _local(privacy.local, origins) if privacy.local else {},
+        "residency": pairs("residency", privacy.residency),
+        "require_residency": {
+            name: [placed("require_residency", name, label) for label in labels] for name, labels in privacy.require_residency
+        },
+        "unreadable": word("unreadable", privacy.unreadable),
+        "on_failure": word("on_failure", privacy.on_failure),
+        "on_local_failure": word("on_local_failure", privacy.on_local_failure),
+    }
+
+
+def _local(local: Local, origins: Origins) -> dict[str, Tree]:
+    words = {key: getattr(local, key) for key in ("url", "api", "model", "context", "timeout", "queue", "api_key_env")}
+    shown: dict[str, Tree] = {key: Stated(value, origins.entry("privacy.local", key)) for key, value in words.items() if value != ""}
+    return shown | {"models": {asked: Stated(model, origins.entry("privacy.local.models", asked)) for asked, model in local.models}}
 
 
 def _inbound(policy: Policy, inbound: Inbound) -> Tree:
@@ -130,6 +185,7 @@ def _rule(policy: Policy, rule: Rule) -> Tree:
         "ancestors": placed("ancestors", rule.ancestors),
         "sha256": placed("sha256", rule.sha256),
         "scan": placed("scan", rule.scan),
+        "on_found": word("on_found", rule.on_found),
         "destination": hosts,
         "port": placed("port", rule.ports),
         "method": level("method", rule.method.allow, rule.method.deny) if rule.method else {},

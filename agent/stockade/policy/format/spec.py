@@ -181,6 +181,7 @@ RULE_KEYS = (
     Key("sha256", Many(SHA256, or_one=True), "what the file of the binary must be", "any file of that name"),
     Key("engine", Choice(("auto", "mitmproxy")), "which proxy looks inside", "auto"),
     Key("scan", Many(CATEGORY), "categories of data that a request of this rule may not carry"),
+    Key("on_found", Choice(("deny", "redact")), "what becomes of one that does; a canary is never let out", "deny"),
 )
 
 _REQUIRED = {
