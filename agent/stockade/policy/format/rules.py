@@ -81,7 +81,9 @@ class _RuleReader:
                 accepted = f"the rule without `{key}`, or without `tls: passthrough` and `protocol: tcp`"
                 self._add(self.draft.keys[key][0].place, "contradiction", message, accepted)
         elif "on_found" in self.draft.keys and "scan" not in self.draft.keys:
-            self._add(self.draft.keys["on_found"][0].place, "contradiction", "`on_found` without `scan`: nothing is looked for", "scan: […]")
+            self._add(
+                self.draft.keys["on_found"][0].place, "contradiction", "`on_found` without `scan`: nothing is looked for", "scan: […]"
+            )
         elif len(held) < len(together.keys):
             what = " and ".join(f"`{key}`" for key in together.keys if key not in held)
             message = f"rule `{self.draft.name}` has no {what}: no level is implied by another"
