@@ -16,6 +16,7 @@ from stockade import __version__
 from stockade.types import StockadeError
 
 VERBS = {
+    "init": "set up a first policy for a project, and try it",
     "run": "run a command held to a policy",
     "adopt": "take over a sandbox whose agent has died",
     "sandbox": "list sandboxes, or end one",
