@@ -46,17 +46,17 @@ bench: root ## what Stockade costs beside the same work without it (BENCH_ARGS="
 	@$(BIN)/python tests/bench/bench.py $(BENCH_ARGS)
 
 train: ## the model of the privacy router anew, in an environment of its own (TRAIN_MINUTES, default 240; it goes on where it was stopped)
-	@agent/training/setup.sh
+	@agent/training/setup.sh train
 	@cd agent && last=training/out/model/last.pt; nice training/.venv/bin/python -u -m training.train --minutes $${TRAIN_MINUTES:-240} \
 	  --out training/out/model $$([ ! -e $$last ] || echo --from $$last --resume)
 	@cd agent && training/.venv/bin/python -m training.export training/out/model/best.pt stockade/privacy/model
 
 eval-privacy: ## how well it finds, per category, and Presidio on the same held-out texts in the same run; latency
 	@deploy/setup.sh
-	@agent/training/setup.sh
-	@cd agent && ../$(BIN)/python -m training.evaluate dump training/out/eval
-	@cd agent && training/.venv/bin/python -m training.evaluate presidio training/out/eval 2>training/out/presidio.log
-	@cd agent && ../$(BIN)/python -m training.evaluate ours training/out/eval
+	@agent/training/setup.sh presidio
+	@cd agent && ../$(BIN)/python -m training.evaluation make training/out/eval
+	@cd agent && training/.venv-presidio/bin/python -m training.evaluation.presidio training/out/eval 2>training/out/presidio.log || { tail -n 5 training/out/presidio.log >&2; exit 1; }
+	@cd agent && ../$(BIN)/python -m training.evaluation report training/out/eval
 
 clean: ## remove the venv and every cache
 	rm -rf .venv .vm build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis agent/*.egg-info

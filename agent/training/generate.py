@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 
 from training.labels import NOTHING, TERM, mask
-from training.values import Values, listed, split_of
+from training.values import Values
+from training.values.lists import listed, split_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 HELD_OUT = ("travel", "education", "rounds", "library")

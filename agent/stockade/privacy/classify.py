@@ -60,6 +60,10 @@ class Classifier:
         self._known: dict[Settings, _Rules] = {}
 
     @property
+    def detectors(self) -> tuple[Detector, ...]:
+        return self._detectors
+
+    @property
     def versions(self) -> dict[str, str]:
         return {detector.name: detector.version for detector in self._detectors}
 

@@ -155,17 +155,19 @@ class TokenModel:
 
     name = "model"
 
-    def __init__(self, session: _Session, words: WordPiece, manifest: Manifest) -> None:
+    def __init__(self, session: _Session, words: WordPiece, manifest: Manifest, *, terms: bool = False) -> None:
         self._session, self._words, self._manifest = session, words, manifest
         self.sha256 = manifest.files["model.onnx"]
         self.version = f"{manifest.version}+{self.sha256[:12]}"
         self.provider = session.get_providers()[0]
         self._least = np.array([manifest.thresholds.get(label, 0.5) for label in manifest.labels], np.float32)
-        self._silent = [number for number, label in enumerate(manifest.labels) if label in ("O", TERM)]
+        self._silent = [number for number, label in enumerate(manifest.labels) if label == "O" or (label == TERM and not terms)]
 
     @classmethod
-    def load(cls, directory: Path | None = None, *, providers: Sequence[str] | None = None, threads: int = 2) -> TokenModel:
-        """The model in a directory (by default the one shipped). Raises UnusableModel, NoProvider."""
+    def load(
+        cls, directory: Path | None = None, *, providers: Sequence[str] | None = None, threads: int = 2, terms: bool = False
+    ) -> TokenModel:
+        """The model in a directory (by default the one shipped). terms: report TERM too, to measure. Raises UnusableModel, NoProvider."""
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it would report to its maker, and keep a database in the home of whoever runs it
         import onnxruntime  # a third of a second: only who runs the model pays it
 
@@ -191,7 +193,11 @@ class TokenModel:
             raise NoProvider(
                 f"{', '.join(chosen)} could not be started on this machine, and {session.get_providers()[0]} was not asked for"
             )
-        return cls(session, words, manifest)
+        return cls(session, words, manifest, terms=terms)
+
+    def words(self, text: str) -> list[Word]:
+        """A text as it is cut for the network."""
+        return self._words.words(text)
 
     def find(self, texts: Sequence[str]) -> list[list[Finding]]:
         """The findings of each text, sorted by start."""

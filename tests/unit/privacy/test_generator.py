@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from itertools import islice
 
 import pytest
@@ -12,7 +15,7 @@ from stockade.privacy.ner import MODEL
 from stockade.privacy.wordpiece import SHAPES, WordPiece
 from training import generate
 from training.labels import LABELS, TERM
-from training.values import SPLITS, listed, split_of
+from training.values.lists import SPLITS, listed, split_of
 
 LISTS = ("given", "family", "diseases", "drugs", "organisations", "countries", "demographics", "streets")
 
@@ -31,6 +34,22 @@ def test_spans_are_inside_the_text_in_order_and_of_known_labels(split: str) -> N
 def test_the_seed_decides() -> None:
     assert list(islice(generate.stream(5, "train"), 60)) == list(islice(generate.stream(5, "train"), 60))
     assert list(islice(generate.stream(5, "train"), 60)) != list(islice(generate.stream(6, "train"), 60))
+
+
+def test_the_seed_decides_in_every_process() -> None:
+    """Sets have another order in each, and Faker draws from one."""
+    program = "from itertools import islice; from training import generate; print([m.text for m in islice(generate.stream(5, 'train'), 150)])"
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": str(MODEL.parents[2]), "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+        )
+        for seed in ("1", "2")
+    ]
+    texts = [run.communicate(timeout=120)[0] for run in runs]
+    assert all(run.returncode == 0 for run in runs)
+    assert texts[0] == texts[1] != b""
 
 
 def test_no_template_and_no_value_is_in_two_splits() -> None:

@@ -1,0 +1,1 @@
+"""How well it finds, measured on texts that nothing was trained or tuned on: `make eval-privacy`."""
