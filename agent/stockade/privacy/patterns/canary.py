@@ -6,16 +6,19 @@ last eight of which are an HMAC-less check over the rest. A registry of hashes s
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from stockade.privacy.finding import Finding
 from stockade.privacy.patterns.subject import Subject, compiled
 
 PREFIX = "stkc"
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_MARK = compiled(r"(?i)(stkc[a-z2-7]{32})")
+LENGTH = len(PREFIX) + 32
 
 
 def make() -> str:
@@ -39,16 +42,75 @@ def digest(canary: str) -> str:
 
 
 class Canaries:
-    """known: digest → the name it was given. What has the mark and the check is a canary whether known or not."""
+    """known: digest → the name it was given. What has the mark and the check is a canary whether known or not.
+
+    Its letters may have anything between them that is none of its alphabet (quotes, commas, line ends, dashes, the NULs of UTF-16), and
+    stand backwards, and all that in base64, base32 or hexadecimal within octets that are no text. The check of 40 bits keeps that exact.
+    """
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
         self._known = dict(known or {})
 
     def find(self, subject: Subject) -> Iterator[Finding]:
-        if PREFIX.encode() not in subject.folded:
-            return
-        for start, end, _ in subject.matches(_MARK, 1):
-            text = subject.data[start:end].decode()
+        for start, end, text in _spelt(subject.folded):
+            yield self._finding(subject, start, end, text)
+        for start, end, data in _packed(subject):
+            for _, _, text in _spelt(data.lower()):
+                yield self._finding(subject, start, end, text)
+
+    def _finding(self, subject: Subject, start: int, end: int, text: str) -> Finding:
+        return subject.finding(start, end, "credential.canary", f"canary:{self._known.get(digest(text), 'unregistered')}", 1.0)
+
+
+def _spelt(folded: bytes) -> Iterator[tuple[int, int, str]]:
+    """Each canary with its span, of a text in lower case."""
+    letters = folded.translate(None, _BETWEEN)
+    if PREFIX.encode() not in letters and PREFIX[::-1].encode() not in letters:
+        return
+    for backwards in (False, True):
+        written = letters[::-1] if backwards else letters
+        at = written.find(PREFIX.encode())
+        while at >= 0:
+            text = written[at : at + LENGTH].decode()
             if valid(text):
-                name = self._known.get(digest(text), "unregistered")
-                yield subject.finding(start, end, "credential.canary", f"canary:{name}", 1.0)
+                first, last = (len(letters) - at - LENGTH, len(letters) - at - 1) if backwards else (at, at + LENGTH - 1)
+                yield (*_places(folded, first, last), text)
+            at = written.find(PREFIX.encode(), at + 1)
+
+
+def _places(folded: bytes, first: int, last: int) -> tuple[int, int]:
+    """Where two of its letters stand in a text."""
+    places = [place for place, byte in enumerate(folded) if byte not in _DROPPED]
+    return places[first], places[last] + 1
+
+
+def _packed(subject: Subject) -> Iterator[tuple[int, int, bytes]]:
+    """What is packed in a text, in any of the ways in which a run of it can be read: it may begin within one."""
+    for start, end, _ in subject.matches(_RUN):
+        for regex, group, padding, decode in _PACKINGS:
+            for match in regex.finditer(subject.data, start, end):
+                for skipped in range(group):
+                    body = match.group()[skipped:]
+                    try:
+                        yield match.start(), match.end(), decode(body + padding * (-len(body) % group))
+                    except ValueError:  # binascii.Error is one
+                        continue
+
+
+def _base64(run: bytes) -> bytes:
+    return base64.b64decode(run, altchars=b"-_" if b"-" in run or b"_" in run else None, validate=True)
+
+
+def _base32(run: bytes) -> bytes:
+    return base64.b32decode(run, casefold=True)
+
+
+_DROPPED = frozenset(range(256)) - frozenset(_ALPHABET.encode())
+_BETWEEN = bytes(sorted(_DROPPED))
+# Runs that hold a canary whole, less what is lost at either end.
+_RUN = compiled(r"[A-Za-z0-9+/_\-]{44,}")
+_PACKINGS: tuple[tuple[re.Pattern[bytes], int, bytes, Callable[[bytes], bytes]], ...] = (
+    (re.compile(rb"[A-Za-z0-9+/_\-]{44,}"), 4, b"=", _base64),
+    (re.compile(rb"[A-Z2-7]{52,}|[a-z2-7]{52,}"), 8, b"=", _base32),
+    (re.compile(rb"[0-9a-fA-F]{72,}"), 2, b"0", binascii.unhexlify),
+)
