@@ -17,19 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vm.ahead import CPUS
+
 ROOT = Path(__file__).parents[2]
 VM = (ROOT / ".vm").resolve()
-GUEST = Path(__file__).parent / "guest.py"
+GUEST, AHEAD = Path(__file__).parent / "guest.py", Path(__file__).parent / "ahead.py"
 SERIES = ("6.1", "6.12")
 _CACHED = (  # the host's root once more, for guest.py to mount with a cache
     "-fsdev local,id=cached,path=/,security_model=none,readonly=on,multidevs=remap -device virtio-9p-pci,fsdev=cached,mount_tag=cached"
 )
-QUICK = ("tests/kernel/test_lsm.py", "tests/kernel/test_tasks.py", "tests/e2e/test_backends.py")
 ALL = (  # tests/kernel first: it compiles the programs, and what `stockade run` then finds ready it does not wait for
     *("tests/kernel", "tests/e2e/test_backends.py", "tests/bypass/test_execs.py"),
     *("tests/bypass/test_sockets.py", "tests/bypass/test_escapes.py"),
 )
 WITH_LSM, WITHOUT_LSM = "landlock,lockdown,yama,bpf", "landlock,lockdown,yama"
+QUICK = {  # of what depends most on the kernel, as much as minutes allow: every Box of tests/kernel loads all programs anew
+    WITH_LSM: ("tests/e2e/test_backends.py", "tests/kernel/test_lsm.py", "tests/kernel/test_taint.py"),
+    WITHOUT_LSM: ("tests/e2e/test_backends.py", "tests/kernel/test_lsm.py", "tests/kernel/test_tasks.py"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +107,49 @@ def here(tests: Sequence[str]) -> Outcome:
     return read(results)
 
 
-def boot(series: str, *, lsm: str, tests: Sequence[str], timeout: float) -> Outcome:
-    """Boot, run these tests (arguments of pytest) as root, and power off. lsm: the LSMs, as the kernel's command line takes them.
+class Guest:
+    """A kernel that was booted and runs its tests."""
 
-    Raises AssertionError with the end of the console when the guest did not come to its end within `timeout` seconds.
+    def __init__(self, process: subprocess.Popen[bytes], results: Path) -> None:
+        self._process, self._results = process, results
+
+    def finish(self, timeout: float) -> Outcome:
+        """Raises AssertionError with the end of the console when it does not come to its end within so many seconds."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise AssertionError(f"not over after {timeout:.0f} s:\n{self._console()}") from None
+        if not (self._results / "summary.json").exists():
+            raise AssertionError(f"the guest came to no end:\n{self._console()}")
+        return read(self._results)
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
+
+    def _console(self) -> str:
+        return "\n".join((self._results / "console").read_text(errors="replace").splitlines()[-25:])
+
+
+def start(series: str, *, lsm: str, tests: Sequence[str], ahead: bool = False) -> Guest:
+    """Boot, to run these tests (arguments of pytest) as root and power off. lsm: the LSMs, as the kernel's command line takes them.
+
+    ahead: bpf/ is compiled here and not there; where that fails, there after all.
     """
     image = _image(series)
     assert image is not None, missing(series)
+    if ahead:
+        subprocess.run([ROOT / ".venv/bin/python", "-W", "ignore", AHEAD, image, VM / "cache"], cwd=ROOT, check=False)
     results = VM / "results" / f"{series}-{'lsm' if 'bpf' in lsm else 'tracepoint'}"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
-    console = results / "console"
-    line = [VM / "virtme/bin/vng", "--run", image, "--disable-kvm", "--cpus", "2", "--memory", "3G", "--user", "root", "--verbose"]
+    line = [VM / "virtme/bin/vng", "--run", image, "--disable-kvm", "--cpus", CPUS, "--memory", "3G", "--user", "root", "--verbose"]
     line += ["--append", f"lsm={lsm}", "--rwdir", str(VM), "--rwdir", f"/var/cache/stockade={VM / 'cache'}", f"--qemu-opts={_CACHED}", "--"]
     line += [ROOT / ".venv/bin/python", GUEST, results, *tests]
     environment = os.environ | {"PATH": f"{VM / 'virtme/bin'}:{os.environ['PATH']}:/usr/sbin:/sbin"}
-    with console.open("w") as said:
+    with (results / "console").open("w") as said:
         process = subprocess.Popen(
             [str(word) for word in line],
             cwd=ROOT,
@@ -128,15 +160,7 @@ def boot(series: str, *, lsm: str, tests: Sequence[str], timeout: float) -> Outc
             start_new_session=True,
             preexec_fn=lambda: os.nice(10) and None,
         )
-        try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
-            raise AssertionError(f"not over after {timeout:.0f} s:\n{_end(console)}") from None
-    if not (results / "summary.json").exists():
-        raise AssertionError(f"the guest came to no end:\n{_end(console)}")
-    return read(results)
+    return Guest(process, results)
 
 
 def read(results: Path) -> Outcome:
@@ -151,7 +175,3 @@ def _test(case: ET.Element) -> Test:
     why = "" if verdict is None else (verdict.text if outcome == "failed" else verdict.get("message")) or ""
     noted = tuple((each.get("name", ""), each.get("value", "")) for each in case.iter("property"))
     return Test(case.get("classname", "").removeprefix("tests."), case.get("name", ""), outcome, why, noted)
-
-
-def _end(console: Path) -> str:
-    return "\n".join(console.read_text(errors="replace").splitlines()[-25:])

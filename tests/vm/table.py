@@ -24,7 +24,8 @@ of the kernel's programs and of the attacks ended there. A test fails when this 
 
 6.1 and 6.12 are Debian's own kernels under software emulation (virtme-ng and qemu), on the files of the machine that ran them; a column
 marked (host) is that machine's own. `with BPF LSM` was booted with `lsm=landlock,lockdown,yama,bpf`, the others without `bpf`. A stock
-Debian kernel has `bpf` in its built-in list. A kernel without a column has no kept run: nothing is said of it.
+Debian kernel has `bpf` in its built-in list. A kernel without a column has no kept run, and a module without a cell was not run there:
+nothing is said of it. Every `make test` boots 6.1 with BPF LSM and 6.12 without, for the tests that depend most on the kernel.
 """
 SIGNS = {"available": "yes", "missing": "no", "could not tell": "?"}
 OF_THE_MACHINE = {  # what another machine with the same kernel may have, and this one had or had not

@@ -1,19 +1,21 @@
 """Other kernels, with BPF LSM and without: what the product's own probes find there, and the tests that run on it.
 
     make test-kernels                     everything, on each kernel; writes docs/kernels.md
-    STOCKADE_VM=quick pytest tests/vm     one boot a kernel, and the tests whose outcome depends most on the kernel
+    STOCKADE_VM=quick pytest tests/vm     one boot a kernel, side by side, and the tests whose outcome depends most on the kernel
 
-Without STOCKADE_VM the quick ones run where a kernel and an emulator are at hand, and are skipped elsewhere with what is missing.
+Without STOCKADE_VM the quick ones run where a kernel and an emulator are at hand (deploy/setup.sh --tests fetches them where it can), and
+are skipped elsewhere with what is missing.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from vm import kernels, results
-from vm.kernels import ALL, QUICK, SERIES, WITH_LSM, WITHOUT_LSM, Outcome
+from vm.kernels import ALL, QUICK, SERIES, WITH_LSM, WITHOUT_LSM, Guest, Outcome
 
 CHOSEN = os.environ.get("STOCKADE_VM", "")
 QUICK_BOOTS = [("6.1", WITH_LSM), ("6.12", WITHOUT_LSM)]
@@ -23,18 +25,31 @@ BOOTS = ALL_BOOTS if CHOSEN == "all" else QUICK_BOOTS
 pytestmark = pytest.mark.skipif(CHOSEN == "guest", reason="this is the guest")
 
 
+@pytest.fixture(scope="module")
+def guests() -> Iterator[dict[tuple[str, str], Guest]]:
+    """Those that were booted: the quick ones side by side, as soon as the first is asked for."""
+    booted: dict[tuple[str, str], Guest] = {}
+    yield booted
+    for guest in booted.values():
+        guest.stop()
+
+
 @pytest.fixture(scope="module", params=BOOTS, ids=lambda boot: f"{boot[0]}-{'lsm' if boot[1] == WITH_LSM else 'tracepoint'}")
-def outcome(request: pytest.FixtureRequest) -> Outcome:
-    series, lsm = request.param
+def outcome(request: pytest.FixtureRequest, guests: dict[tuple[str, str], Guest]) -> Outcome:
     if why := kernels.emulator_missing():
         (pytest.fail if CHOSEN else pytest.skip)(why)
-    if why := kernels.missing(series):
+    if why := kernels.missing(request.param[0]):
         pytest.skip(why)
-    if CHOSEN != "all":
-        return kernels.boot(series, lsm=lsm, tests=QUICK, timeout=900)
-    done = kernels.boot(series, lsm=lsm, tests=ALL, timeout=7200)
-    results.keep(done)
-    return done
+    if CHOSEN == "all":
+        series, lsm = request.param
+        guests[request.param] = kernels.start(series, lsm=lsm, tests=ALL)
+        done = guests[request.param].finish(timeout=4 * 3600)
+        results.keep(done)
+        return done
+    for series, lsm in BOOTS:
+        if (series, lsm) not in guests and not kernels.missing(series):
+            guests[series, lsm] = kernels.start(series, lsm=lsm, tests=QUICK[lsm], ahead=True)
+    return guests[request.param].finish(timeout=900)
 
 
 def test_the_kernel_has_all_that_stockade_needs(outcome: Outcome) -> None:
