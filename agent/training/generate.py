@@ -144,6 +144,7 @@ SLOTS: dict[str, tuple[Callable[[Values], str], str]] = {
     "med": (_method("medication"), "phi.clinical"), "med2": (_method("medication"), "phi.clinical"), "proc": (_of("procedures"), "phi.clinical"),
     "t_dx": (_of("diseases"), TERM), "t_dx2": (_of("diseases"), TERM), "t_med": (_method("drug"), TERM), "t_med2": (_method("drug"), TERM), "t_proc": (_of("procedures"), TERM), "t_icd": (_method("icd"), TERM),
     "t_lab": (_method("lab"), TERM), "t_vital": (_method("vital"), TERM), "dose": (_method("dose"), NOTHING), "lab_name": (_method("lab_name"), NOTHING),
+    "abbr": (_of("abbreviations"), NOTHING),
     "society": (_of("societies"), NOTHING), "trial": (_of("trials"), NOTHING), "score": (_of("scores"), NOTHING), "year": (_method("year"), NOTHING),
     "work": (_of("works"), NOTHING), "product": (_of("products"), NOTHING), "version": (lambda v: v.one(["#.#", "#.#.#", "##", "##.##", "v#"]), NOTHING),
     "room": (lambda v: v.one(["#", "##", "###", "#@", "#-@", "##@", "@#"]), NOTHING),
@@ -241,7 +242,7 @@ def slips(made: Made, rng: random.Random) -> Made:
 
 
 WEIGHTS = {
-    "harmless": 1.1,
+    "harmless": 1.4,
     "questions": 1.4,
     "clinical": 2.2,
     "staff": 1.4,
@@ -251,7 +252,7 @@ WEIGHTS = {
     "mail": 1.4,
     "code": 0.8,
     "bedside": 3.2,
-    "vignettes": 2.4,
+    "vignettes": 2.8,
     "oneline": 3.4,
     "chats": 1.2,
     "works": 1.3,
