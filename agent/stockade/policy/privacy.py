@@ -34,7 +34,8 @@ class Route:
 class Local:
     """The model that answers instead. models: (pattern of the model asked for, the local one), the first that fits; else `model`.
 
-    timeout: seconds until the first byte of an answer. queue: calls that may wait at once. api_key_env: a variable of the agent's own.
+    timeout: seconds of silence, until an answer begins and while it goes on. parallel: calls that are asked at once; queue: how many more
+    may wait. api_key_env: a variable of the agent's own.
     """
 
     url: str
@@ -43,6 +44,7 @@ class Local:
     context: int = DEFAULT_CONTEXT
     models: tuple[tuple[str, str], ...] = ()
     timeout: int = 120
+    parallel: int = 4
     queue: int = 16
     api_key_env: str = ""
 

@@ -166,7 +166,7 @@ class _Reader:
         url, model = keys.get("url"), _text(keys.get("model"))
         if not isinstance(url, Scalar) or not model or not self._reachable(url):
             return None  # said already
-        numbers = {key: int(text) for key in ("context", "timeout", "queue") if (text := _text(keys.get(key)))}
+        numbers = {key: int(text) for key in ("context", "timeout", "parallel", "queue") if (text := _text(keys.get(key)))}
         models = tuple((key.text, value.text) for key, value in _pairs(keys.get("models")))
         api = "ollama" if _text(keys.get("api")) == "ollama" else "openai"
         return Local(url.text, model, api, models=models, api_key_env=_text(keys.get("api_key_env")), **numbers)  # type: ignore[arg-type]

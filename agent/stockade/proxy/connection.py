@@ -21,7 +21,6 @@ from stockade.proxy.ladder import Decide
 from stockade.proxy.leaves import Leaves
 from stockade.proxy.metering import Meter
 from stockade.proxy.relay import Relay, reset_on_close
-from stockade.proxy.screen import Elsewhere
 from stockade.proxy.settings import Settings
 from stockade.proxy.spine import Caller, Unreached
 from stockade.proxy.taint import SpeakerOf, Taint
@@ -199,14 +198,6 @@ async def _reach(connection: Connection, settings: Settings) -> socket.socket:
         return await dial(resolved.addresses, caller.port, settings.dial_seconds)
     except OSError as error:
         raise Unreachable(Reason.UPSTREAM_UNREACHABLE, str(error) or "no answer in time") from error
-
-
-async def reach_local(elsewhere: Elsewhere, settings: Settings) -> socket.socket:
-    """A socket to the local model of a policy. Raises Unreachable."""
-    try:
-        return await dial(elsewhere.addresses, elsewhere.port, settings.dial_seconds)
-    except OSError as error:
-        raise Unreachable(Reason.PRIVACY_LOCAL_FAILURE, str(error) or "no answer in time") from error
 
 
 async def _reach_neighbour(connection: Connection, origin: Origin) -> socket.socket:

@@ -28,9 +28,10 @@ from mitmproxy.proxy.layers.http import _hooks as http_hooks
 
 from stockade.metrics.figures import Stage
 from stockade.policy import own
+from stockade.privacy.local import LocalFailure
 from stockade.privacy.serve.client import Client
 from stockade.proxy import clienthello, refusal
-from stockade.proxy.connection import Connection, reach, reach_local
+from stockade.proxy.connection import Connection, reach
 from stockade.proxy.exchange import Exchange
 from stockade.proxy.ladder import Head, Refusal, same_host
 from stockade.proxy.layers import (
@@ -44,9 +45,10 @@ from stockade.proxy.layers import (
     HeadUnreadableHook,
     Withdrawn,
 )
+from stockade.proxy.local import LocalModels
 from stockade.proxy.relay import is_literal, reset_on_close
 from stockade.proxy.router import Router
-from stockade.proxy.screen import Budget, Elsewhere, Screening, Verdict
+from stockade.proxy.screen import Answering, Budget, Screening, Verdict
 from stockade.proxy.settings import Settings
 from stockade.proxy.taint import Gone
 from stockade.proxy.tls import Tls
@@ -55,7 +57,7 @@ from stockade.types import Effect, Level, Reason
 
 EXCHANGE = "stockade.exchange"
 SCREENING = "stockade.screening"
-LED = ".led.invalid"  # ends the names of servers that requests are led to. A host that a rule calls so resolves for nobody (RFC 6761)
+LED = ".led.invalid"  # ends the names that answers of the local model come from. A host that a rule calls so resolves for nobody (RFC 6761)
 UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # a fatal TLS alert, RFC 6066
 
 _log = logging.getLogger("stockade.proxy")
@@ -85,7 +87,7 @@ class Engine:
     def __init__(self, tls: Tls, settings: Settings) -> None:
         self.tls, self.settings = tls, settings
         self.classifier = Client()
-        self.router = Router(self.classifier, settings)
+        self.router = Router(self.classifier, LocalModels(tls.trust, settings), settings)
         self.budget = Budget(settings.read_bytes, settings.read_total)
         self.options = _options(settings.quiet_seconds)
         self.mode = mode_specs.ProxyMode.parse("transparent")
@@ -117,7 +119,7 @@ class Handler(server.LiveConnectionHandler):
         self.connection, self.engine, self.settings = connection, engine, engine.settings
         self.caller, self.host, self.port = caller, caller.host, caller.port
         self.exchanges: dict[str, Exchange] = {}
-        self._elsewhere: dict[tuple[str, int] | None, Elsewhere] = {}  # of requests that another server is asked, until it answered
+        self._led_to: dict[tuple[str, int] | None, Answering] = {}  # who answers instead of the server, until it is dialled
         self._led = itertools.count()
         self._read: set[str] = set()  # flows whose bodies are awaited or looked at, before they are exchanges
         self._writer = writer
@@ -210,7 +212,6 @@ class Handler(server.LiveConnectionHandler):
             reader, writer = await asyncio.open_connection(sock=sock)
         except Unreachable as failure:
             self._failure = failure
-            self._elsewhere.pop(upstream.address, None)
             self.transports.pop(upstream, None)
             await self.server_event(events.OpenConnectionCompleted(command, str(failure)))
             return
@@ -224,15 +225,15 @@ class Handler(server.LiveConnectionHandler):
             await self.handle_connection(upstream)
         finally:
             timer.cancel()
-            self._elsewhere.pop(upstream.address, None)
 
     async def _dial(self, address: tuple[str, int] | None) -> socket.socket:
-        """What was led elsewhere never goes to the server that the client dialled, also when nobody knows any more where it was led."""
+        """What the local model answers never goes to the server that the client dialled, also when nobody knows any more who answers it."""
         if address is None or not address[0].endswith(LED):
             return await reach(self.connection, self.settings)
-        if (elsewhere := self._elsewhere.get(address)) is None:
-            raise Unreachable(Reason.UPSTREAM_UNREACHABLE, "the local model is asked once for each request")
-        return await reach_local(elsewhere, self.settings)
+        ask = self._led_to.pop(address, None)
+        if ask is None or (answer := ask.take()) is None:
+            raise Unreachable(Reason.PRIVACY_LOCAL_FAILURE, "the local model is asked once for each request")
+        return answer
 
     def _demand_tls(self, upstream: Server, writer: asyncio.StreamWriter) -> None:
         if upstream.tls and not upstream.tls_established:
@@ -301,9 +302,6 @@ class Handler(server.LiveConnectionHandler):
                 if not self._refused:
                     protocols = self.engine.tls.protocols((self.host, self.port))
                     start.ssl_conn = self.connection.served.leaves.connection(self.host, protocols)
-            case tls_layers.TlsStartServerHook(data=start) if (local := self._local_name(start.conn)) is not None:
-                start.conn.alpn_offers = (b"http/1.1",)
-                start.ssl_conn = self.engine.tls.trust.connection(local, (b"http/1.1",))
             case tls_layers.TlsStartServerHook(data=start):
                 protocols = (b"h2", b"http/1.1") if self.client.alpn == b"h2" else (b"http/1.1",)
                 start.conn.alpn_offers = protocols
@@ -431,6 +429,8 @@ class Handler(server.LiveConnectionHandler):
                 began = time.perf_counter()
                 outcome = await Exchange.open(self.connection, head, verdict, policy)
                 self.connection.served.meter.since(Stage.DECIDE, began)
+                if isinstance(outcome, Exchange) and verdict is not None and verdict.ask is not None:
+                    verdict, outcome = await self._asked(flow, head, outcome, verdict, policy)
                 if outcome is not None:
                     break
         finally:
@@ -446,29 +446,50 @@ class Handler(server.LiveConnectionHandler):
             return
         if verdict is not None:
             self._rewrite(flow.request, verdict)
-            if verdict.elsewhere is not None:
-                self._lead(flow, verdict.elsewhere)
+            if verdict.ask is not None:
+                self._lead(flow, outcome, verdict.ask)
+                return
         outcome.count_request(flow.request.raw_content or b"")
 
-    def _lead(self, flow: http.HTTPFlow, elsewhere: Elsewhere) -> None:
-        """To another server than the one dialled: a connection of its own for each request, under a name that no other has."""
-        address = (f"{next(self._led)}{LED}", elsewhere.port)
-        self._elsewhere[address] = elsewhere
+    async def _asked(
+        self, flow: http.HTTPFlow, head: Head, exchange: Exchange, verdict: Verdict, policy: Any
+    ) -> tuple[Verdict, Exchange | Refusal | None]:
+        """Wait until the local model begins to answer. A call that it does not take and that goes somewhere else is opened anew, with a
+        record of its own: by then two places may have got it.
+        """
+        assert verdict.ask is not None and verdict.otherwise is not None
+        self.exchanges[flow.id] = exchange  # whatever ends the connection meanwhile ends this too
+        try:
+            await verdict.ask.begin()
+        except LocalFailure as failure:
+            otherwise = verdict.otherwise(failure)
+            self.exchanges.pop(flow.id, None)
+            gone = exchange.finished
+            exchange.finish(Effect.REFUSE, otherwise.reason)
+            if not gone and otherwise.effect is not Effect.REFUSE:
+                return otherwise, await Exchange.open(self.connection, head, otherwise, policy)
+            path, decision = exchange.admitted.path, exchange.admitted.decision
+            return otherwise, Refusal(Level.PRIVACY, otherwise.reason, otherwise.error, path, otherwise.hint, decision, otherwise.action)
+        return verdict, exchange
+
+    def _lead(self, flow: http.HTTPFlow, exchange: Exchange, ask: Answering) -> None:
+        """To whoever answers instead, under a name that no other request has. The call is there already: what goes now is an empty one."""
+        address = (f"{next(self._led)}{LED}", 80)
+        self._led_to[address] = ask
         request = flow.request
         request.data.host, request.data.port = address
-        request.scheme = "https" if elsewhere.tls else "http"
-        request.authority, request.path, request.http_version = "", elsewhere.path, "HTTP/1.1"
-
-    def _local_name(self, connection: object) -> str | None:
-        """What the certificate of another server has to name; None for the one that the client dialled."""
-        led = self._elsewhere.get(connection.address) if isinstance(connection, Server) else None
-        return led.host if led is not None else None
+        request.scheme, request.authority = "http", ""
+        request.headers = http.Headers([(b"host", b"local"), (b"content-length", b"0")])
+        request.data.content = b""
+        exchange.request_bytes = ask.size
 
     def _rewrite(self, request: http.Request, verdict: Verdict) -> None:
         """What goes out instead of what came."""
         if verdict.headers is not None:
             fields = ((name.encode("latin-1"), value.encode("latin-1")) for name, value in verdict.headers)
             request.headers = http.Headers(list(fields))
+        if verdict.target is not None:
+            request.path = verdict.target
         if verdict.body is not None:
             request.data.content = verdict.body
             for name in ("content-encoding", "transfer-encoding", "content-md5", "digest", "content-digest"):
@@ -506,15 +527,13 @@ class Handler(server.LiveConnectionHandler):
         assert response is not None
         fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.fields]
         reader = verdict.answer(response.status_code, fields)
-        if getattr(reader, "content_type", None) and response.status_code == HTTPStatus.OK:
-            response.headers["content-type"] = reader.content_type
         if request.method != "HEAD" and response.status_code not in (204, 304):
             response.headers.pop("content-length", None)
             if self.client.alpn == b"h2":
                 response.headers.pop("transfer-encoding", None)
             elif request.http_version != "HTTP/1.0":  # which is read to its end
                 response.headers["transfer-encoding"] = "chunked"
-        if verdict.elsewhere is not None:
+        if verdict.ask is not None:
             response.headers.pop("connection", None)
 
         def passed(data: bytes) -> list[bytes]:
@@ -563,6 +582,7 @@ class Handler(server.LiveConnectionHandler):
             elif not exchange.finished:
                 if verdict is not None:
                     exchange.told |= verdict.detail | {"found": verdict.reason.value}
+                    message.content = message.content if verdict.body is None else verdict.body
                 exchange.count_request(message.content)
         else:
             exchange.count_response(message.content)

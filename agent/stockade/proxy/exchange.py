@@ -94,6 +94,11 @@ class Exchange:
             return
         self.finished = True
         verdict = self.verdict
+        if verdict is not None and verdict.ask is not None:
+            verdict.ask.close()
+            self.told |= verdict.ask.said()
+            if verdict.ask.failure is not None and reason is None:
+                reason = Reason.PRIVACY_LOCAL_FAILURE
         if verdict is not None and effect is Effect.PASS:
             effect, reason = verdict.effect, reason or verdict.reason
         self.connection.agent.finish(self._token, self.http, effect, reason or self.admitted.decision.reason, self.told)

@@ -13,10 +13,9 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
 
 from stockade.policy import Policy
-from stockade.policy.privacy import Privacy, Style
+from stockade.policy.privacy import Local, Privacy, Style
 from stockade.privacy.dictionary import Custom, Dictionary
 from stockade.privacy.extract.answers import AnswerReader, Restore
 from stockade.privacy.extract.body import extract, rewrite
@@ -24,16 +23,18 @@ from stockade.privacy.extract.call import Api, Call, Unknown, Unreadable
 from stockade.privacy.extract.decode import decoded
 from stockade.privacy.extract.recognise import leaves_nothing, recognise
 from stockade.privacy.finding import Finding
-from stockade.privacy.local import Translator, Untranslatable
+from stockade.privacy.local import LocalFailure, Translator, Untranslatable
 from stockade.privacy.redact import Vault, VaultFull
-from stockade.privacy.route import STRICT, NotRead, Routing, after_local_failure, route
+from stockade.privacy.route import STRICT, NotRead, Routing, after_local_failure, route, tokens
 from stockade.privacy.serve.client import Client, Failed
 from stockade.privacy.settings import Settings as Detection
 from stockade.proxy.apology import apology
 from stockade.proxy.connection import Connection
 from stockade.proxy.heads import Part, Trust, counting, of_target, parts_of_call, redacted_headers
 from stockade.proxy.ladder import Head
-from stockade.proxy.screen import Detail, Elsewhere, Header, Verdict, counted, versions
+from stockade.proxy.local import Ask, LocalModels
+from stockade.proxy.screen import Detail, Header, Verdict, counted, versions
+from stockade.proxy.spine import Local as Where
 from stockade.types import Action, Effect, Reason
 
 _NAME = re.compile(r"[\w.:/@+\-]{1,128}", re.ASCII)  # of a model or a tool: what is written otherwise may be anything
@@ -46,7 +47,7 @@ _HINTS = {
     Reason.PRIVACY_UNREADABLE: "send text alone, as JSON; a person may change `unreadable` in the policy",
     Reason.PRIVACY_FAILURE: "try again later: the classifier is starting or has too much to do",
     Reason.PRIVACY_CONTEXT: "send less at once: what goes to the local model goes there whole",
-    Reason.PRIVACY_LOCAL_FAILURE: "try again later: the local model does not answer",
+    Reason.PRIVACY_LOCAL_FAILURE: "try again later, or without what is held back: the local model did not take the call",
 }
 
 
@@ -67,9 +68,11 @@ def lanes(call: Call) -> list[list[int]]:
 class Inference:
     """The calls of one sandbox, under one policy."""
 
-    def __init__(self, client: Client, policy: Policy, privacy: Privacy, vault: Vault, detection: Detection, seconds: float) -> None:
-        self._client, self._policy, self._privacy, self._vault, self._seconds = client, policy, privacy, vault, seconds
-        self._detection = detection
+    def __init__(
+        self, client: Client, locals_: LocalModels, policy: Policy, privacy: Privacy, vault: Vault, detection: Detection, seconds: float
+    ) -> None:
+        self._client, self._locals, self._policy, self._privacy = client, locals_, policy, privacy
+        self._vault, self._detection, self._seconds = vault, detection, seconds
 
     async def verdict(self, connection: Connection, head: Head, body: bytes | None) -> Verdict | None:
         """None: no inference call, or one of which nothing leaves but its head, with nothing in that which is held back."""
@@ -87,14 +90,13 @@ class Inference:
         routing = replace(routing, enforced=routing.enforced and self._policy.enforced)
         if seen.bare and routing.effect is Effect.PASS:
             return None
-        detail, verdict = self._detail(seen, routing), None
+        detail = self._detail(seen, routing)
         if routing.carried_out is Effect.LOCAL:
-            routing, verdict = await self._local(connection, seen, routing, detail, host)
-        if verdict is None:
+            verdict = await self._local(connection, seen, routing, detail, host)
+        else:
             verdict = self._here(seen, routing, detail, host)
         watch.lap("decided_us")
-        detail |= watch.laps
-        return replace(verdict, unsaid=of_target(seen.parts, seen.of_head) if seen.of_head else ())
+        return replace(verdict, detail=verdict.detail | watch.laps, unsaid=seen.unsaid)
 
     async def _look(self, seen: _Seen, host: str) -> None:
         """What the classifier finds in the call, head and body at once; and what was taken out before, wherever it comes again."""
@@ -149,9 +151,9 @@ class Inference:
 
         def answer(_status: int, headers: Sequence[Header]) -> _Heard:
             if isinstance(api, Unknown):
-                return _Heard(None, None, sent)
+                return _Heard(None, sent)
             kind, encoding = (_header(headers, name) for name in ("content-type", "content-encoding"))
-            return _Heard(AnswerReader(api, kind, restore, encoding=encoding), None, sent)
+            return _Heard(AnswerReader(api, kind, restore, encoding=encoding), sent)
 
         effect, allowed = routing.carried_out, routing.effect is not Effect.REFUSE
         return Verdict(
@@ -206,46 +208,48 @@ class Inference:
         refusal = apology(None if isinstance(api, Unknown) else api.value, f"Stockade: {error}; {hint}", fields)
         return Verdict(Effect.REFUSE, routing.reason, Action.INFERENCE, False, routing.rule, error, hint, detail=detail, refusal=refusal)
 
-    async def _local(
-        self, connection: Connection, seen: _Seen, routing: Routing, detail: Detail, host: str
-    ) -> tuple[Routing, Verdict | None]:
+    async def _local(self, connection: Connection, seen: _Seen, routing: Routing, detail: Detail, host: str) -> Verdict:
         """The call as the local model is asked it; or, where it cannot be, what becomes of it then."""
-        local, call, body, sent = self._privacy.local, seen.call, seen.body, time.monotonic()
+        local, sent = self._privacy.local, time.monotonic()
         assert local is not None
-        why = "the local model is asked by nobody who could not read the call"
-        if call is not None and body is not None:
-            try:
-                where = await connection.agent.local(connection.served.sandbox, self._policy.generation)
-                translator = Translator(call.api, decoded(body, call.encodings), local, api_key=where.key or "")
-            except (Untranslatable, Unreadable, ConnectionError) as problem:
-                why = str(problem)
-            else:
-                why = where.refused or ""
-        if why:
-            detail["local_failure"] = why[:256]
-            return replace(after_local_failure(routing, self._privacy, host), enforced=routing.enforced, detail=why), None
-        url = urlsplit(local.url)
-        port = url.port or (443 if url.scheme == "https" else 80)
-        named = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
-        outgoing = translator.outgoing
-        headers = (("host", f"{named}:{port}"), *outgoing.headers, ("connection", "close"))
-        detail |= {"local_model": translator.model, "local_host": f"{named}:{port}"}
-        elsewhere = Elsewhere(url.hostname or "", port, url.scheme == "https", where.addresses, outgoing.path)
+        try:
+            where = await connection.agent.local(connection.served.sandbox, self._policy.generation)
+            translator = self._translated(seen, local, where)
+        except (Untranslatable, Unreadable, ConnectionError) as problem:
+            return self._not_local(seen, routing, detail, host, LocalFailure(str(problem)))
+        server = self._locals.at(local)
 
         def answer(_status: int, _headers: Sequence[Header]) -> _Heard:
-            return _Heard(AnswerReader(translator.api, translator.content_type, lambda _within_json: _Kept()), translator, sent)
+            return _Heard(AnswerReader(translator.api, translator.content_type, lambda _within_json: _Kept()), sent)
 
-        return routing, Verdict(
+        return Verdict(
             Effect.LOCAL,
             routing.reason,
             Action.INFERENCE,
             rule=routing.rule,
-            detail=detail,
-            body=outgoing.body,
-            headers=headers,
-            elsewhere=elsewhere,
+            detail=detail | {"local_model": translator.model, "local_host": server.named},
+            ask=Ask(server, where, translator, local.timeout),
+            otherwise=lambda failure: self._not_local(seen, routing, detail, host, failure),
             answer=answer,
         )
+
+    def _translated(self, seen: _Seen, local: Local, where: Where) -> Translator:
+        """Raises Untranslatable, Unreadable."""
+        if where.refused is not None:
+            raise Untranslatable(where.refused)
+        if seen.call is None or seen.body is None:
+            raise Untranslatable("the local model is asked by nobody who could not read the call")
+        room = max(1, local.context - tokens(seen.call.texts))
+        return Translator(seen.call.api, decoded(seen.body, seen.call.encodings), local, path=seen.head.path, room=room)
+
+    def _not_local(self, seen: _Seen, routing: Routing, detail: Detail, host: str, failure: LocalFailure) -> Verdict:
+        """What becomes of a call that the local model did not take. One that is too long for it goes nowhere else."""
+        made = after_local_failure(routing, self._privacy, host)
+        if failure.context:
+            made = replace(made, effect=Effect.REFUSE, reason=Reason.PRIVACY_CONTEXT)
+        made = replace(made, enforced=routing.enforced, detail=str(failure))
+        verdict = self._here(seen, made, detail | {"local_failure": str(failure)[:256]}, host)
+        return replace(verdict, unsaid=seen.unsaid)
 
     def _detail(self, seen: _Seen, routing: Routing) -> Detail:
         hello, call, body = self._client.hello, seen.call, seen.body
@@ -290,6 +294,10 @@ class _Seen:
     @property
     def all(self) -> list[list[Finding]]:
         return [*self.findings, *self.of_head]
+
+    @property
+    def unsaid(self) -> tuple[str, ...]:
+        return of_target(self.parts, self.of_head) if self.of_head else ()
 
     def miss(self, unread: NotRead) -> None:
         self.unread.append(unread)
@@ -341,28 +349,20 @@ class _Kept:
 class _Heard:
     """One answer, of the cloud's or of the local model's. reader: None for an API that nobody here reads. sent: when it was asked."""
 
-    def __init__(self, reader: AnswerReader | None, translator: Translator | None, sent: float) -> None:
-        self._reader, self._translator, self._digest = reader, translator, hashlib.sha256()
+    def __init__(self, reader: AnswerReader | None, sent: float) -> None:
+        self._reader, self._digest = reader, hashlib.sha256()
         self._sent, self._over = sent, False
         self._first = self._since()
 
-    @property
-    def content_type(self) -> str | None:
-        return self._translator.content_type if self._translator is not None else None
-
     def feed(self, data: bytes) -> bytes:
-        return self._read(data if self._translator is None else self._translator.feed(data))
+        self._digest.update(data)
+        return self._reader.feed(data) if self._reader is not None else data
 
     def end(self) -> bytes:
         if self._over:
             return b""
         self._over = True
-        rest = self._read(self._translator.end()) if self._translator is not None else b""
-        return rest + (self._reader.end() if self._reader is not None else b"")
-
-    def _read(self, data: bytes) -> bytes:
-        self._digest.update(data)
-        return self._reader.feed(data) if self._reader is not None else data
+        return self._reader.end() if self._reader is not None else b""
 
     def _since(self) -> int:
         return int((time.monotonic() - self._sent) * 1000)

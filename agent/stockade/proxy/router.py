@@ -15,6 +15,7 @@ from stockade.proxy.connection import Connection
 from stockade.proxy.exchange import Exchange, judged
 from stockade.proxy.inference import Inference, detection_of
 from stockade.proxy.ladder import Head, Refusal
+from stockade.proxy.local import LocalModels
 from stockade.proxy.scan import Scan
 from stockade.proxy.screen import Budget, Screening, Verdict
 from stockade.proxy.settings import Settings
@@ -22,8 +23,8 @@ from stockade.types import Effect
 
 
 class Router:
-    def __init__(self, client: Client, settings: Settings) -> None:
-        self._client, self._settings = client, settings
+    def __init__(self, client: Client, locals_: LocalModels, settings: Settings) -> None:
+        self._client, self._locals, self._settings = client, locals_, settings
         self._vaults: dict[int, Vault] = {}  # by sandbox; in the memory of this process alone
         self._detections: dict[int, tuple[Privacy, Detection]] = {}  # by sandbox, of the privacy section that was last in force
 
@@ -59,9 +60,8 @@ class Router:
         if policy.privacy is None or not _inference(policy, connection.caller.host or "", head):
             return found
         vault = self._vaults.setdefault(connection.served.sandbox, Vault(policy.privacy.ttl))
-        inference = Inference(
-            self._client, policy, policy.privacy, vault, self._detection(connection, policy.privacy), self._settings.classify_seconds
-        )
+        detection, seconds = self._detection(connection, policy.privacy), self._settings.classify_seconds
+        inference = Inference(self._client, self._locals, policy, policy.privacy, vault, detection, seconds)
         return await inference.verdict(connection, head, body) or found
 
     async def message(self, connection: Connection, exchange: Exchange, content: bytes) -> Verdict | None:

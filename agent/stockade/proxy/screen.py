@@ -5,14 +5,16 @@ Owns the bounds on bodies that are held meanwhile. Knows nothing of mitmproxy.
 
 from __future__ import annotations
 
+import socket
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import unquote, unquote_plus
 
 from stockade.privacy.finding import Finding
+from stockade.privacy.local import LocalFailure
 from stockade.proxy.ladder import Admitted, Head
 from stockade.types import Action, Effect, Reason
 
@@ -32,15 +34,26 @@ class Reader(Protocol):
         """For the record, once the answer is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """Where a request goes instead. addresses: the agent's answer, dialled as they stand."""
+class Answering(Protocol):
+    """Who answers a request in the place of the server that it was sent to: the local model."""
 
-    host: str
-    port: int
-    tls: bool
-    addresses: tuple[str, ...]
-    path: str
+    @property
+    def size(self) -> int:
+        """Octets of what is asked there."""
+
+    @property
+    def failure(self) -> LocalFailure | None: ...
+
+    async def begin(self) -> None:
+        """Until the answer begins. Raises LocalFailure: then nothing has gone to the client."""
+
+    def take(self) -> socket.socket | None:
+        """The connection that the answer comes on. Once."""
+
+    def close(self) -> None: ...
+
+    def said(self) -> Detail:
+        """For the record, once it is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,8 @@ class Verdict:
     """What becomes of a request. body, headers: instead of its own, None to leave them. refusal: the answer of ours to an effect REFUSE.
 
     allowed: the policy's own answer; a denial that is not enforced has another effect than REFUSE. answer: a Reader for the head of the
-    answer. target: path and query instead of its own. unsaid: what was found in the target, of which no record tells.
+    answer. target: path and query instead of its own. unsaid: what was found in the target, of which no record tells. ask: who answers
+    instead of the server; otherwise: what becomes of the request when that failed before it began.
     """
 
     effect: Effect
@@ -61,7 +75,8 @@ class Verdict:
     detail: Detail = field(default_factory=dict)
     body: bytes | None = None
     headers: tuple[Header, ...] | None = None
-    elsewhere: Elsewhere | None = None
+    ask: Answering | None = None
+    otherwise: Callable[[LocalFailure], Verdict] | None = None
     refusal: bytes | None = None
     status: HTTPStatus = HTTPStatus.FORBIDDEN
     answer: Any = None  # Callable[[int, Sequence[Header]], Reader]

@@ -45,5 +45,6 @@ class Settings:
     callers: int = 4096  # answers of the agent kept: who is behind an origin
     read_bytes: int = 16 << 20  # of a body that is read before it is passed on; a longer one cannot be read
     read_total: int = 256 << 20  # of all such bodies at once
+    health_seconds: float = 5.0  # to look whether a local model is there
     classify_seconds: float = 30.0  # for what is in a request; then on_failure decides
     trust: Path | None = None  # roots for the upstream side; None = system_bundle()

@@ -152,7 +152,7 @@ def _privacy(privacy: Privacy, origins: Origins) -> dict[str, Tree]:
 
 
 def _local(local: Local, origins: Origins) -> dict[str, Tree]:
-    words = {key: getattr(local, key) for key in ("url", "api", "model", "context", "timeout", "queue", "api_key_env")}
+    words = {key: getattr(local, key) for key in ("url", "api", "model", "context", "timeout", "parallel", "queue", "api_key_env")}
     shown: dict[str, Tree] = {key: Stated(value, origins.entry("privacy.local", key)) for key, value in words.items() if value != ""}
     return shown | {"models": {asked: Stated(model, origins.entry("privacy.local.models", asked)) for asked, model in local.models}}
 

@@ -352,8 +352,9 @@ _LOCAL = Record(
         Key("model", ANY, "which model to ask for", missing=_needed("model", "privacy.local", "model: NAME")),
         Key("models", Named(ANY, ANY, "model asked for: NAME"), "another one for requests to some models; `*` is any text"),
         Key("context", Number("a number of tokens", 1, 100_000_000, "bad_number"), "what it takes whole; more is refused", "8192"),
-        Key("timeout", Number("seconds", 1, 3600, "bad_number"), "how long its answer may take to begin", "120"),
-        Key("queue", Number("a number of requests", 0, 10_000, "bad_number"), "how many may wait for it at once; more are refused", "16"),
+        Key("timeout", Number("seconds", 1, 3600, "bad_number"), "how long it may say nothing, before its answer and in it", "120"),
+        Key("parallel", Number("a number of requests", 1, 10_000, "bad_number"), "how many it is asked at once", "4"),
+        Key("queue", Number("a number of requests", 0, 10_000, "bad_number"), "how many more may wait; what is beyond fails", "16"),
         Key("api_key_env", VARIABLE, "the variable of the agent's own environment that holds its key", "no key"),
     ),
 )

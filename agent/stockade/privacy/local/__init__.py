@@ -3,7 +3,7 @@
 Sans-I/O: who dials is the proxy's worker.
 """
 
-from stockade.privacy.local.form import Untranslatable
+from stockade.privacy.local.form import LocalFailure, Untranslatable
 from stockade.privacy.local.translator import Outgoing, Translator
 
-__all__ = ["Outgoing", "Translator", "Untranslatable"]
+__all__ = ["LocalFailure", "Outgoing", "Translator", "Untranslatable"]

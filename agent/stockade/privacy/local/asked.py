@@ -9,57 +9,69 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from stockade.privacy.local.form import Untranslatable, packed
+from stockade.privacy.local.form import Untranslatable, leave_out, objects, packed, plain
 
 Json = dict[str, Any]
 
-_CHAT = frozenset(
-    [
-        "messages",
-        "stream",
-        "stream_options",
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "max_completion_tokens",
-        "stop",
-        "tools",
-        "tool_choice",
-        "seed",
-        "n",
-        "response_format",
-        "frequency_penalty",
-        "presence_penalty",
-        "parallel_tool_calls",
-    ]
+_CHAT = (
+    *("messages", "stream", "stream_options", "temperature", "top_p", "max_tokens", "stop", "tools", "tool_choice", "seed"),
+    *("response_format", "frequency_penalty", "presence_penalty", "parallel_tool_calls"),
 )
+OF_THE_PROVIDER = ("model", "user", "metadata", "service_tier", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention")
+"""What names the model, the user or the account at the provider, and how it keeps its books: none of it is for the local server."""
+_TUNES = ("reasoning_effort", "verbosity", "logit_bias", "prediction", "max_completion_tokens", "n", "logprobs", "top_logprobs")
 
 
 def from_openai(body: Json) -> Json:
-    """Only what every compatible server knows: what names the user or the account at the provider stays behind."""
-    if body.get("n", 1) not in (1, None):
-        raise Untranslatable("`n` asks for several answers")
-    if "functions" in body or "audio" in body:
-        raise Untranslatable("`functions` and `audio` are not spoken locally")
-    return {key: value for key, value in body.items() if key in _CHAT}
+    """Only what every compatible server knows."""
+    demand_one(body)
+    if body.get("modalities", ["text"]) != ["text"]:
+        raise Untranslatable("`modalities` asks for more than text")
+    leave_out(body, *_CHAT, *OF_THE_PROVIDER, *_TUNES, "modalities")
+    chat = {key: value for key, value in body.items() if key in _CHAT and value is not None}
+    if (most := body.get("max_completion_tokens")) is not None:
+        chat["max_tokens"] = most  # the older name is known everywhere
+    objects(chat.get("messages"), "messages")
+    if any(tool.get("type") != "function" for tool in objects(chat.get("tools", []), "tools")):
+        raise Untranslatable("a tool that is no function")
+    return chat
+
+
+def demand_one(body: Json) -> None:
+    """Of OpenAI's APIs."""
+    if any(body.get(key) not in (1, None) for key in ("n", "best_of")):
+        raise Untranslatable("it asks for several answers")
+    if body.get("logprobs") not in (None, False, 0) or body.get("echo"):
+        raise Untranslatable("it asks for probabilities or for an echo of the prompt")
+
+
+_ANTHROPIC = (
+    *("model", "messages", "system", "stream", "max_tokens", "temperature", "top_p", "stop_sequences", "tools", "tool_choice"),
+    *("output_config", "thinking", "metadata", "service_tier", "context_management", "cache_control", "betas", "inference_geo"),
+)
 
 
 def from_anthropic(body: Json) -> Json:
+    leave_out(body, *_ANTHROPIC)
     messages: list[Json] = []
     if body.get("system"):
-        messages.append({"role": "system", "content": _plain(body["system"], "system")})
-    for message in _list(body.get("messages"), "messages"):
+        messages.append({"role": "system", "content": plain(body["system"], "system")})
+    for message in objects(body.get("messages"), "messages"):
         messages.extend(_anthropic_message(message))
     chat: Json = {"messages": messages, "stream": bool(body.get("stream"))}
     for theirs, ours in (("max_tokens", "max_tokens"), ("temperature", "temperature"), ("top_p", "top_p"), ("stop_sequences", "stop")):
         if body.get(theirs) is not None:
             chat[ours] = body[theirs]
     if tools := body.get("tools"):
-        chat["tools"] = [_anthropic_tool(tool) for tool in _list(tools, "tools")]
+        chat["tools"] = [_anthropic_tool(tool) for tool in objects(tools, "tools")]
     if choice := body.get("tool_choice"):
         kinds: Json = {"auto": "auto", "any": "required", "none": "none"}
         named = {"type": "function", "function": {"name": choice.get("name")}}
         chat["tool_choice"] = kinds.get(choice.get("type"), named)
+        if choice.get("disable_parallel_tool_use"):
+            chat["parallel_tool_calls"] = False
+    if form := (body.get("output_config") or {}).get("format"):
+        chat["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": form.get("schema", {})}}
     return chat
 
 
@@ -79,7 +91,7 @@ def _anthropic_message(message: Json) -> Iterator[Json]:
         return
     texts: list[str] = []
     calls: list[Json] = []
-    for block in _list(content, "content"):
+    for block in objects(content, "content"):
         match block.get("type"):
             case "text":
                 texts.append(str(block.get("text", "")))
@@ -87,7 +99,9 @@ def _anthropic_message(message: Json) -> Iterator[Json]:
                 function = {"name": block.get("name"), "arguments": packed(block.get("input", {}))}
                 calls.append({"id": block.get("id"), "type": "function", "function": function})
             case "tool_result" if role == "user":
-                yield {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": _plain(block.get("content", ""), "tool_result")}
+                yield {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": plain(block.get("content", ""), "tool_result")}
+            case "document" if (source := block.get("source") or {}).get("type") == "text":
+                texts.append(str(source.get("data", "")))
             case "thinking" | "redacted_thinking":
                 pass  # the provider's own, signed for itself
             case _:
@@ -96,11 +110,27 @@ def _anthropic_message(message: Json) -> Iterator[Json]:
         yield {"role": role, "content": "\n".join(texts) if texts else None} | ({"tool_calls": calls} if calls else {})
 
 
+_OLLAMA = (
+    "model",
+    "messages",
+    "prompt",
+    "system",
+    "stream",
+    "options",
+    "tools",
+    "format",
+    "keep_alive",
+    "think",
+    "logprobs",
+    "top_logprobs",
+)
+
+
 def from_ollama_chat(body: Json) -> Json:
     messages = []
     calls = 0
     waiting: list[str] = []
-    for message in _list(body.get("messages"), "messages"):
+    for message in objects(body.get("messages"), "messages"):
         if message.get("images"):
             raise Untranslatable("images")
         made: Json = {"role": message.get("role"), "content": message.get("content", "")}
@@ -129,6 +159,9 @@ def from_ollama_generate(body: Json) -> Json:
 
 
 def _ollama_common(body: Json, messages: list[Json]) -> Json:
+    leave_out(body, *_OLLAMA)
+    if body.get("logprobs"):
+        raise Untranslatable("it asks for probabilities")
     chat: Json = {"messages": messages, "stream": body.get("stream", True) is not False}
     options = body.get("options") or {}
     for theirs, ours in (
@@ -149,15 +182,25 @@ def _ollama_common(body: Json, messages: list[Json]) -> Json:
     return chat
 
 
-def to_ollama(chat: Json, context: int) -> Json:
+def ollama_options(asked: Json, context: int) -> Json:
     """Of Ollama's own API: its OpenAI one has no word for the context, and cuts what is longer than its default without saying so."""
     options: Json = {"num_ctx": context}
-    for ours, theirs in (("temperature", "temperature"), ("top_p", "top_p"), ("seed", "seed"), ("stop", "stop")):
-        if chat.get(ours) is not None:
-            options[theirs] = chat[ours]
-    if (most := chat.get("max_completion_tokens") or chat.get("max_tokens")) is not None:
-        options["num_predict"] = most
-    made: Json = {"messages": [_ollama_message(each) for each in chat["messages"]], "stream": bool(chat.get("stream")), "options": options}
+    for ours, theirs in (
+        ("temperature", "temperature"),
+        ("top_p", "top_p"),
+        ("seed", "seed"),
+        ("stop", "stop"),
+        ("max_tokens", "num_predict"),
+    ):
+        if asked.get(ours) is not None:
+            options[theirs] = asked[ours]
+    return options
+
+
+def to_ollama(chat: Json, context: int) -> Json:
+    """A server that knows `truncate` and `shift` is told to cut nothing; an older one passes them over, and has its context as a bound."""
+    messages, whole = _ollama_messages(chat["messages"]), {"truncate": False, "shift": False}
+    made: Json = {"messages": messages, "stream": bool(chat.get("stream")), "options": ollama_options(chat, context), **whole}
     if chat.get("tools") and chat.get("tool_choice") != "none":
         if chat.get("tool_choice", "auto") != "auto":
             raise Untranslatable("`tool_choice` other than auto and none")
@@ -170,11 +213,19 @@ def to_ollama(chat: Json, context: int) -> Json:
     return made
 
 
-def _ollama_message(message: Json) -> Json:
-    role = {"developer": "system"}.get(message.get("role", ""), message.get("role"))
-    made: Json = {"role": role, "content": _plain(message.get("content") or "", "content")}
-    if message.get("tool_calls"):
-        made["tool_calls"] = [_ollama_call(call.get("function", {})) for call in message["tool_calls"]]
+def _ollama_messages(messages: list[Json]) -> list[Json]:
+    """A result there names its tool instead of its call."""
+    names: dict[str, str] = {}
+    made = []
+    for message in messages:
+        role = {"developer": "system"}.get(message.get("role", ""), message.get("role"))
+        one: Json = {"role": role, "content": plain(message.get("content") or "", "content")}
+        if calls := message.get("tool_calls"):
+            one["tool_calls"] = [_ollama_call(call.get("function", {})) for call in calls]
+            names |= {str(call.get("id")): str(call.get("function", {}).get("name")) for call in calls}
+        if role == "tool" and (name := names.get(str(message.get("tool_call_id")))):
+            one["tool_name"] = name
+        made.append(one)
     return made
 
 
@@ -184,18 +235,3 @@ def _ollama_call(function: Json) -> Json:
     except ValueError:
         raise Untranslatable("a tool call whose arguments are not JSON") from None
     return {"function": {"name": function.get("name"), "arguments": arguments}}
-
-
-def _plain(content: Any, where: str) -> str:
-    if isinstance(content, str):
-        return content
-    parts = _list(content, where)
-    if any(part.get("type") not in ("text", "input_text") for part in parts):
-        raise Untranslatable(f"`{where}` with a part that is no text")
-    return "\n".join(str(part.get("text", "")) for part in parts)
-
-
-def _list(value: Any, where: str) -> list[Json]:
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise Untranslatable(f"`{where}` is no list of objects")
-    return value

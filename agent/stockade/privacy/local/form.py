@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,16 @@ Stop = Literal["stop", "length", "tool_calls", "content_filter"]
 
 class Untranslatable(ValueError):
     """The call asks for what the local server's API cannot say. str(): for the client, without text of the call."""
+
+
+class LocalFailure(Exception):
+    """The local server cannot be had, answered with an error, or not in the API it is said to speak. str(): for client and record, without
+    text of the call. context: the call is longer than what its model takes.
+    """
+
+    def __init__(self, why: str, *, context: bool = False) -> None:
+        super().__init__(why)
+        self.context = context
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +48,15 @@ class Ended:
     answer_tokens: int = 0
 
 
-Event = Said | ToolCall | Ended
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Embeddings, one for each text that was given; the only event of their answer."""
+
+    values: tuple[tuple[float, ...], ...]
+    prompt_tokens: int = 0
+
+
+Event = Said | ToolCall | Ended | Vectors
 
 
 def read(body: bytes) -> dict[str, Any]:
@@ -48,6 +67,29 @@ def read(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Untranslatable("the body is not an object")
     return value
+
+
+def leave_out(body: dict[str, Any], *known: str) -> None:
+    """A setting that the common form has no word for is left out. Raises Untranslatable for anything that could be content."""
+    if any(isinstance(value, str | list | dict) and value for key, value in body.items() if key not in known):
+        raise Untranslatable("it has a part that a local model has no word for")
+
+
+def objects(value: Any, where: str) -> list[dict[str, Any]]:
+    """where: a name of ours, for the error."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise Untranslatable(f"`{where}` is no list of objects")
+    return value
+
+
+def plain(content: Any, where: str, kinds: Collection[str] = ("text", "input_text", "output_text")) -> str:
+    """Text, or the texts of parts that are nothing else."""
+    if isinstance(content, str):
+        return content
+    parts = objects(content, where)
+    if any(part.get("type") not in kinds for part in parts):
+        raise Untranslatable(f"`{where}` with a part that is no text")
+    return "\n".join(str(part.get("text", "")) for part in parts)
 
 
 def packed(value: Any) -> str:

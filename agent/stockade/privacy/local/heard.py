@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from stockade.privacy.local.form import Ended, Event, Said, Stop, ToolCall, packed, read
+from stockade.privacy.local.form import Ended, Event, LocalFailure, Said, Stop, ToolCall, packed, read
 
 Json = dict[str, Any]
 
 MOST_LINE = 8 << 20
+WHOLE = 32 << 20  # octets of an answer in one piece
 _STOPS: dict[str, Stop] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter"}
-
-
-class LocalFailure(Exception):
-    """The local server answered with an error, or not in the API it is said to speak."""
 
 
 class Lines:
@@ -38,24 +36,27 @@ class OpenAi:
     """chat/completions: server-sent events, or one object. The end is told once usage is known, which comes after the stop."""
 
     def __init__(self, stream: bool) -> None:
-        self._stream, self._lines, self._whole = stream, Lines(), b""
+        self._stream, self._lines, self._whole = stream, Lines(), bytearray()
         self._stop: Stop | None = None
-        self._usage = (0, 0)
+        self._usage, self._called = (0, 0), False
 
     def feed(self, data: bytes) -> Iterator[Event]:
         if not self._stream:
             self._whole += data
+            if len(self._whole) > WHOLE:
+                raise LocalFailure("the answer of the local model has no end")
             return
         for line in self._lines.feed(data):
             if line.startswith(b"data:") and (said := line[5:].strip()) != b"[DONE]":
-                yield from self._object(_json(said), "delta")
+                yield from self._object(parsed(said), "delta")
 
     def end(self) -> Iterator[Event]:
         if not self._stream:
-            yield from self._object(_json(self._whole), "message")
+            yield from self._object(parsed(bytes(self._whole)), "message")
         if self._stop is None:
             raise LocalFailure("the answer ended before it was done")
-        yield Ended(self._stop, *self._usage)
+        stop: Stop = "tool_calls" if self._called and self._stop == "stop" else self._stop  # as some servers say where a tool was demanded
+        yield Ended(stop, *self._usage)
 
     def _object(self, value: Json, key: str) -> Iterator[Event]:
         if "error" in value:
@@ -64,17 +65,20 @@ class OpenAi:
             self._usage = (int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
         for choice in (value.get("choices") or [])[:1]:
             said = choice.get(key) or {}
-            if said.get("content"):
-                yield Said(said["content"])
+            if text := said.get("content") or choice.get("text"):  # `text`: of a completion
+                yield Said(_text(text))
             for number, call in enumerate(said.get("tool_calls") or []):
                 function = call.get("function") or {}
-                yield ToolCall(call.get("index", number), call.get("id") or "", function.get("name") or "", function.get("arguments") or "")
+                index = call.get("index")
+                self._called = True
+                place = number if index is None else int(index)
+                yield ToolCall(place, call.get("id") or "", function.get("name") or "", _text(function.get("arguments") or ""))
             if reason := choice.get("finish_reason"):
                 self._stop = _STOPS.get(reason, "stop")
 
 
 class Ollama:
-    """/api/chat: an object a line, or one."""
+    """/api/chat and /api/generate: an object a line, or one."""
 
     def __init__(self, stream: bool) -> None:
         self._lines = Lines()
@@ -84,11 +88,11 @@ class Ollama:
     def feed(self, data: bytes) -> Iterator[Event]:
         for line in self._lines.feed(data):
             if line.strip():
-                yield from self._object(_json(line))
+                yield from self._object(parsed(line))
 
     def end(self) -> Iterator[Event]:
         for line in self._lines.end():
-            yield from self._object(_json(line))
+            yield from self._object(parsed(line))
         if self._ended is None:
             raise LocalFailure("the answer ended before it was done")
         yield self._ended
@@ -97,19 +101,27 @@ class Ollama:
         if "error" in value:
             raise LocalFailure("the local model answered with an error")
         message = value.get("message") or {}
-        if message.get("content"):
-            yield Said(message["content"])
+        if text := message.get("content") or value.get("response"):  # `response`: of /api/generate
+            yield Said(_text(text))
         for call in message.get("tool_calls") or []:
             function = call.get("function") or {}
-            yield ToolCall(self._calls, f"call_{self._calls}", function.get("name") or "", packed(function.get("arguments") or {}))
+            yield ToolCall(
+                self._calls, f"call_{secrets.token_hex(12)}", function.get("name") or "", packed(function.get("arguments") or {})
+            )
             self._calls += 1
         if value.get("done"):
             stop: Stop = "tool_calls" if self._calls else "length" if value.get("done_reason") == "length" else "stop"
             self._ended = Ended(stop, int(value.get("prompt_eval_count") or 0), int(value.get("eval_count") or 0))
 
 
-def _json(data: bytes) -> Json:
+def parsed(data: bytes) -> Json:
     try:
         return read(data)
     except ValueError:
         raise LocalFailure("the local server does not speak the API it is said to speak") from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise LocalFailure("the local server does not speak the API it is said to speak")
+    return value

@@ -18,6 +18,9 @@ class Teller(Protocol):
 
     def event(self, event: Event) -> Iterator[bytes]: ...
 
+    def failure(self, why: str) -> bytes:
+        """In the middle of a stream, that it will not go on: what the client's library raises as an error of the server."""
+
 
 class Gathered:
     """Everything said, for an answer that is one object."""
@@ -52,17 +55,20 @@ class OpenAiWhole:
                 ]
             choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": event.stop}
             head = {"id": _name("chatcmpl-"), "object": "chat.completion", "created": int(time.time()), "model": self._model}
-            yield packed({**head, "choices": [choice], "usage": _usage(event)}).encode()
+            yield packed({**head, "choices": [choice], "usage": usage(event)}).encode()
+
+    def failure(self, why: str) -> bytes:
+        return packed(_openai_error(why)).encode()
 
 
 class OpenAiStream:
-    """usage: whether the client asked for `stream_options.include_usage`."""
+    """with_usage: whether the client asked for `stream_options.include_usage`."""
 
     content_type = "text/event-stream"
 
-    def __init__(self, model: str, usage: bool) -> None:
+    def __init__(self, model: str, with_usage: bool) -> None:
         self._head = {"id": _name("chatcmpl-"), "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
-        self._usage, self._begun = usage, False
+        self._usage, self._begun = with_usage, False
         self._calls: set[int] = set()
 
     def event(self, event: Event) -> Iterator[bytes]:
@@ -81,11 +87,14 @@ class OpenAiStream:
             case Ended():
                 yield self._chunk({}, event.stop)
                 if self._usage:
-                    yield _sse({**self._head, "choices": [], "usage": _usage(event)})
+                    yield sse({**self._head, "choices": [], "usage": usage(event)})
                 yield b"data: [DONE]\n\n"
 
+    def failure(self, why: str) -> bytes:
+        return sse(_openai_error(why))
+
     def _chunk(self, delta: Json, stop: str | None = None) -> bytes:
-        return _sse({**self._head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": stop}]})
+        return sse({**self._head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": stop}]})
 
 
 _ANTHROPIC_STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -102,10 +111,13 @@ class AnthropicWhole:
         if isinstance(event, Ended):
             content: list[Json] = [{"type": "text", "text": self._all.text}] if self._all.text else []
             for id_, name, arguments in self._all.calls.values():
-                content.append({"type": "tool_use", "id": id_, "name": name, "input": _object(arguments)})
+                content.append({"type": "tool_use", "id": id_, "name": name, "input": object_of(arguments)})
             usage = {"input_tokens": event.prompt_tokens, "output_tokens": event.answer_tokens}
             head = _anthropic_head(self._model)
             yield packed({**head, "content": content, "stop_reason": _ANTHROPIC_STOPS[event.stop], "usage": usage}).encode()
+
+    def failure(self, why: str) -> bytes:
+        return packed({"type": "error", "error": {"type": "api_error", "message": why}}).encode()
 
 
 class AnthropicStream:
@@ -122,7 +134,7 @@ class AnthropicStream:
         if not self._begun:
             self._begun = True
             message = {**_anthropic_head(self._model), "content": [], "usage": {"input_tokens": 0, "output_tokens": 0}}
-            yield _named("message_start", {"message": message})
+            yield named("message_start", {"message": message})
         match event:
             case Said(text):
                 yield from self._turn("text", {"type": "text", "text": ""})
@@ -135,22 +147,25 @@ class AnthropicStream:
                 yield from self._close()
                 delta = {"stop_reason": _ANTHROPIC_STOPS[event.stop], "stop_sequence": None}
                 usage = {"input_tokens": event.prompt_tokens, "output_tokens": event.answer_tokens}
-                yield _named("message_delta", {"delta": delta, "usage": usage})
-                yield _named("message_stop", {})
+                yield named("message_delta", {"delta": delta, "usage": usage})
+                yield named("message_stop", {})
+
+    def failure(self, why: str) -> bytes:
+        return named("error", {"error": {"type": "api_error", "message": why}})
 
     def _turn(self, to: str | int, block: Json) -> Iterator[bytes]:
         if self._open != to:
             yield from self._close()
             self._block, self._open = self._block + 1, to
-            yield _named("content_block_start", {"index": self._block, "content_block": block})
+            yield named("content_block_start", {"index": self._block, "content_block": block})
 
     def _close(self) -> Iterator[bytes]:
         if self._open is not None:
             self._open = None
-            yield _named("content_block_stop", {"index": self._block})
+            yield named("content_block_stop", {"index": self._block})
 
     def _delta(self, delta: Json) -> bytes:
-        return _named("content_block_delta", {"index": self._block, "delta": delta})
+        return named("content_block_delta", {"index": self._block, "delta": delta})
 
 
 class OllamaAnswer:
@@ -171,10 +186,13 @@ class OllamaAnswer:
             case _:
                 self._all.take(event)
 
+    def failure(self, why: str) -> bytes:
+        return packed({"error": why}).encode() + b"\n"
+
     def _line(self, text: str, calls: list[list[str]] | None = None, **more: Any) -> bytes:
         message: Json = {"role": "assistant", "content": text}
         if calls:
-            message["tool_calls"] = [{"function": {"name": name, "arguments": _object(arguments)}} for _, name, arguments in calls]
+            message["tool_calls"] = [{"function": {"name": name, "arguments": object_of(arguments)}} for _, name, arguments in calls]
         said = {"response": text} if self._generate else {"message": message}
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return packed({"model": self._model, "created_at": now, **said, "done": False, **more}).encode() + b"\n"
@@ -184,12 +202,16 @@ def _anthropic_head(model: str) -> Json:
     return {"id": _name("msg_"), "type": "message", "role": "assistant", "model": model, "stop_reason": None, "stop_sequence": None}
 
 
-def _usage(ended: Ended) -> Json:
+def _openai_error(why: str) -> Json:
+    return {"error": {"message": why, "type": "server_error", "param": None, "code": "privacy"}}
+
+
+def usage(ended: Ended) -> Json:
     prompt, answer = ended.prompt_tokens, ended.answer_tokens
     return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
 
 
-def _object(arguments: str) -> Json:
+def object_of(arguments: str) -> Json:
     try:
         value = json.loads(arguments or "{}")
     except ValueError:
@@ -197,11 +219,11 @@ def _object(arguments: str) -> Json:
     return value if isinstance(value, dict) else {}
 
 
-def _sse(value: Json) -> bytes:
+def sse(value: Json) -> bytes:
     return f"data: {packed(value)}\n\n".encode()
 
 
-def _named(name: str, value: Json) -> bytes:
+def named(name: str, value: Json) -> bytes:
     return f"event: {name}\ndata: {packed({'type': name, **value})}\n\n".encode()
 
 

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from stockade.policy.privacy import Local
 from stockade.privacy.extract.call import Api
-from stockade.privacy.local import asked, heard, told
-from stockade.privacy.local.form import Untranslatable, packed, read
+from stockade.privacy.local import asked, completions, embeddings, gemini, heard, responses, told
+from stockade.privacy.local.form import Event, LocalFailure, Untranslatable, packed, read
 
-_FROM = {
+Json = dict[str, Any]
+
+_CHATS: dict[Api, Callable[[Json], Json]] = {
     Api.OPENAI_CHAT: asked.from_openai,
+    Api.OPENAI_RESPONSES: responses.from_responses,
     Api.ANTHROPIC_MESSAGES: asked.from_anthropic,
+    Api.GEMINI: gemini.from_gemini,
     Api.OLLAMA_CHAT: asked.from_ollama_chat,
     Api.OLLAMA_GENERATE: asked.from_ollama_generate,
 }
+_EMBEDDINGS: dict[Api, Callable[[Json], Json]] = {
+    Api.OPENAI_EMBEDDINGS: embeddings.from_openai,
+    Api.OLLAMA_EMBED: embeddings.from_ollama,
+}
+REFUSED: dict[Api, str] = {
+    **dict.fromkeys((Api.ANTHROPIC_COUNT_TOKENS, Api.GEMINI_COUNT_TOKENS, Api.TOKENIZE), "a local model counts tokens of its own kind"),
+    Api.ANTHROPIC_COMPLETE: "Anthropic's old completion has marks of turns in its text that no local model knows: use messages",
+    **dict.fromkeys((Api.BEDROCK_INVOKE, Api.BEDROCK_CONVERSE), "Bedrock's API is not translated: its streams are frames of its own"),
+    **dict.fromkeys((Api.COHERE_CHAT, Api.COHERE_EMBED), "Cohere's API is not translated"),
+    Api.COHERE_RERANK: "a local model gives no order of documents",
+    Api.GEMINI_EMBED: "Gemini's embeddings are not translated",
+    Api.OPENAI_MODERATIONS: "a local model is no classifier of moderation",
+    Api.OPENAI_FILES: "a file is kept by the provider, and a local model keeps none",
+}
+"""Why no local model is asked through an API. Every API is here, or is translated."""
+
+
+class _Hears(Protocol):
+    def feed(self, data: bytes) -> Iterator[Event]: ...
+
+    def end(self) -> Iterator[Event]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,44 +57,85 @@ class Outgoing:
 class Translator:
     """api: of the client. Raises Untranslatable for a call that cannot be said locally, LocalFailure for what is no answer."""
 
-    def __init__(self, api: Api, body: bytes, local: Local, *, api_key: str = "") -> None:
-        """body: decoded, as Call was read from it. api_key: the local server's own."""
-        if api not in _FROM:
-            raise Untranslatable(f"no local model is asked through {api.value}")
+    def __init__(self, api: Api, body: bytes, local: Local, *, path: str = "", room: int | None = None) -> None:
+        """body: decoded, as Call was read from it. path: of the request. room: tokens that are left for the answer."""
+        self.api, self._local, self._path = api, local, path
+        if api in REFUSED:
+            raise Untranslatable(REFUSED[api])
         request = read(body)
-        model = request.get("model") or ""
-        chat = _FROM[api](request)
-        stream = bool(chat.get("stream"))
-        name = local.named(model)
-        base = urlsplit(local.url).path.rstrip("/")
-        if local.api == "ollama":
-            path, made = f"{base}/api/chat", {"model": name, **asked.to_ollama(chat, local.context)}
-            self._heard: heard.OpenAi | heard.Ollama = heard.Ollama(stream)
-        else:
-            options = {"stream_options": {"include_usage": True}} if stream else {}
-            path = f"{base}/chat/completions" if base.endswith("/v1") else f"{base}/v1/chat/completions"
-            made = {"model": name, **{key: value for key, value in chat.items() if key != "stream_options"}, **options}
-            self._heard = heard.OpenAi(stream)
-        key = (("authorization", f"Bearer {api_key}"),) if api_key else ()
-        accept = "text/event-stream" if stream and local.api != "ollama" else "application/json"
+        try:
+            self._asked = gemini.model_of(path) if api is Api.GEMINI else str(request.get("model") or "")
+            self.model = local.named(self._asked)
+            where, made, self._heard, self._told = self._made(request, room)
+        except (AttributeError, TypeError, KeyError) as problem:
+            raise Untranslatable("it is not of the schema of its API") from problem
+        accept = "text/event-stream" if made.get("stream") and local.api != "ollama" else "application/json"
         head = (("content-type", "application/json"), ("accept", accept), ("accept-encoding", "identity"))
-        self.outgoing = Outgoing(path, (*head, *key), packed(made).encode("utf-8", "replace"))
-        self._told = _teller(api, model, stream, bool((chat.get("stream_options") or {}).get("include_usage")))
-        self.api, self.stream, self.model = api, stream, name
+        self.outgoing = Outgoing(where, head, packed({"model": self.model, **made}).encode("utf-8", "replace"))
         self.content_type = self._told.content_type
 
     def feed(self, data: bytes) -> bytes:
         """A piece of the local server's body; what of the client's answer it completes. The client hears its own model's name."""
-        return b"".join(piece for event in self._heard.feed(data) for piece in self._told.event(event))
+        return self._said(self._heard.feed(data))
 
     def end(self) -> bytes:
-        return b"".join(piece for event in self._heard.end() for piece in self._told.event(event))
+        return self._said(self._heard.end())
+
+    def fail(self, why: str) -> bytes:
+        """For a client that has heard a part already: that there will be no more, and why."""
+        return self._told.failure(why)
+
+    def _said(self, events: Iterator[Event]) -> bytes:
+        try:
+            return b"".join(piece for event in events for piece in self._told.event(event))
+        except (AttributeError, TypeError, KeyError, ValueError) as problem:
+            raise LocalFailure("the local server does not speak the API it is said to speak") from problem
+
+    def _made(self, request: Json, room: int | None) -> tuple[str, Json, _Hears, told.Teller]:
+        """Where it is sent, what, how the answer is heard, and how it is told."""
+        ollama, context, api = self._local.api == "ollama", self._local.context, self.api
+        if api in _EMBEDDINGS:
+            common = _EMBEDDINGS[api](request)
+            listens, tells = embeddings.HeardVectors(len(common["input"])), _vectors(api, self._asked, request)
+            if ollama:
+                return self._at("/api/embed"), embeddings.to_ollama(common, context), listens, tells
+            return self._at("/v1/embeddings"), common, listens, tells
+        completion = api is Api.OPENAI_COMPLETIONS
+        common = completions.from_completions(request) if completion else _CHATS[api](request)
+        if api is Api.GEMINI:
+            common["stream"] = gemini.streams(self._path)
+        if room is not None and isinstance(common.get("max_tokens"), int):
+            common["max_tokens"] = min(common["max_tokens"], room)  # some servers refuse what would not fit into their context
+        stream = bool(common.get("stream"))
+        tells = self._teller(stream, bool((common.get("stream_options") or {}).get("include_usage")))
+        if ollama:
+            made = completions.to_ollama(common, context) if completion else asked.to_ollama(common, context)
+            return self._at("/api/generate" if completion else "/api/chat"), made, heard.Ollama(stream), tells
+        made = {key: value for key, value in common.items() if key != "stream_options"}
+        made |= {"stream_options": {"include_usage": True}} if stream else {}
+        return self._at("/v1/completions" if completion else "/v1/chat/completions"), made, heard.OpenAi(stream), tells
+
+    def _at(self, path: str) -> str:
+        base = urlsplit(self._local.url).path.rstrip("/")
+        return base + (path.removeprefix("/v1") if base.endswith("/v1") else path)
+
+    def _teller(self, stream: bool, usage: bool) -> told.Teller:
+        model = self._asked
+        match self.api:
+            case Api.OPENAI_CHAT:
+                return told.OpenAiStream(model, usage) if stream else told.OpenAiWhole(model)
+            case Api.OPENAI_COMPLETIONS:
+                return completions.CompletionStream(model, usage) if stream else completions.CompletionWhole(model)
+            case Api.OPENAI_RESPONSES:
+                return responses.ResponsesStream(model) if stream else responses.ResponsesWhole(model)
+            case Api.ANTHROPIC_MESSAGES:
+                return told.AnthropicStream(model) if stream else told.AnthropicWhole(model)
+            case Api.GEMINI:
+                return gemini.GeminiAnswer(model, stream, gemini.events(self._path))
+        return told.OllamaAnswer(model, stream, generate=self.api is Api.OLLAMA_GENERATE)
 
 
-def _teller(api: Api, model: str, stream: bool, usage: bool) -> told.Teller:
-    match api:
-        case Api.OPENAI_CHAT:
-            return told.OpenAiStream(model, usage) if stream else told.OpenAiWhole(model)
-        case Api.ANTHROPIC_MESSAGES:
-            return told.AnthropicStream(model) if stream else told.AnthropicWhole(model)
-    return told.OllamaAnswer(model, stream, generate=api is Api.OLLAMA_GENERATE)
+def _vectors(api: Api, model: str, request: Json) -> told.Teller:
+    if api is Api.OPENAI_EMBEDDINGS:
+        return embeddings.OpenAiVectors(model, request.get("encoding_format") == "base64")
+    return embeddings.OllamaVectors(model, "prompt" in request)
