@@ -15,76 +15,15 @@ cd "$(dirname "$0")/.."
 readonly VENV=.venv
 readonly STAMP=$VENV/.stockade-setup
 
-# What must be installed: a package, or COMMAND=PACKAGE where another vendor's package may already provide the command.
-RUNTIME=(python3-bpfcc bpftool iproute2 libseccomp2 ca-certificates python3-venv curl=curl)
+# shellcheck source=deploy/install.sh
+. deploy/install.sh     # RUNTIME, and the functions that a machine is prepared with
+SAYS=setup
 TESTS=(python3-requests python3-pip python3-dev python3-setuptools python3-wheel pytest-3=python3-pytest libc6-dev musl-tools gcc=gcc git=git openssl=openssl dig=bind9-dnsutils nginx=nginx-light busybox=busybox-static
        node=nodejs npm=npm java=default-jre-headless javac=default-jdk-headless make=make strace=strace less=less ps=procps runc=runc tmux=tmux prometheus=prometheus promtool=prometheus)
 BENCH=(wrk=wrk bwrap=bubblewrap)
 EMULATOR=(qemu-system-x86_64=qemu-system-x86 modprobe=kmod mkfs.ext4=e2fsprogs busybox-static)
 KERNELS=(6.1 6.12)      # of those, what apt offers
 readonly VM=.vm VIRTME=virtme-ng==1.42
-
-say()  { printf 'setup: %s\n' "$*" >&2; }
-fail() { printf 'setup: %s\n' "$1" >&2; shift; printf '       %s\n' "$@" >&2; exit 1; }
-
-missing_packages() {  # one package name a line
-    local want package
-    for want in "$@"; do
-        case $want in
-            *=*) PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin command -v "${want%%=*}" >/dev/null || echo "${want#*=}" ;;
-            *)   package=$want
-                 [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package" ;;
-        esac
-    done
-}
-
-install_packages() {
-    local missing log
-    mapfile -t missing < <(missing_packages "$@")
-    [ ${#missing[@]} -gt 0 ] || return 0
-    command -v apt-get >/dev/null || fail "these packages are missing, and there is no apt-get here: ${missing[*]}"
-    [ "$(id -u)" = 0 ] || fail "these packages are missing: ${missing[*]}" "run as root, or: sudo apt-get install ${missing[*]}"
-    say "installing ${missing[*]}"
-    log=$(mktemp)
-    # The tests start their own nginx in their own namespace: a package that starts the machine's one would take port 80 for nothing.
-    local policy=/usr/sbin/policy-rc.d
-    if [ ! -e $policy ]; then
-        printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy
-        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-    fi
-    if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-        tail -n 20 "$log" >&2
-        fail "apt-get could not install ${missing[*]} (all of its output: $log)"
-    fi
-    rm -f "$log"
-}
-
-# By running it: pyenv leaves a python3.13 on the PATH that exists and only prints an error.
-fits() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; }
-
-find_python() {
-    local candidate pyenv=${PYENV_ROOT:-${HOME:-/root}/.pyenv}
-    if [ -n "${PYTHON:-}" ]; then
-        fits "$PYTHON" || fail "PYTHON=$PYTHON is not a Python >= 3.12 with venv and ensurepip"
-        command -v "$PYTHON"
-        return
-    fi
-    for candidate in /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3 "$pyenv"/versions/3.13*/bin/python3 \
-                     "$pyenv"/versions/3.12*/bin/python3 python3.13 python3.12 python3; do
-        if fits "$candidate"; then command -v "$candidate"; return; fi
-    done
-    fail "no Python >= 3.12 found (looked at the system's, at $pyenv and along PATH)" \
-         "Debian 13, Ubuntu 24.04: apt-get install python3 python3-venv" \
-         "Debian 12 has none: build one with pyenv (pyenv install 3.13), then run this again, or name it: PYTHON=/path/to/python3.13"
-}
-
-link_bcc() {  # python3-bpfcc is pure Python over libbcc: any Python 3 can import it through a link
-    local from site
-    from=$(/usr/bin/python3 -c 'import bcc, os; print(os.path.dirname(bcc.__file__))') || fail "/usr/bin/python3 cannot import bcc" \
-        "apt-get install --reinstall python3-bpfcc"
-    site=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    ln -sfn "$from" "$site/bcc"
-}
 
 make_venv() {
     local python wanted log
@@ -101,7 +40,7 @@ make_venv() {
     $VENV/bin/python -m pip install --disable-pip-version-check --editable '.[dev]' >"$log" 2>&1 ||
         { tail -n 20 "$log" >&2; fail "pip could not install Stockade (all of its output: $log)"; }
     rm -f "$log"
-    link_bcc
+    link_bcc $VENV
     $VENV/bin/python -W ignore -c 'import bcc, mitmproxy, stockade' || fail "$VENV is incomplete" "rm -r $VENV and run this again"
     printf '%s' "$wanted" >$STAMP
 }
