@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bind", action="append", default=[], metavar="SRC[:DST][:ro]", help="show a host path in the sandbox")
     parser.add_argument("--audit", type=Path, metavar="FILE", help="the audit trail (default: /var/log/stockade/NAME.jsonl)")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="the settings file (default: /etc/stockade/stockade.yaml, if there)")
+    parser.add_argument("--metrics", metavar="ADDRESS", help="serve metrics there, as 127.0.0.1:9464; port 0 is any that is free")
     parser.add_argument("--approvals", type=Path, metavar="FILE", help="keeps what is approved for always; made if it is missing")
     parser.add_argument("--observe", action="store_true", help="decide and record, but refuse nothing")
     parser.add_argument("-v", "--verbose", action="store_true", help="say every decision on stderr")
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         binds=tuple(_bind(bind) for bind in args.bind),
         audit=args.audit,
         approvals=args.approvals,
+        metrics=args.metrics,
         observe=args.observe,
         verbose=args.verbose,
     )

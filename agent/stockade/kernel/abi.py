@@ -97,6 +97,7 @@ SYNTHETIC_V6 = ipaddress.IPv6Network("fd57:a11d::/64")
 NAME_LOCALHOST = 1  # the "name" of the host's loopback services in verdict keys
 SCRIPT_PATH = 256
 OPEN_UNKNOWN, OPEN_ROOM, OPEN_STEPS, OPENS_APART = 0, 0xFFFFFFFF, 64, 4096
+QUOTAS = 8192, 8192, 16384  # of tasks, origins and conversations in one sandbox (bpf/include/maps.h)
 REFUSED_CALLS, REFUSALS_APART, REFUSAL_ROOM = 512, 64, 65535
 
 SANDBOX = struct.Struct("<IIII")

@@ -174,6 +174,15 @@ class Maps:
         tasks, origins, conversations = abi.USAGE.unpack(raw) if raw else (0, 0, 0)
         return tasks, origins, conversations
 
+    def fill(self, sandbox: int) -> dict[str, tuple[int, int]]:
+        """(entries, how many there can be) of what may fill up: a sandbox's quotas, and maps. Raises OSError."""
+        quotas = zip(("tasks", "origins", "conversations"), self.usage(sandbox), abi.QUOTAS, strict=True)
+        found = {name: (held, quota) for name, held, quota in quotas}
+        for name in ("verdicts", "literals", "binaries", "scripts"):
+            shape = self._shapes[name]
+            found[name] = syscall.map_count(self._fd[name], shape.key_size, shape.value_size), shape.max_entries
+        return found
+
 
 def _possible_cpus() -> int:
     """Per-CPU values come for every possible CPU, online or not."""

@@ -39,7 +39,7 @@ class Endpoint:
     def __init__(self, listen: Listen, render: Render) -> None:
         self._listen, self._render = listen, render
         self.requests: Counter[str] = Counter()
-        self.address = ""
+        self.address, self.port = "", 0
         self._sock: socket.socket | None = None
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,8 +63,8 @@ class Endpoint:
             raise _not_opened(self._listen, error) from None
         sock.setblocking(False)
         self._sock = sock
-        port = sock.getsockname()[1]
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.port = sock.getsockname()[1]
+        self.address = str(dataclasses.replace(self._listen, port=self.port))
 
     def serve(self) -> None:
         """Answer on the running loop."""

@@ -176,7 +176,7 @@ class _Adoption:
                 tenure.agent.write(
                     governed, Record(Action.POLICY, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.RELOAD_REFUSED, detail=said)
                 )
-            control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors))
+            control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed))
             loop.add_signal_handler(signal.SIGHUP, tenure.generations.ask, "signal")
             ended = asyncio.create_task(self._ended())
             holding = asyncio.create_task(tenure.hold(found.init.pid, ended))

@@ -63,6 +63,7 @@ class Agent:
         self.governed: dict[int, Governed] = {}
         self.desks: dict[int, Desk] = {}
         self.ledgers: dict[int, Ledger] = {}
+        self.own_ports: set[int] = set()  # of this host that no sandbox is led to
         self.exec_refused: Callable[[Event], None] = lambda _event: None
         self._ring = Ring(kernel.maps.events, self.handle)
         self.counted = kernel.maps.failures() | self._ring.lost
@@ -282,7 +283,8 @@ class Agent:
         policy = self.desks[origin.sandbox].policy_for(host, origin.port, generation)
         # what is only observed passes for any binary, and so does its way to a host that the policy names
         binary = governed.binary(origin.identity, origin.exec_id) if policy.enforced else None
-        return await upstream.resolve(host, origin.port, policy, binary)
+        found = await upstream.resolve(host, origin.port, policy, binary)
+        return upstream.but_for_own(found, origin.port) if origin.port in self.own_ports else found
 
     async def reach(self, origin: Origin, generation: int) -> socket.socket | Unreached:
         """Into another sandbox: asked here once more, since a worker is not believed, and then of that sandbox's own agent."""

@@ -206,11 +206,12 @@ class _Run:
                 "seccomp_allow": list(policy.process.seccomp.allow),
                 "seccomp_deny": list(policy.process.seccomp.deny),
                 **summary(policy),
+                **({"metrics": tenure.metrics} if tenure.metrics else {}),
             }
             tenure.agent.lifecycle(governed, Reason.STARTED, started)
             self._launching = True  # from here on the command may run: a signal waits until there is somebody to forward it to
             self._init = await asyncio.to_thread(self._launcher.start, plan)
-            control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors))
+            control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed))
             self._reload = lambda: tenure.generations.ask("signal")
             status = await tenure.hold(self._init, asyncio.create_task(self._wait(self._init)), self._stdio.finish)
             return status if self._refused_command is None else COULD_NOT_RUN

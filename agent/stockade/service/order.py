@@ -6,15 +6,18 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from stockade.metrics.listen import Listen
 from stockade.policy import Policy, load
 from stockade.service.approved import Approved
+from stockade.settings import Metrics
+from stockade.types import StockadeError
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """What the user asked for. policies and presets compose; binds: (source, target, writable); audit None: below Settings.log.
 
-    approvals: the file that keeps what is approved for always.
+    approvals: the file that keeps what is approved for always. metrics: where they are served instead of where the settings say; `off`.
     """
 
     command: tuple[str, ...]
@@ -26,8 +29,23 @@ class Order:
     binds: tuple[tuple[str, str, bool], ...] = ()
     audit: Path | None = None
     approvals: Path | None = None
+    metrics: str | None = None
     observe: bool = False
     verbose: bool = False
+
+    def listen(self, configured: Metrics) -> Listen | None:
+        """Where the metrics are served; who may have them is the settings' to say. Raises StockadeError."""
+        if self.metrics is None:
+            return configured.listen
+        if self.metrics == "off":
+            return None
+        try:
+            listen = Listen.parse(self.metrics)
+        except ValueError as error:
+            hint = "127.0.0.1:9464; port 0 takes any that is free; off"
+            raise StockadeError(f"--metrics {self.metrics}: {error}", hint=hint, code="bad_listen") from None
+        known = configured.listen
+        return listen if known is None else listen.secured(known.certificate, known.key, known.token)
 
     @property
     def approved(self) -> Approved | None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from stockade.service.enforcement import Enforcement
 from stockade.service.generations import Generations, Load
 from stockade.service.governed import Governed
 from stockade.service.inbound import Doors
+from stockade.service.observed import Exported, Observed
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.service.state import Kept, Process, State, now
@@ -57,18 +59,21 @@ class Charge:
 
 
 class Tenure:
-    """agent, generations, desk and doors: there once it has begun."""
+    """agent, generations, desk, doors and observed: there once it has begun. metrics: where they are served, empty for nowhere."""
 
     def __init__(self, settings: Settings, charge: Charge, workers: Workers) -> None:
         self._settings, self._charge, self._workers = settings, charge, workers
         self.agent = Agent(charge.kernel, charge.trail, settings.failures_every, settings.control)
-        self.ledger = self.agent.govern(charge.governed)
+        self.agent.govern(charge.governed)
+        self.metrics = ""
+        self._exported: Exported | None = None
         self._init: Process | None = None
         self._since = now()
 
     async def begin(self, stack: contextlib.AsyncExitStack) -> None:
         """Everything answers when this returns. What is to be undone goes onto the stack. Raises StockadeError."""
         agent, charge, governed = self.agent, self._charge, self._charge.governed
+        await self._export(stack)
         governed.named = charge.slot.state.name
         agent.start()
         stack.push_async_callback(agent.close)
@@ -89,7 +94,29 @@ class Tenure:
         )
         self.desk = agent.desks[governed.number] = Desk(governed, table, self.generations, charge.kept.order.approved, agent.write)
         await self._workers.serve(agent, governed, charge.sockets, charge.kept.authority)
+        listen = self._listen
+        self.observed = Observed(agent, governed, self._workers, charge.kept.authority, listen.certificate if listen is not None else None)
+        self.observed.metrics = self.metrics
+        if self._exported is not None:
+            self._exported.serve(self.observed, self._settings.control)
         self.doors.open(governed.policy)
+
+    async def _export(self, stack: contextlib.AsyncExitStack) -> None:
+        """Take the port of the metrics, where there is to be one, before anything runs that could. Raises StockadeError."""
+        self._listen = listen = self._charge.kept.order.listen(self._settings.configured.metrics)
+        if listen is None:
+            return
+        directory = self._settings.configured.metrics.targets or self._settings.run / "metrics"
+        exported = Exported(listen, directory, self._charge.governed.sandbox.name)
+        exported.open()
+        self._exported = exported
+        stack.push_async_callback(exported.close)
+        self.agent.own_ports.add(exported.endpoint.port)
+        self.metrics = f"{listen.scheme}://{exported.endpoint.address}/metrics"
+        if not listen.port:
+            print(f"stockade: metrics at {self.metrics}", file=sys.stderr)
+        if not listen.loopback and listen.token is None:
+            print(f"stockade: whoever reaches {exported.endpoint.address} may read the metrics: no token is set", file=sys.stderr)
 
     async def hold(self, init: int, ended: asyncio.Task[int], finish: Callable[[], None] = lambda: None) -> int:
         """Until the sandbox ends, by itself or because what holds it is gone. Returns what `ended` did: the status of its init.
@@ -117,6 +144,8 @@ class Tenure:
             await agent.settle()
             bounds.look()
         if lost:
+            if self._exported is not None:
+                self._exported.kept = True
             agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
         if agent.audit_failure:  # there may be room again for one record of it
             agent.lifecycle(governed, Reason.AUDIT_UNAVAILABLE, {"error": agent.audit_failure}, outcome=Outcome.DENY)

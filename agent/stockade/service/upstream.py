@@ -35,6 +35,24 @@ async def resolve(host: str, port: int, policy: Policy, binary: Binary | None) -
     return Resolved((), said)
 
 
+def but_for_own(found: Resolved, port: int) -> Resolved:
+    """Addresses of this machine left out: on this port of theirs the agent itself listens, whatever a policy says."""
+    others = tuple(address for address in found.addresses if not _is_ours(address))
+    if others or not found.addresses:
+        return Resolved(others, found.refused)
+    return Resolved((), f"{', '.join(f'{address} port {port}' for address in found.addresses)} is the agent's own")
+
+
+def _is_ours(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError:
+            return False
+        return True
+
+
 async def local(policy: Policy) -> Local:
     """The local model of a policy. Its author named the very place, so no range is refused: it is on this machine or near it."""
     privacy = getattr(policy, "privacy", None)

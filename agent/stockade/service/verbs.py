@@ -13,12 +13,13 @@ from stockade.service.generations import Generations
 from stockade.service.governed import Governed
 from stockade.service.inbound import Doors
 from stockade.service.neighbours import Caller
+from stockade.service.observed import Observed
 from stockade.types import StockadeError
 
 LONGEST = 366 * 24 * 3600.0  # seconds of an approval that expires
 
 
-def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors) -> Mapping[str, Verb]:
+def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors, observed: Observed) -> Mapping[str, Verb]:
     """The verbs by name."""
 
     async def status(_arguments: Json, _peer: Peer) -> Json:
@@ -31,7 +32,12 @@ def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors) -
             "mode": governed.policy.mode,
             "sources": [str(path) for path in governed.policy.sources],
             "approvals_pending": sum(approval.state is State.PENDING for approval in desk.table),
+            "metrics": observed.metrics,
         }
+
+    async def statistics(_arguments: Json, _peer: Peer) -> Json:
+        """What happened in it so far."""
+        return observed.snapshot().statistics()
 
     async def kill(_arguments: Json, _peer: Peer) -> Json:
         """Everything in it. What is left to say is in the trail, as of any end."""
@@ -68,7 +74,16 @@ def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors) -
     def answered(approval: Approval) -> Json:
         return {"approval": for_people(approval), "generation": governed.policy.generation}
 
-    return {"status": status, "kill": kill, "reload": reload, "approvals": approvals, "approve": approve, "deny": deny, "dial": dial}
+    return {
+        "status": status,
+        "statistics": statistics,
+        "kill": kill,
+        "reload": reload,
+        "approvals": approvals,
+        "approve": approve,
+        "deny": deny,
+        "dial": dial,
+    }
 
 
 def _terms(arguments: Json) -> Terms:

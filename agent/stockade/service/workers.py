@@ -22,6 +22,7 @@ class Workers:
         self.changed: Callable[[], None] = lambda: None
         self._settings = settings
         self._watching: asyncio.Task[None] | None = None
+        self._ready = False
 
     @classmethod
     def fork(cls, settings: Settings) -> Worker:
@@ -36,10 +37,12 @@ class Workers:
             await worker.connect(agent)
             listeners = Listeners(*(sock.dup() for sock in kept))
             await worker.serve(governed.number, listeners, authority, governed.policy)
+            self._ready = True
 
         async def watch() -> None:
             while True:
                 await self.current.lost.wait()
+                self._ready = False
                 agent.ledgers[governed.number].worker_gone()
                 agent.lifecycle(governed, Reason.WORKER_LOST, {"pid": self.current.pid})
                 self.current = self.fork(self._settings)
@@ -53,6 +56,11 @@ class Workers:
         except ConnectionError as error:
             raise StockadeError(f"the proxy worker did not start: {error}", code="worker") from None
         self._watching = asyncio.create_task(watch())
+
+    @property
+    def serving(self) -> int:
+        """How many serve now: none between the death of one and the start of the next."""
+        return int(self._ready and not self.current.lost.is_set())
 
     async def end(self) -> None:
         """May be called twice."""
