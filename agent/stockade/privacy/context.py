@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from stockade.privacy import case
 from stockade.privacy.finding import Finding
 
 _STAFF_BEFORE = re.compile(
@@ -63,9 +64,6 @@ _DESCRIBED = re.compile(
     r"cousin|friend|child|kid|baby|boss|colleague|coworker|neighbou?r|boyfriend|girlfriend|client)\b|"
     r"\b(?:i|he|she|they) (?:was|were|am|have been|has been|had been|been|got) (?:\w+ )?(?:diagnosed|treated|admitted|hospitali[sz]ed|"
     r"prescribed|tested)|\b(?:his|her) (?:diagnosis|condition|labs?|results?|blood|biopsy|medication|symptoms|treatment|chart|hba1c|a1c)|"
-    r"\b\d{1,3}[ -]?(?:y/?o|yo|year[ -]old|yr[ -]old)[ -]?(?:\w+ ){0,3}(?:presents?|presented|presenting|admitted|was|is|who|"
-    r"with a history|c/o|complain\w+|underwent|seen|here|came|arrived|has|had|p/w)|\b\d{1,3}(?:[ -]?y/?o)? ?[mf]\b(?:,| with| p/w| c/o|"
-    r" w/| admitted| presents)|"
     r"\b(?:he|she) (?:has|had|is|was|takes|took|denies|reports|complains|underwent|suffers|presented|smokes)\b"
 )
 _QUESTION = re.compile(
@@ -106,7 +104,7 @@ def situation(texts: Sequence[str], findings: Sequence[Sequence[Finding]]) -> Si
 
 
 def _describes(text: str) -> bool:
-    return _DESCRIBED.search(text) is not None
+    return _DESCRIBED.search(text) is not None or case.indefinite(text) is False
 
 
 def general(text: str) -> bool:
@@ -120,8 +118,10 @@ def refine(text: str, findings: Sequence[Finding], around: Situation = Situation
     record = any(f.category == "phi.identifier" for f in findings)
     person = any(f.category in ("pii.person", "phi.identifier") for f in findings)
     strong = around.clinical or _STRONG_PATIENT.search(text) is not None
-    described = around.described or record or _describes(text)
-    named = person and not general(text)
+    found = case.led_to(text, findings)
+    described = around.described or record or found or _describes(text)
+    plain = general(text)
+    named = person and not plain
     refined: list[Finding] = []
     for finding in findings:
         before, after = text[max(0, finding.start - 60) : finding.start], text[finding.end : finding.end + 60]
@@ -133,11 +133,11 @@ def refine(text: str, findings: Sequence[Finding], around: Situation = Situation
             and (strong or record or _near(cues, finding, 200, besides_birth=text))
         ):
             refined.append(replace(finding, category="phi.identifier"))
-        elif finding.category == "phi.clinical" and not _counts(finding, text, described or named):
+        elif finding.category == "phi.clinical" and not _counts(finding, text, described or named, plain):
             continue
         else:
             refined.append(finding)
-    return refined
+    return case.kept_back(text, refined) if found else refined
 
 
 def _is_name(text: str, finding: Finding) -> bool:
@@ -166,10 +166,12 @@ def _near(cues: Sequence[int], finding: Finding, within: int, besides_birth: str
     return False
 
 
-def _counts(finding: Finding, text: str, described: bool) -> bool:
+def _counts(finding: Finding, text: str, described: bool, plain: bool) -> bool:
     rule = finding.detector.partition(":")[2]
     if described or rule in _CODES:
         return True
+    if not rule:  # the model's, which tells a patient's words from general ones by itself: only a plain question is asked again
+        return not plain
     if rule in _VALUES:
         before = text[max(0, finding.start - 60) : finding.end]
         return not _GENERAL_VALUE.search(before[: len(before) - (finding.end - finding.start)]) and not _QUESTION.search(text.strip())
