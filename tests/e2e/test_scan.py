@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from framework.internet import STREAM, Internet
+from framework.internet import CLOUD, STREAM, Internet
 from framework.machine import Machine, Result
 from framework.policy import bare, http
 from stockade.privacy.patterns import canary
@@ -118,6 +118,60 @@ def children(pid: int) -> list[str]:
 
 def command_line(pid: str) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_what_is_found_is_masked_where_the_rule_says_so_and_a_canary_is_refused_all_the_same(machine: Machine, internet: Internet) -> None:
+    cloud = CLOUD[0]
+    url, marked = f"https://{cloud}/v1/chat/completions", canary.make()
+    kind = {"Content-Type": "application/json"}
+
+    def chat(text: object) -> str:
+        return json.dumps(
+            {"model": "m", "messages": [{"role": "user", "content": str(text)}], "seed": text if isinstance(text, int) else 1}
+        )
+
+    packed = base64.b64encode(gzip.compress(chat(f"gzip {KEY}").encode())).decode()
+    masked: list[dict[str, Any]] = [
+        {"url": url, "body": chat(f"the key is {KEY}"), "headers": kind},
+        {"url": url, "packed": packed, "headers": kind | {"Content-Encoding": "gzip"}},
+        {"url": f"{url}?a=1&q=x%20{KEY}&b=2", "body": chat("query"), "headers": kind},
+        {"url": url, "body": chat("header"), "headers": kind | {"X-Note": f"see {KEY}", "X-Other": "kept"}},
+    ]
+    refused: list[dict[str, Any]] = [
+        {"url": f"https://{cloud}/v1/{KEY}/x", "body": chat("path"), "headers": kind},
+        {"url": f"{url}?{KEY}=1&q={KEY[:9]}", "body": chat(f"{marked}"), "headers": kind},
+        {"url": url, "body": chat(4111111111111111), "headers": kind},
+        {"url": url, "body": chat("x"), "headers": kind | {"X-Note": f"{marked[:20]} {marked[20:]}"}},
+    ]
+    rule = http("python3", cloud, methods=["GET", "POST"], name="scanned", scan=["credential.*", "financial.card"], on_found="redact")
+    files = {name: (INSIDE / name).read_text() for name in ("says.py", "websocket.py")}
+    before = len(internet.heard[cloud])
+    spoken = " ".join(["hello", KEY, marked[:20], marked[20:]])
+    files["run.sh"] = f"{PYTHON} says.py requests.json; exec {PYTHON} websocket.py {cloud} /ws {spoken}"  # its words are on no record
+    result = machine.run(
+        ["/bin/sh", "run.sh"],
+        policy=bare(rule | {"binary": {"allow": ["python3"]}}),
+        files=files | {"requests.json": json.dumps([*masked, *refused])},
+    )
+    answers, echoed = result.stdout.splitlines()[: len(masked) + len(refused)], result.stdout.splitlines()[len(masked) + len(refused) :]
+    assert [json.loads(line)["status"] for line in answers] == [200] * len(masked) + [403] * len(refused), result
+    first, second, third, fourth = internet.heard[cloud][before:]
+    assert b"the key is ********" in first.body
+    assert b"gzip ********" in second.body
+    assert "content-encoding" not in second.headers
+    assert third.path == "/v1/chat/completions?a=1&q=********&b=2"
+    assert (fourth.headers["x-note"], fourth.headers["x-other"]) == ("see ********", "kept")
+    assert echoed[:3] == ["101", "hello", "********"]
+    assert marked[20:] not in result.stdout
+    assert KEY not in result.audit.read_text()
+    assert marked[20:] not in result.audit.read_text()
+    redacted = result.select(reason="scan_found", effect="redact")
+    assert [record["decision"] for record in redacted] == ["allow"] * len(masked)
+    assert all(any(each.startswith("credential.") for each in record["detail"]["redacted"]) for record in redacted)
+    denied = result.select(reason="scan_found", effect="refuse")
+    assert [record["detail"].get("canaries") for record in denied] == [None, ["unregistered"], None, ["unregistered"]]
+    (cut,) = result.select(reason="scan_found", effect="cut")
+    assert cut["detail"]["canaries"] == ["unregistered"]
 
 
 def test_what_cannot_be_read_is_refused(machine: Machine, internet: Internet) -> None:

@@ -39,6 +39,18 @@ _LONGEST = 24 + _TAG + 12
 _WORD = re.compile(r"\w+")
 
 
+MASK = "*" * 8
+
+
+def masked(text: str, findings: Sequence[Finding]) -> str:
+    """The text without what was found, which nobody puts back."""
+    made, at = [], 0
+    for start, end, _ in _united([(each.start, each.end, each.category) for each in findings]):
+        made += [text[at:start], MASK]
+        at = end
+    return "".join([*made, text[at:]])
+
+
 class VaultFull(Exception):
     """The sandbox has more values out than are kept. Nothing was forgotten for it: the request is to be refused."""
 
@@ -160,7 +172,7 @@ class Vault:
     def _stand_in(self, value: str, category: str, host: str, style: Style, text: str) -> str:
         kind = _kind(category) if category else _LITERAL
         if style == "mask":
-            return "*" * 8
+            return MASK
         if style == "hash":
             return f"{kind.lower()}:{self._hash('hash', '', kind, value)[:16]}"
         sort = style if category else "literal"

@@ -5,6 +5,9 @@ One for each worker. Asks the policy in force, keeps nothing of a request.
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import replace
+
 from stockade.policy import Policy, own
 from stockade.policy.privacy import Privacy
 from stockade.privacy.extract.recognise import is_endpoint, recognise
@@ -21,11 +24,14 @@ from stockade.proxy.screen import Budget, Screening, Verdict
 from stockade.proxy.settings import Settings
 from stockade.types import Effect
 
+TAIL = 300  # octets of a message that are read again with the next
+
 
 class Router:
     def __init__(self, client: Client, locals_: LocalModels, settings: Settings) -> None:
         self._client, self._locals, self._settings = client, locals_, settings
         self._vaults: dict[int, Vault] = {}  # by sandbox; in the memory of this process alone
+        self._before: weakref.WeakKeyDictionary[Exchange, str] = weakref.WeakKeyDictionary()  # the end of the message before
         self._detections: dict[int, tuple[Privacy, Detection]] = {}  # by sandbox, of the privacy section that was last in force
 
     def rehearse(self) -> None:
@@ -59,15 +65,20 @@ class Router:
             return found
         if policy.privacy is None or not _inference(policy, connection.caller.host or "", head):
             return found
+        if found is not None:
+            head, body = after(found, head, body)
         vault = self._vaults.setdefault(connection.served.sandbox, Vault(policy.privacy.ttl))
         detection, seconds = self._detection(connection, policy.privacy), self._settings.classify_seconds
         inference = Inference(self._client, self._locals, policy, policy.privacy, vault, detection, seconds)
-        return await inference.verdict(connection, head, body) or found
+        return both(found, await inference.verdict(connection, head, body))
 
     async def message(self, connection: Connection, exchange: Exchange, content: bytes) -> Verdict | None:
         """The same of what is said on a WebSocket that is open."""
         scan = self._scan(connection, connection.served.policy, exchange.admitted.decision.rule)
-        return None if scan is None else await scan.message(content)
+        if scan is None:
+            return None
+        before, self._before[exchange] = self._before.get(exchange, ""), content[-TAIL:].decode(errors="ignore")
+        return await scan.message(content, before)
 
     def withheld(self, connection: Connection) -> bool:
         """Whether a connection that nobody looks into may not be: it leads to models, and the policy wants their calls read."""
@@ -89,13 +100,21 @@ class Router:
     def _scan(self, connection: Connection, policy: object, name: str | None) -> Scan | None:
         if not isinstance(policy, Policy):  # what a test decides by
             return None
-        categories = next((rule.scan for rule in policy.rules if rule.name == name), ())
-        if not categories:
+        rule = next((rule for rule in policy.rules if rule.name == name), None)
+        if rule is None or not rule.scan:
             return None
         seconds, privacy = self._settings.classify_seconds, policy.privacy
         unreadable = privacy.unreadable if privacy is not None else "deny"
         detection = self._detection(connection, privacy)
-        return Scan(self._client, categories, detection, unreadable=unreadable, seconds=seconds, enforced=policy.enforced)
+        return Scan(
+            self._client,
+            rule.scan,
+            detection,
+            redact=rule.on_found == "redact",
+            unreadable=unreadable,
+            seconds=seconds,
+            enforced=policy.enforced,
+        )
 
 
 def _reads(policy: Policy) -> bool:
@@ -104,3 +123,31 @@ def _reads(policy: Policy) -> bool:
 
 def _inference(policy: Policy, host: str, head: Head) -> bool:
     return policy.privacy is not None and recognise(host, head.method, head.path, policy.privacy.endpoints) is not None
+
+
+def after(found: Verdict, head: Head, body: bytes | None) -> tuple[Head, bytes | None]:
+    """A request as the rule's `scan` leaves it."""
+    headers = head.headers if found.headers is None else found.headers
+    if found.body is not None:
+        headers = tuple((name, value) for name, value in headers if name != "content-encoding")
+    return replace(head, path=found.target or head.path, headers=headers), body if found.body is None else found.body
+
+
+def both(found: Verdict | None, verdict: Verdict | None) -> Verdict | None:
+    """What becomes of a call that was scanned as well: what the scan took out stays out."""
+    return verdict or found if verdict is None or found is None else _both(found, verdict)
+
+
+def _both(found: Verdict, verdict: Verdict) -> Verdict:
+    otherwise = verdict.otherwise
+    scanned = {f"scan_{name}": value for name, value in found.detail.items() if name in ("categories", "redacted")}
+    return replace(
+        verdict,
+        effect=found.effect if verdict.effect is Effect.PASS else verdict.effect,
+        body=verdict.body if verdict.body is not None else found.body,
+        headers=verdict.headers if verdict.headers is not None else found.headers,
+        target=found.target,
+        otherwise=None if otherwise is None else lambda failure: _both(found, otherwise(failure)),
+        detail=verdict.detail | scanned,
+        unsaid=(*verdict.unsaid, *found.unsaid),
+    )

@@ -49,8 +49,8 @@ def test_a_canary_is_found_in_every_spelling(way: str) -> None:
     text = WAYS[way]()
     (finding,) = found(f"key: {text} and so on", Canaries({digest(MARKED): "billing"}))
     assert finding.detector == "canary:billing"
-    assert finding.start <= 5 + len(text) // 3
-    assert finding.end > 5 + len(text) // 3
+    assert 5 <= finding.start < finding.end <= 5 + len(text)
+    assert finding.end - finding.start >= 34
 
 
 def test_one_letter_more_or_less_or_other_is_none() -> None:

@@ -54,9 +54,8 @@ class Canaries:
     def find(self, subject: Subject) -> Iterator[Finding]:
         for start, end, text in _spelt(subject.folded):
             yield self._finding(subject, start, end, text)
-        for start, end, data in _packed(subject):
-            for _, _, text in _spelt(data.lower()):
-                yield self._finding(subject, start, end, text)
+        for start, end, text in _packed(subject):
+            yield self._finding(subject, start, end, text)
 
     def _finding(self, subject: Subject, start: int, end: int, text: str) -> Finding:
         return subject.finding(start, end, "credential.canary", f"canary:{self._known.get(digest(text), 'unregistered')}", 1.0)
@@ -84,17 +83,20 @@ def _places(folded: bytes, first: int, last: int) -> tuple[int, int]:
     return places[first], places[last] + 1
 
 
-def _packed(subject: Subject) -> Iterator[tuple[int, int, bytes]]:
-    """What is packed in a text, in any of the ways in which a run of it can be read: it may begin within one."""
-    for start, end, _ in subject.matches(_RUN):
-        for regex, group, padding, decode in _PACKINGS:
-            for match in regex.finditer(subject.data, start, end):
-                for skipped in range(group):
+def _packed(subject: Subject) -> Iterator[tuple[int, int, str]]:
+    """The same of what is packed in a text, in any of the ways in which a run of it can be read: it may begin within one."""
+    for begin, stop, _ in subject.matches(_RUN):
+        for regex, (characters, octets), padding, decode in _PACKINGS:
+            for match in regex.finditer(subject.data, begin, stop):
+                for skipped in range(characters):
                     body = match.group()[skipped:]
                     try:
-                        yield match.start(), match.end(), decode(body + padding * (-len(body) % group))
+                        data = decode(body + padding * (-len(body) % characters))
                     except ValueError:  # binascii.Error is one
                         continue
+                    for first, last, text in _spelt(data.lower()):
+                        at = match.start() + skipped
+                        yield at + first * characters // octets, min(at - (-last * characters // octets), match.end()), text
 
 
 def _base64(run: bytes) -> bytes:
@@ -109,8 +111,8 @@ _DROPPED = frozenset(range(256)) - frozenset(_ALPHABET.encode())
 _BETWEEN = bytes(sorted(_DROPPED))
 # Runs that hold a canary whole, less what is lost at either end.
 _RUN = compiled(r"[A-Za-z0-9+/_\-]{44,}")
-_PACKINGS: tuple[tuple[re.Pattern[bytes], int, bytes, Callable[[bytes], bytes]], ...] = (
-    (re.compile(rb"[A-Za-z0-9+/_\-]{44,}"), 4, b"=", _base64),
-    (re.compile(rb"[A-Z2-7]{52,}|[a-z2-7]{52,}"), 8, b"=", _base32),
-    (re.compile(rb"[0-9a-fA-F]{72,}"), 2, b"0", binascii.unhexlify),
+_PACKINGS: tuple[tuple[re.Pattern[bytes], tuple[int, int], bytes, Callable[[bytes], bytes]], ...] = (
+    (re.compile(rb"[A-Za-z0-9+/_\-]{44,}"), (4, 3), b"=", _base64),
+    (re.compile(rb"[A-Z2-7]{52,}|[a-z2-7]{52,}"), (8, 5), b"=", _base32),
+    (re.compile(rb"[0-9a-fA-F]{72,}"), (2, 1), b"0", binascii.unhexlify),
 )
