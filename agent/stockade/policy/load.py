@@ -19,6 +19,7 @@ from stockade.policy.format.document import Findings, Mapping, Node, Place, Scal
 from stockade.policy.format.lint import Whole, examine
 from stockade.policy.format.origins import Origins
 from stockade.policy.format.problems import PolicyError, Problem, meant
+from stockade.policy.format.routes import Examined, examine_routes
 from stockade.policy.format.rules import parse_rule
 from stockade.policy.format.schema import Document, Part, Reader, RuleDraft
 from stockade.policy.inbound import Stated, examine_inbound, inbound_of, parse_inbound, places_of
@@ -26,7 +27,7 @@ from stockade.policy.model import Exec, Filesystem, Policy, Process, Rule, Secco
 from stockade.policy.presets import preset_names, preset_path
 from stockade.policy.rego import Rego, read
 from stockade.policy.router import Stated as Routing
-from stockade.policy.router import parse_privacy
+from stockade.policy.router import parse_privacy, with_models
 
 # Of a key that several documents state, the first of these values holds, whoever says it.
 _STRICT = {
@@ -78,6 +79,7 @@ def _load(composition: _Composition, paths: Sequence[Path | str], presets: Seque
     rules = composition.rules()
     composition.read_inbound()
     composition.read_privacy()
+    rules = with_models(rules, composition.privacy.privacy)
     if findings.failed:
         raise PolicyError(_sorted(findings))
     composition.examine(rules)
@@ -259,6 +261,8 @@ class _Composition:
         whole = Whole(rules, self.exec(rules), self.filesystem(), tuple(self.sources), self.origins(rules))
         examine(whole, load_families(), self.findings)
         examine_calls(self._seccomp(), whole.origins, self.findings)
+        if self.privacy.privacy is not None:
+            examine_routes(Examined(self.privacy.privacy, self.privacy.places, self.findings), rules)
         if self.thorough and not self.findings.failed:
             from stockade.policy.proof.conflicts import conflicts  # here: a running agent never asks
 

@@ -77,6 +77,7 @@ class Rule:
     why: str = ""
     position: int = 0
     place: Place = NOWHERE
+    models: tuple[int, ...] = MODEL_PORTS
 
     @property
     def inspected(self) -> bool:
@@ -89,7 +90,7 @@ class Rule:
         if self.ports:
             return self.ports
         if pattern.value == LOCALHOST:
-            return MODEL_PORTS
+            return self.models
         return WEB_PORTS if self.inspected else TLS_PORTS
 
 

@@ -16,10 +16,7 @@ DEFAULT_CONTEXT = 8192  # tokens of a local model whose policy states none: what
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """when: categories, `family.*` or `*`; any of them found. endpoint, model, sandbox: glob patterns; empty: any.
-
-    document: which of the documents wrote it. Each answers by its first route that fits, and the strictest of their answers holds.
-    """
+    """when: categories, `family.*` or `*`; any of them found. endpoint, model, sandbox: glob patterns; empty: any."""
 
     name: str
     when: tuple[str, ...]
@@ -27,7 +24,6 @@ class Route:
     endpoint: str = ""
     model: str = ""
     sandbox: str = ""
-    document: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +58,13 @@ class Custom:
 
 @dataclass(frozen=True, slots=True)
 class Dictionary:
-    """A file with a term on each line, as it was when the policy was loaded. sha256: of its bytes."""
+    """A file with a term on each line, as it was when the policy was loaded. sha256: of its bytes. file: its absolute path."""
 
     name: str
     category: str
     terms: tuple[str, ...]
     sha256: str
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

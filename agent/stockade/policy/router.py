@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from stockade.policy.format.document import Findings, Listing, Node, Place, Scalar
 from stockade.policy.format.document import Mapping as Keys
 from stockade.policy.format.schema import Part
-from stockade.policy.hosts import HostError, HostPattern, normalise_host, parse_pattern, too_broad
+from stockade.policy.hosts import LOCALHOST, HostError, HostPattern, as_address, normalise_host, parse_pattern, too_broad
+from stockade.policy.model import MODEL_PORTS, Rule
 from stockade.policy.privacy import MOST_TERMS, Custom, Dictionary, Local, Privacy, Route
 
 MAX_BYTES = 32 << 20  # of a dictionary: a million terms of some words
@@ -49,6 +50,22 @@ def parse_privacy(sections: Sequence[Node], word: Word, findings: Findings) -> S
     return stated
 
 
+def with_models(rules: tuple[Rule, ...], privacy: Privacy | None) -> tuple[Rule, ...]:
+    """Rules on `localhost` that name no port mean the port of the policy's own model too, where that is on this machine."""
+    url = urlsplit(privacy.local.url) if privacy is not None and privacy.local is not None else None
+    if url is None or not _loopback(url.hostname or ""):
+        return rules
+    port = url.port or (443 if url.scheme == "https" else 80)
+    ports = (*MODEL_PORTS, port) if port not in MODEL_PORTS else MODEL_PORTS
+    named = [any(pattern.value == LOCALHOST for pattern in rule.destination.allow) for rule in rules]
+    return tuple(replace(rule, models=ports) if local else rule for rule, local in zip(rules, named, strict=True))
+
+
+def _loopback(host: str) -> bool:
+    address = as_address(normalise_host(host))
+    return host == LOCALHOST or (address is not None and address.is_loopback)
+
+
 class _Reader:
     def __init__(self, sections: Sequence[dict[str, Node]], findings: Findings, stated: Stated) -> None:
         self.sections, self.findings, self.stated = sections, findings, stated
@@ -57,6 +74,7 @@ class _Reader:
     def read(self, word: Word) -> Privacy:
         words = {"style": "redact.style", "ttl": "redact.ttl"} | {key: key for key in _WORDS}
         said: dict[str, Any] = {name: part.value for name, key in words.items() if (part := word(f"privacy.{key}"))}
+        self.stated.places["privacy.words"] = {key: part.place for key in words.values() if (part := word(f"privacy.{key}"))}
         if "ttl" in said:
             said["ttl"] = int(said["ttl"])
         return Privacy(
@@ -91,10 +109,10 @@ class _Reader:
             places[name] = least.place
             yield name, float(least.text)
 
-    def _named(self, entries: Iterator[tuple[int, Node]], key: str, what: str) -> Iterator[tuple[int, dict[str, Node], Place]]:
-        """Each entry that has a name of its own, with its document; a name that is taken is a finding."""
+    def _named(self, entries: Iterator[Node], key: str, what: str) -> Iterator[tuple[dict[str, Node], Place]]:
+        """Each entry but those whose name is taken, which is a finding."""
         places = self.stated.places.setdefault(key, {})
-        for document, entry in entries:
+        for entry in entries:
             keys = _keys(entry)
             name = _text(keys.get("name"))
             if name and name in places:
@@ -102,11 +120,21 @@ class _Reader:
                 self.findings.add(entry.place, "duplicate_name", message, accepted="names that differ")
                 continue
             if name:
-                places[name] = entry.place
-            yield document, keys, entry.place
+                self._mark(key, name, keys, entry.place)
+            yield keys, entry.place
+
+    def _mark(self, key: str, name: str, keys: dict[str, Node], place: Place) -> None:
+        """Where an entry is written, and each value of it: those of a list by the entry's name and their own."""
+        places = self.stated.places
+        places.setdefault(key, {})[name] = place
+        for part, value in keys.items():
+            there = places.setdefault(f"{key}.{part}", {})
+            if isinstance(value, Scalar):
+                there[name] = value.place
+            there |= {f"{name} {scalar.text}": scalar.place for scalar in _scalars(value)}
 
     def _custom(self) -> Iterator[Custom]:
-        for _, keys, _ in self._named(_entries(self.detects, "custom"), "privacy.detect.custom", "a custom detector"):
+        for keys, _ in self._named(_entries(self.detects, "custom"), "privacy.detect.custom", "a custom detector"):
             name, pattern, category = (keys.get(key) for key in ("name", "pattern", "category"))
             if isinstance(name, Scalar) and isinstance(pattern, Scalar) and isinstance(category, Scalar):
                 if why := _unfit(pattern.text):
@@ -118,13 +146,12 @@ class _Reader:
 
     def _dictionaries(self) -> Iterator[Dictionary]:
         total = 0
-        for _, keys, _ in self._named(_entries(self.detects, "dictionaries"), "privacy.detect.dictionaries", "a dictionary"):
+        for keys, _ in self._named(_entries(self.detects, "dictionaries"), "privacy.detect.dictionaries", "a dictionary"):
             name, category, file = (keys.get(key) for key in ("name", "category", "file"))
             if not (isinstance(name, Scalar) and isinstance(category, Scalar) and isinstance(file, Scalar)):
                 continue
             path = Path(file.place.path).parent / file.text
             self.stated.files.setdefault(path, file.place)
-            self.stated.places.setdefault("privacy.detect.dictionaries.file", {})[name.text] = file.place
             found = _terms(path, file.place, self.findings)
             if found is None:
                 continue
@@ -133,28 +160,22 @@ class _Reader:
                 message = f"the dictionaries of a policy have at most {MOST_TERMS} terms in all"
                 self.findings.add(file.place, "too_large", message)
                 return
-            yield Dictionary(name.text, category.text, *found)
+            yield Dictionary(name.text, category.text, *found, str(path.resolve()))
 
     def _routes(self) -> Iterator[Route]:
         named = list(self._named(_entries(self.sections, "routes"), "privacy.routes", "a route"))
         places = self.stated.places["privacy.routes"]
-        for number, (document, keys, place) in enumerate(named, start=1):
+        for number, (keys, place) in enumerate(named, start=1):
             endpoint = keys.get("endpoint")
             pattern = self._host(endpoint, narrow=True) if isinstance(endpoint, Scalar) else None
             when, then = tuple(scalar.text for scalar in _scalars(keys.get("when"))), _text(keys.get("then"))
             if not when or then not in ("pass", "redact", "local", "deny") or (endpoint is not None and pattern is None):
                 continue  # said already
             name = _text(keys.get("name")) or _free(f"route-{number}", places)
-            places.setdefault(name, place)
-            yield Route(
-                name,
-                when,
-                then,  # type: ignore[arg-type]
-                _spelt(pattern) if pattern else "",
-                _text(keys.get("model")),
-                _text(keys.get("sandbox")),
-                document,
-            )
+            if name not in places:
+                self._mark("privacy.routes", name, keys, place)
+            host = _spelt(pattern) if pattern else ""
+            yield Route(name, when, then, host, _text(keys.get("model")), _text(keys.get("sandbox")))  # type: ignore[arg-type]
 
     def _local(self) -> Local | None:
         node = next((section["local"] for section in self.sections if "local" in section), None)
@@ -307,11 +328,10 @@ def _scalars(node: Node | None) -> Iterator[Scalar]:
     return (item for item in (node.items if isinstance(node, Listing) else ()) if isinstance(item, Scalar))
 
 
-def _entries(documents: Sequence[dict[str, Node]], key: str) -> Iterator[tuple[int, Node]]:
-    """Each entry of a list, with the number of its document."""
-    for number, document in enumerate(documents):
+def _entries(documents: Sequence[dict[str, Node]], key: str) -> Iterator[Node]:
+    for document in documents:
         node = document.get(key)
-        yield from ((number, item) for item in (node.items if isinstance(node, Listing) else ()))
+        yield from node.items if isinstance(node, Listing) else ()
 
 
 def _text(node: Node | None) -> str:

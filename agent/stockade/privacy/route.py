@@ -4,8 +4,7 @@ The order in which it is decided:
 
     1) a body that was not read → `unreadable`; a classifier that did not answer → `on_failure`
     2) each category that was found → the first route that covers it and fits endpoint, model and sandbox; the policy's own before the
-       defaults. So a policy loosens or tightens a category by a route of its own, and order counts *within a category*. Where several
-       documents have routes, each answers by its first, and the strictest of them holds
+       defaults. So a policy loosens or tightens a category by a route of its own, and order counts *within a category*
     3) of all those answers the strictest is the call's: deny > local > redact > pass. So no harmless category lifts what another demands
     4) a category with `require_residency` may not go where the label is another: what would pass goes to the local model if that has the
        label, and is refused otherwise. Redacting does not satisfy it: what is left may still tell who it was
@@ -144,16 +143,10 @@ def tokens(texts: Sequence[str]) -> int:
 
 
 def _decide(category: str, model: str | None, host: str, sandbox: str, policy: Privacy) -> tuple[Then, Reason, str | None]:
-    own: dict[int, Route] = {}
-    for each in policy.routes:
-        if each.document not in own and any(covers(pattern, category) for pattern in each.when) and _applies(each, model, host, sandbox):
-            own[each.document] = each
-    if own:
-        strictest = max(own.values(), key=lambda each: STRICT.index(each.then))
-        return strictest.then, Reason.PRIVACY_ROUTE, strictest.name
-    for each in DEFAULT_ROUTES:
-        if any(covers(pattern, category) for pattern in each.when):
-            return each.then, Reason.PRIVACY_DEFAULT, each.name
+    for own, routes in ((True, policy.routes), (False, DEFAULT_ROUTES)):
+        for each in routes:
+            if any(covers(pattern, category) for pattern in each.when) and _applies(each, model, host, sandbox):
+                return each.then, Reason.PRIVACY_ROUTE if own else Reason.PRIVACY_DEFAULT, each.name
     return "pass", Reason.PRIVACY_PASS, None
 
 

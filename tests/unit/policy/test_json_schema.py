@@ -93,7 +93,9 @@ EVERYTHING: dict[str, Any] = {
             "dictionaries": [{"name": "wards", "category": "phi.ward", "file": "./wards.txt"}],
             "custom": [{"name": "ward", "pattern": "W-[0-9]+", "category": "phi.identifier"}],
         },
-        "routes": [{"name": "patients", "when": ["phi.*", "*"], "model": "gpt-*", "endpoint": "*.example.com", "sandbox": "a*", "then": "local"}],
+        "routes": [
+            {"name": "patients", "when": ["phi.*", "*"], "model": "gpt-*", "endpoint": "*.example.com", "sandbox": "a*", "then": "local"}
+        ],
         "redact": {"style": "mask", "ttl": 60},
         "local": {
             "url": "http://localhost:11434",
@@ -102,6 +104,7 @@ EVERYTHING: dict[str, Any] = {
             "models": {"gpt-*": "llama3-large"},
             "context": 8192,
             "timeout": 30,
+            "parallel": 1,
             "queue": 0,
             "api_key_env": "LOCAL_KEY",
         },

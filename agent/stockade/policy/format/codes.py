@@ -131,6 +131,11 @@ COMPOSITION = {
         "--policy base.yaml --policy mine.yaml, where mine.yaml extends base.yaml and removes its rule",
         "--policy mine.yaml",
     ),
+    "looser_route": Code(
+        "a route would loosen what a file that is extended, or given after, says",
+        "routes: [{when: [phi.*], then: pass}], and the file that is extended denies phi.*",
+        "a route that is as strict, or stricter",
+    ),
     "source_writable": Code(
         "a file of the policy lies below a directory that the sandbox may write",
         "filesystem: {write: [DIR of this file]}",
@@ -162,6 +167,19 @@ MEANING = {
         "destination: localhost, path: /api/v1/patients/*",
         "/v1/chat/completions, /api/chat",
         ("error", "warning"),
+    ),
+    "no_local_model": Code(
+        "a request would be led to the local model, and the policy names none",
+        "routes: [{when: [phi.*], then: local}], without `local`",
+        "local: {url: …, model: …}",
+        _WARNING,
+    ),
+    "unknown_category": Code("nothing finds that category", "when: [pii.persn]", "pii.person", _WARNING),
+    "unknown_label": Code(
+        "no endpoint has the label that a category requires",
+        "require_residency: {pii.*: [EU]}, without an endpoint labelled EU",
+        "residency: {api.example.com: EU}",
+        _WARNING,
     ),
     "binary_not_found": Code("`policy check` finds no file of that binary on this machine", "binary: {allow: [crul]}", "curl", _WARNING),
 }

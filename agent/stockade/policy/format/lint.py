@@ -16,7 +16,7 @@ from stockade.policy.format.document import Findings, Place
 from stockade.policy.format.origins import Origins
 from stockade.policy.format.overlaps import overlaps
 from stockade.policy.hosts import LOCALHOST
-from stockade.policy.model import MODEL_PORTS, Exec, Filesystem, Rule
+from stockade.policy.model import Exec, Filesystem, Rule
 
 # Where anybody on the machine can put a file, or where a workdir may be that the sandbox writes.
 SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/home")
@@ -81,7 +81,7 @@ def _model_paths(rule: Rule, origins: Origins, findings: Findings) -> None:
         if pattern.value != LOCALHOST or stated or rule.path is None or any(map(rule.path.allow.matches, _MODEL_PATHS)):
             continue
         place = origins.in_rule(rule.name, "destination.allow").get(pattern.text, rule.place)
-        ports = " and ".join(map(str, MODEL_PORTS))
+        ports = " and ".join(map(str, rule.models))
         message = f"`{pattern.text}` without a port is the model server on the host's {ports}, and it serves no path of rule `{rule.name}`"
         accepted = "a rule of its own for localhost, with paths such as /v1/chat/completions or /api/chat; or the port of another service"
         findings.add(place, "no_path", message, accepted=accepted, severity="warning")

@@ -172,7 +172,12 @@ RULE_KEYS = (
         ),
         "where to",
     ),
-    Key("port", Many(PORT, or_one=True), "the ports of destinations that name none", "443 and 80; relayed 443; localhost 11434 and 8000"),
+    Key(
+        "port",
+        Many(PORT, or_one=True),
+        "the ports of destinations that name none",
+        "443 and 80; relayed 443; localhost 11434, 8000 and that of privacy.local",
+    ),
     Key("method", _level("method", "Which HTTP method, compared as written: GET does not imply HEAD.", METHOD), "how"),
     Key("path", _level("path", "Which canonical path.", PATH), "what"),
     Key("tls", Choice(("inspect", "passthrough")), "passthrough: relay TLS without looking inside; the SNI is still checked", "inspect"),

@@ -11,6 +11,7 @@ from typing import Literal
 from stockade.policy.format.amounts import size_text
 from stockade.policy.model import DEFAULT_PIDS, Policy, Process
 from stockade.policy.proof.reach import Example, Gain, gains
+from stockade.policy.proof.routing import routing
 from stockade.policy.proof.space import Space
 from stockade.policy.question import named_binary
 from stockade.sandbox.syscalls import allowed
@@ -24,7 +25,7 @@ class Change:
     """effect: `possible` and `impossible` say what the second policy does; `changed` is neither more nor less. gain: of the network."""
 
     effect: Literal["possible", "impossible", "changed"]
-    area: Literal["network", "rego", "exec", "filesystem", "process", "inbound", "mode"]
+    area: Literal["network", "rego", "exec", "filesystem", "process", "inbound", "privacy", "mode"]
     text: str
     gain: Gain | None = None
 
@@ -41,7 +42,8 @@ def diff(a: Policy, b: Policy) -> tuple[Change, ...]:
         *(Change("impossible", "network", in_words(gain), gain) for gain in gains(space, b, a)),
     ]
     static = (*_exec(a, b), *_filesystem(a, b), *_process(a, b), *_calls(a, b))
-    return (*_mode(a, b), *network, *_addresses(a, b), *_rego(a, b), *_inbound(a, b), *static)
+    private = (Change(effect, "privacy", text) for effect, text in routing(a.privacy, b.privacy))
+    return (*_mode(a, b), *network, *_addresses(a, b), *_rego(a, b), *_inbound(a, b), *private, *static)
 
 
 def in_words(gain: Gain) -> str:
