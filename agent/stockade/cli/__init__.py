@@ -20,6 +20,8 @@ VERBS = {
     "run": "run a command held to a policy",
     "adopt": "take over a sandbox whose agent has died",
     "sandbox": "list sandboxes, or end one",
+    "status": "say which sandboxes run, and how it goes",
+    "top": "show what running sandboxes do, live",
     "explain": "say how the policy decides one request, and why",
     "policy": "check policy files",
     "reload": "let running sandboxes read their policies again",

@@ -1,0 +1,77 @@
+"""`stockade status`: which sandboxes run, under what, since when, and how it goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+SUMMARY = "Say which sandboxes run: policy, generation, workers, counts, and whether something is wrong. Exit 1 when something is."
+EXAMPLES = """\
+  stockade status
+  stockade status box-0 -o json
+  watch -n 5 stockade status
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sandbox", nargs="*", help="names (default: all that run)")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+
+
+def run(args: argparse.Namespace) -> int:
+    from stockade.cli.top.text import plain
+    from stockade.service.control import ask, running
+    from stockade.service.settings import Settings
+    from stockade.types import StockadeError
+
+    directory = Settings().control
+    found: list[dict[str, Any]] = []
+    for name in dict.fromkeys(args.sandbox) or running(directory):
+        try:
+            found.append(_of(ask(directory, name, "status"), ask(directory, name, "statistics")))
+        except StockadeError as error:
+            if args.sandbox or error.code == "not_root":
+                raise
+            print(f"{name}: {error.message}", file=sys.stderr)  # it ended just now, or its agent is stuck
+    if args.output == "json":
+        print(json.dumps(found, indent=2))
+    elif not found:
+        print("no sandbox is running", file=sys.stderr)
+    else:
+        print(f"{'SANDBOX':16} {'POLICY':20} {'GEN':>4} {'MODE':8} {'SINCE':20} {'PROC':>5} {'CONN':>5} {'ALLOWED':>8} {'REFUSED':>8}")
+    for each in found if args.output == "text" else ():
+        connections = sum(each["connections"].values())
+        print(
+            f"{plain(each['sandbox'], 16)} {plain(each['policy'], 20)} {each['generation']:>4} {each['mode']:8} {each['since']:20}"
+            f" {each['processes']:>5} {connections:>5} {each['allowed']:>8} {each['denied'] - each['unenforced']:>8}"
+        )
+        for problem in each["problems"]:
+            print(f"  ! {problem}")
+        if each["metrics"]:
+            print(f"  metrics at {each['metrics']}")
+    return 1 if any(each["problems"] for each in found) else 0
+
+
+def _of(status: dict[str, Any], statistics: dict[str, Any]) -> dict[str, Any]:
+    since = datetime.fromtimestamp(statistics["since"], UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    kept = ("processes", "workers", "workers_lost", "connections", "allowed", "denied", "unenforced", "sent", "received", "events_lost")
+    return status | {name: statistics[name] for name in kept} | {"since": since, "problems": problems(statistics)}
+
+
+def problems(statistics: dict[str, Any]) -> list[str]:
+    """What somebody should look at, in words."""
+    found = []
+    if not statistics["workers"]:
+        found.append("no proxy worker serves it: its connections wait for the next one")
+    if statistics["audit_broken"]:
+        found.append("a record could not be written: see on_audit_failure in its policy")
+    if statistics["audit_lost"]:
+        found.append(f"{statistics['audit_lost']} records were given up by a sink; they are in the trail")
+    if statistics["reload_failed"]:
+        found.append("the policy on disk was refused: an older one is in force (stockade reload says why)")
+    if statistics["events_lost"]:
+        found.append(f"{statistics['events_lost']} events of the kernel's are on no record of their own")
+    return found
