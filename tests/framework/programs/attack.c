@@ -150,7 +150,7 @@ static int race(int kind)
 	if (listener < 0 || pthread_create(&thread, 0, exchange, 0))
 		return errno;
 	fcntl(listener, F_SETFL, O_NONBLOCK);
-	for (int round = 0; round < 4000; round++) {
+	for (int round = 0; round < 4000 && error; round++) {	/* one that was answered is out */
 		int fd = socket(AF_INET, kind, 0), result;
 
 		if (kind == SOCK_STREAM) {
