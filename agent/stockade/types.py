@@ -128,6 +128,9 @@ class Reason(StrEnum):
     APPROVAL_CONSUMED = "approval_consumed"
     APPROVAL_EXPIRED = "approval_expired"
     EVENTS_LOST = "events_lost"
+    SINK_LOST = "sink_lost"  # records that a sink gave up; they are in the trail
+    KEY_REPLACED = "key_replaced"  # the one that signs the trail
+    PARTS_REMOVED = "parts_removed"  # the oldest files of the trail, as its settings say
     INTERRUPTED = "interrupted"
     WORKER_LOST = "worker_lost"
     ENFORCEMENT_LOST = "enforcement_lost"  # a program was taken off its hook, a pin was removed, the sandbox was moved: it was killed

@@ -18,6 +18,7 @@ from stockade.audit.record import Json, canonical
 
 _COMPACT = 1 << 20  # bytes: one long-lived stream keeps the file from emptying, so past this it is written anew
 _OPEN, _DONE = b"+", b"-"
+_NOWHERE = -1  # the offset of what is in memory alone
 
 
 class Journal:
@@ -43,6 +44,12 @@ class Journal:
         self._open[token] = (offset, fields)
         return token
 
+    def hold(self, fields: Json) -> int:
+        """As begin(), in memory alone: for whoever goes on when nothing can be written."""
+        token, self._next = self._next, self._next + 1
+        self._open[token] = (_NOWHERE, fields)
+        return token
+
     def fields(self, token: int) -> Json:
         """Raises KeyError for a token that is not open."""
         return self._open[token][1]
@@ -50,7 +57,8 @@ class Journal:
     def strike(self, token: int) -> None:
         """The record of this request is in the trail."""
         offset, _ = self._open.pop(token)
-        self._file.patch(offset, _DONE)
+        if offset != _NOWHERE:
+            self._file.patch(offset, _DONE)
         if not self._open:
             self._file.truncate(0)
         elif self._file.size > max(_COMPACT, 4 * self._floor):

@@ -1,7 +1,8 @@
 """The key that signs checkpoints, and the public keys that a verifier trusts.
 
 Owns two files beside the trail, both outside every sandbox: the private key (PKCS#8 PEM, 0600) and PATH.pub, every public key that ever
-signed this trail, oldest first. A lost private key is replaced and its public key kept, so older checkpoints still verify.
+signed this trail, oldest first. A key that is lost or exchanged is replaced and its public key kept, so older checkpoints still verify;
+newer ones by it do not, because keys may only follow each other in that order.
 """
 
 from __future__ import annotations
@@ -21,20 +22,31 @@ _END = b"-----END PUBLIC KEY-----"
 class Signer:
     """An Ed25519 private key and its public name: 32 bytes in hex, as checkpoints carry it."""
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
+    def __init__(self, key: Ed25519PrivateKey, paths: tuple[Path, Path] | None = None) -> None:
+        self._key, self._paths = key, paths
+        self._stamp = _stamp(paths[0]) if paths else None
         self.name = _name(key.public_key())
 
     @classmethod
     def at(cls, path: Path, public: Path) -> Signer:
         """Load the key at path, or make one there; its public key is added to `public`. Raises StockadeError."""
         try:
-            signer = cls(_load(path) if os.path.lexists(path) else _create(path))
+            signer = cls(_load(path) if os.path.lexists(path) else _create(path), (path, public))
             signer._publish(public)
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
             hint = "move it away: a new one is made, and its public key added"
             raise StockadeError(f"cannot use the audit key {path}: {error}", hint=hint, code="audit_key") from error
         return signer
+
+    def exchanged(self) -> Signer | None:
+        """The key that has been put in this one's place, published; None when it is the same. Raises StockadeError."""
+        if self._paths is None or (stamp := _stamp(self._paths[0])) in (None, self._stamp):
+            return None
+        other = Signer.at(*self._paths)
+        if other.name == self.name:
+            self._stamp = stamp
+            return None
+        return other
 
     def sign(self, message: bytes) -> str:
         """The signature, 64 bytes in hex."""
@@ -48,14 +60,26 @@ class Signer:
             file.write(self._key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
 
 
-def public_keys(path: Path) -> frozenset[str]:
-    """The names of the public keys in a PEM file. Raises StockadeError when it has none."""
+def replace_key(path: Path) -> str:
+    """Put a fresh key in the place of the one at path, at once. Returns its name. Raises StockadeError."""
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        fresh.unlink(missing_ok=True)
+        key = _create(fresh)
+        fresh.rename(path)
+    except OSError as error:
+        raise StockadeError(f"cannot write the audit key {path}: {error.strerror}", hint="run as root", code="audit_key") from error
+    return _name(key.public_key())
+
+
+def public_keys(path: Path) -> tuple[str, ...]:
+    """The names of the public keys in a PEM file, oldest first. Raises StockadeError when it has none."""
     try:
         blocks = [block + _END for block in path.read_bytes().split(_END)[:-1]]
         keys = [serialization.load_pem_public_key(block) for block in blocks]
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise StockadeError(f"cannot read the public key {path}: {error}", hint="give the trail's PATH.pub", code="audit_key") from error
-    names = frozenset(_name(key) for key in keys if isinstance(key, Ed25519PublicKey))
+    names = tuple(_name(key) for key in keys if isinstance(key, Ed25519PublicKey))
     if not names:
         raise StockadeError(f"{path} holds no Ed25519 public key", hint="give the trail's PATH.pub", code="audit_key")
     return names
@@ -68,6 +92,15 @@ def signed(name: str, signature: str, message: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Which file is there."""
+    try:
+        about = path.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns
 
 
 def _name(key: Ed25519PublicKey) -> str:

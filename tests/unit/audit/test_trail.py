@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-import stockade.audit.trail as trail_module
 from stockade.audit import AuditError, Trail, verify
+from stockade.settings import Audit, Checkpoint
 from stockade.types import Action, Effect, Http, Level, Outcome, Reason, Record, StockadeError
 from unit.audit.samples import BOX, connect
 from unit.audit.samples import request as http_request
@@ -91,7 +91,7 @@ def test_files_are_private(written: Path) -> None:
 
 
 def test_the_key_may_be_elsewhere(path: Path, tmp_path: Path) -> None:
-    Trail.open(path, key=tmp_path / "site.key").close()
+    Trail.open(path, Audit(key=tmp_path / "site.key")).close()
     assert (tmp_path / "site.key").exists() and not Path(f"{path}.key").exists()
     assert Path(f"{path}.pub").exists()
 
@@ -357,10 +357,8 @@ def test_the_journal_is_compacted_while_one_stream_stays_open(path: Path, monkey
     assert [one["http"]["path"] for one in records(path)] == ["/short"] * 50 + ["/late", "/stream"]
 
 
-def test_checkpoints_come_by_count_and_by_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trail_module, "CHECKPOINT_RECORDS", 5)
-    monkeypatch.setattr(trail_module, "CHECKPOINT_SECONDS", 0.2)
-    trail = Trail.open(path)
+def test_checkpoints_come_by_count_and_by_time(path: Path) -> None:
+    trail = Trail.open(path, Audit(checkpoint=Checkpoint(records=5, seconds=0.2)))
     for wanted, count in ((1, 5), (2, 1)):
         for _ in range(count):
             trail.append(BOX, connect())
@@ -437,9 +435,13 @@ for _ in range(3):
 assert verify(path).ok, verify(path)
 assert verify(path).records == count
 (Path({mount!r}) / "ballast").unlink()
-assert trail.finish(token, http=Http("GET", "/under/way", 200)) == count + 1, "the token stayed open"
-assert trail.append(BOX, connect()) == count + 2
+assert trail.finish(token, http=Http("GET", "/under/way", 200)) == count + 2, "the token stayed open"
+assert trail.append(BOX, connect()) == count + 3
 trail.close()
+import json
+told = [json.loads(line) for line in path.read_bytes().splitlines()][-4]
+assert (told["reason"], told["detail"]["missed"], told["seq"]) == ("audit_unavailable", 4, count + 1), told
+assert "No space left" in told["detail"]["error"], told
 assert verify(path).ok and verify(path).unsigned == 0
 print("held", count)
 """
@@ -473,8 +475,49 @@ def test_a_short_write_leaves_nothing_behind(path: Path, monkeypatch: pytest.Mon
     assert refused.value.errno == errno.ENOSPC and isinstance(refused.value, OSError)
     monkeypatch.undo()
     assert verify(path).ok
-    assert trail.append(BOX, connect()) == 2
+    assert trail.append(BOX, connect()) == 3
     trail.close()
+    told = records(path)[1]
+    assert (told["reason"], told["detail"]["missed"], told["sandbox"]["id"]) == ("audit_unavailable", 1, "")
+
+
+def test_what_was_missed_is_counted_over_kill_9(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        trail = Trail.open(path)
+        trail.append(BOX, connect())
+        real = os.pwrite
+        monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: 0 if len(data) > 200 else real(fd, data, offset))
+        for _ in range(3):
+            with contextlib.suppress(AuditError):
+                trail.append(BOX, connect())
+
+    assert os.WTERMSIG(in_child(work)) == signal.SIGKILL
+    Trail.open(path).close()
+    Trail.open(path).close()
+    told = [one["detail"] for one in records(path) if one["reason"] == "audit_unavailable"]
+    assert [one["missed"] for one in told] == [3]
+    assert verify(path).ok
+
+
+def test_whoever_goes_on_without_a_record_is_counted_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`on_audit_failure: continue`: a request that began while nothing could be written gets its record if the disk is back when it ends."""
+    trail = Trail.open(path)
+    real = os.pwrite
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", lambda fd, data, offset: 0 if len(data) > 200 else real(fd, data, offset))
+        with pytest.raises(AuditError):
+            trail.begin(BOX, http_request("/refused"))
+        kept, lost = (trail.begin(BOX, http_request(f"/{name}"), required=False) for name in ("kept", "lost"))
+        assert trail.finish(lost, required=False) == 0
+        with pytest.raises(AuditError):
+            trail.recover()
+    trail.recover()
+    trail.finish(kept, http=Http("GET", "/kept", 200))
+    with pytest.raises(ValueError, match="under way"):
+        trail.finish(lost)
+    trail.close()
+    assert [(one["reason"], one["detail"].get("missed")) for one in records(path)] == [("audit_unavailable", 1), ("rule_allow", None)]
+    assert trail.counters.missed == 1 and Path(f"{path}.journal").read_bytes() == b""
 
 
 def test_a_file_that_cannot_be_mended_takes_nothing_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

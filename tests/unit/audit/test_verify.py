@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stockade.audit import Trail, verify
 from stockade.audit.chain import seal
-from stockade.audit.keys import Signer
+from stockade.audit.keys import Signer, replace_key
 from stockade.audit.record import canonical
 from stockade.cli import main
+from stockade.settings import Audit, Checkpoint, Rotate
 from stockade.types import StockadeError
 from unit.audit.samples import BOX, connect
 
@@ -34,6 +35,12 @@ def second() -> Any:
     module = types.ModuleType("second_verifier")
     exec(compile(source, str(DOC), "exec"), module.__dict__)
     return module
+
+
+def said(second: Any, path: Path) -> tuple[str, int]:
+    """The file and the line that the second verifier names."""
+    file, line, _ = second.verify(path, f"{path}.pub", f"{path}.head")
+    return str(file), line
 
 
 def rehash(line: bytes, prev: str | None = None, **changes: Any) -> bytes:
@@ -67,6 +74,11 @@ def spelt_otherwise(lines: Lines) -> Lines:
     return [*lines[:2], body[:-1] + b',"hash":"' + seal_of + b'"}\n', *lines[3:]]
 
 
+def moved_checkpoint(lines: Lines) -> bytes:
+    """The later checkpoint, whose signature is good, chained in where the earlier one stood."""
+    return rehash(lines[8], json.loads(lines[3])["hash"])
+
+
 DAMAGES: list[tuple[str, Callable[[Lines], Lines], int, str]] = [
     ("changed", changed, 3, "changed"),
     ("respaced", respaced, 3, "changed"),
@@ -93,6 +105,9 @@ DAMAGES: list[tuple[str, Callable[[Lines], Lines], int, str]] = [
     ("rewritten from line 3 on", lambda x: rechain([*x[:2], rehash(x[2], decision="allow"), *x[3:]], 3), 5, "forged: the checkpoint"),
     ("seq skipped", lambda x: rechain([*x[:5], rehash(x[5], seq=9), *x[6:]], 6), 6, "forged: it follows record 4"),
     ("seq is text", lambda x: [*x[:8], rehash(x[8], checkpoint="none")], 9, "forged"),
+    ("first dropped, seq begins at 0", lambda x: [rehash(x[0], "a" * 64, seq=0), *x[1:]], 1, "before it are missing"),
+    ("checkpoint of another place", lambda x: [*x[:4], moved_checkpoint(x), *x[5:]], 5, "for another place in the chain"),
+    ("checkpoint swapped", lambda x: [*x[:4], x[8], *x[5:8], x[4]], 5, "reordered: it belongs after line 8, and line 9 belongs here"),
     ("zeroed block", lambda x: [*x[:6], b"\0" * 512 + x[6][512:], *x[7:]], 7, ""),
 ]
 
@@ -103,7 +118,166 @@ def test_damage_is_found_at_its_line(written: Path, second: Any, damage: Callabl
     verdict = verify(written)
     assert (verdict.ok, verdict.first_bad_line) == (False, line), verdict
     assert problem in str(verdict.problem)
-    assert second.verify(written, f"{written}.pub", f"{written}.head")[0] == line
+    assert said(second, written) == (verdict.file, line)
+
+
+# --- over several files ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rotated(path: Path) -> Path:
+    """.000001: records 1–3 and a checkpoint; .000002: 4–6 and a checkpoint; PATH: 7–9 and a checkpoint."""
+    trail = Trail.open(path)
+    for number in range(1, 10):
+        trail.append(BOX, connect(f"host{number}.example"))
+        if number in (3, 6):
+            trail.rotate(now=True)
+    trail.close()
+    return path
+
+
+def edit(path: Path, damage: Callable[[Lines], Lines]) -> None:
+    path.write_bytes(b"".join(damage(path.read_bytes().splitlines(keepends=True))))
+
+
+def part(path: Path, number: int) -> Path:
+    return Path(f"{path}.{number:06d}")
+
+
+def swap_files(path: Path) -> None:
+    part(path, 1).rename(part(path, 9))
+    part(path, 2).rename(part(path, 1))
+    part(path, 9).rename(part(path, 2))
+
+
+def swap_lines(path: Path) -> None:
+    one, two = (part(path, number).read_bytes().splitlines(keepends=True) for number in (1, 2))
+    part(path, 1).write_bytes(b"".join([*one[:2], two[0], *one[3:]]))
+    part(path, 2).write_bytes(b"".join([one[2], *two[1:]]))
+
+
+def foreign_checkpoint(path: Path) -> None:
+    """One by a key of one's own, chained in and everything after it rechained."""
+    signer = Signer(Ed25519PrivateKey.generate())
+
+    def sign(lines: Lines) -> Lines:
+        what = json.loads(lines[3])["checkpoint"] | {"key": signer.name}
+        return [*lines[:3], rehash(lines[3], checkpoint=what, signature=signer.sign(canonical(what)))]
+
+    edit(part(path, 2), sign)
+
+
+def renumbered(path: Path) -> None:
+    """The gap that a missing file leaves, closed up."""
+    part(path, 1).unlink()
+    part(path, 2).rename(part(path, 1))
+
+
+ROTATED: list[tuple[str, Callable[[Path], None], str, int, str]] = [
+    ("changed", lambda p: edit(part(p, 1), changed), ".000001", 3, "changed"),
+    ("dropped at the start", lambda p: edit(part(p, 2), lambda x: x[1:]), ".000002", 1, "dropped: records 4 to 4"),
+    ("dropped at the end", lambda p: edit(part(p, 1), lambda x: x[:3]), ".000002", 1, "does not follow the end of the file before it"),
+    ("reordered over files", swap_lines, ".000001", 3, "reordered: it belongs after line 4, and audit.jsonl.000002:1 belongs here"),
+    ("files exchanged", swap_files, ".000002", 1, "inserted: audit.jsonl:1 belongs here"),
+    ("file missing", lambda p: part(p, 2).unlink(), "", 1, "dropped: records 4 to 6"),
+    ("first file missing", lambda p: part(p, 1).unlink(), ".000002", 1, "the lines before it are missing: records 1 to 3"),
+    ("first file missing, the others renumbered", renumbered, ".000001", 1, "the lines before it are missing: records 1 to 3"),
+    ("a file twice", lambda p: shutil.copy(part(p, 2), part(p, 3)), ".000003", 1, "duplicated: it repeats audit.jsonl.000002:1"),
+    ("duplicated over files", lambda p: edit(p, lambda x: [x[0], part(p, 1).read_bytes().splitlines(keepends=True)[1], *x[1:]]), "", 2,
+     "duplicated: it repeats audit.jsonl.000001:2"),
+    ("inserted", lambda p: edit(part(p, 2), lambda x: [rehash(x[0], "a" * 64, pid=1), *x]), ".000002", 1, "inserted: line 2 belongs here"),
+    ("truncated in a closed file", lambda p: edit(part(p, 1), lambda x: [*x[:3], x[3][:50]]), ".000001", 4, "truncated"),
+    ("tail cut", lambda p: edit(p, lambda x: x[:2]), "", 3, "cut tail: the file ends at record 8, its pinned head is record 9"),
+    ("the newest file emptied", lambda p: edit(p, lambda x: []), "", 1, "cut tail: the file ends at record 6"),
+    ("the newest file missing", lambda p: p.unlink(), ".000002", 5, "cut tail: the file ends at record 6"),
+    ("the two newest files missing", lambda p: (p.unlink(), part(p, 2).unlink()), ".000001", 5, "cut tail: the file ends at record 3"),
+    ("wrong key", foreign_checkpoint, ".000002", 4, "a key that is not the trail's"),
+    ("rewritten over files", lambda p: rewrite_over_files(p), ".000001", 4, "forged: the checkpoint"),
+]  # fmt: skip
+
+
+def rewrite_over_files(path: Path) -> None:
+    files = [part(path, 1), part(path, 2), path]
+    lines = [file.read_bytes().splitlines(keepends=True) for file in files]
+    whole = [line for one in lines for line in one]
+    whole = rechain([*whole[:1], rehash(whole[1], decision="allow"), *whole[2:]], 2)
+    for file, one in zip(files, lines, strict=True):
+        file.write_bytes(b"".join(whole[: len(one)]))
+        whole = whole[len(one) :]
+
+
+@pytest.mark.parametrize(("damage", "file", "line", "problem"), [row[1:] for row in ROTATED], ids=[row[0] for row in ROTATED])
+def test_damage_is_found_over_files(rotated: Path, second: Any, damage: Callable[[Path], None], file: str, line: int, problem: str) -> None:
+    damage(rotated)
+    verdict = verify(rotated)
+    assert (verdict.ok, verdict.file, verdict.first_bad_line) == (False, f"{rotated}{file}", line), verdict
+    assert problem in str(verdict.problem)
+    assert said(second, rotated) == (f"{rotated}{file}", line)
+
+
+def test_a_whole_trail_of_several_files(rotated: Path, second: Any) -> None:
+    verdict = verify(rotated)
+    assert (verdict.ok, verdict.records, verdict.checkpoints, verdict.files, verdict.removed) == (True, 9, 3, 3, 0)
+    assert verify(part(rotated, 2)) == verdict, "any of its files names the trail"
+    assert second.verify(rotated, f"{rotated}.pub", f"{rotated}.head") is None
+
+
+def test_the_quick_look_and_the_slow_one_say_the_same(path: Path, second: Any) -> None:
+    """Records that a trusted signature covers are not parsed. Damage to any octet of any of them is found all the same, at its line."""
+    trail = Trail.open(path, Audit(checkpoint=Checkpoint(records=6)))
+    for number in range(30):
+        trail.append(BOX, connect(f"host{number}.example"))
+        if number % 5 == 4:
+            trail.checkpoint()
+    trail.close()
+    assert verify(path).ok and verify(path).checkpoints == 6
+    data = path.read_bytes()
+    for place in range(0, len(data), 97):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        line = data[:place].count(b"\n") + 1
+        quick, slow = verify(path), verify(path, head=Path(f"{path}.head"))
+        assert quick == slow and (quick.ok, quick.first_bad_line) == (False, line), (place, quick)
+        assert second.verify(path, f"{path}.pub", f"{path}.head")[1] == line
+
+
+def test_files_that_the_settings_let_go_are_vouched_for(path: Path, second: Any) -> None:
+    trail = Trail.open(path, Audit(rotate=Rotate(keep=2)))
+    for number in range(1, 9):
+        trail.append(BOX, connect(f"host{number}.example"))
+        trail.rotate(now=True)
+    trail.close()
+    assert [number for number in range(1, 9) if part(path, number).exists()] == [7, 8]
+    verdict = verify(path)
+    assert verdict.ok and verdict.removed > 6 and verdict.pinned_key, verdict
+    assert second.verify(path, f"{path}.pub", f"{path}.head") is None
+    part(path, 7).unlink()  # and one more, by somebody who cannot sign
+    assert (verify(path).file, verify(path).first_bad_line) == (str(part(path, 8)), 1)
+    assert said(second, path) == (str(part(path, 8)), 1)
+
+
+def test_an_old_key_is_good_for_nothing_new(path: Path, second: Any) -> None:
+    """Whoever stole the key that was replaced can sign; but not behind a checkpoint by the newer one."""
+    trail = Trail.open(path)
+    trail.append(BOX, connect())
+    stolen = trail._signer
+    replace_key(Path(f"{path}.key"))
+    trail.take_key()
+    trail.append(BOX, connect())
+    trail.close()
+    records = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert [line.get("reason", "checkpoint") for line in records] == ["no_rule", "key_replaced", "checkpoint", "no_rule", "checkpoint"]
+    assert records[1]["detail"] == {"old": stolen.name, "new": records[4]["checkpoint"]["key"]}
+    assert records[2]["checkpoint"]["key"] == stolen.name, "the old key vouches for the new one"
+    assert verify(path).ok and second.verify(path, f"{path}.pub", f"{path}.head") is None
+
+    def sign(lines: Lines) -> Lines:
+        last = json.loads(lines[4])
+        what = last["checkpoint"] | {"key": stolen.name, "hash": last["hash"]}
+        return [*lines, rehash(lines[4], last["hash"], checkpoint=what, signature=stolen.sign(canonical(what)))]
+
+    edit(path, sign)
+    assert (verify(path).first_bad_line, "had been replaced" in str(verify(path).problem)) == (6, True)
+    assert second.verify(path, f"{path}.pub", f"{path}.head")[1] == 6
 
 
 def test_a_whole_trail(written: Path, second: Any) -> None:
@@ -150,7 +324,7 @@ def forge_all(path: Path) -> None:
 def test_a_forged_trail_falls_to_the_public_key(written: Path, second: Any) -> None:
     forge_all(written)
     assert "key that is not the trail's" in str(verify(written).problem)
-    assert (verify(written).first_bad_line, second.verify(written, f"{written}.pub")[0]) == (5, 5)
+    assert (verify(written).first_bad_line, second.verify(written, f"{written}.pub")[1]) == (5, 5)
 
 
 def test_without_a_public_key_a_forged_trail_passes_and_the_verdict_says_so(written: Path) -> None:
@@ -169,7 +343,7 @@ def test_a_copy_of_the_head_kept_elsewhere_outlives_the_one_beside_the_trail(wri
     Path(f"{written}.head").write_text(json.dumps({"seq": 4, "hash": json.loads(lines[4])["hash"]}))
     assert verify(written).ok  # both cut alike: what is beside the trail cannot tell
     assert verify(written, head=copy).first_bad_line == 6
-    assert second.verify(written, None, copy)[0] == 6
+    assert second.verify(written, None, copy)[1] == 6
 
 
 def test_a_replaced_key_keeps_older_checkpoints_valid(written: Path, second: Any) -> None:
