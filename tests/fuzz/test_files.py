@@ -18,8 +18,8 @@ from fuzz.corpus import shipped, spoilt
 from fuzz.test_structs import JSON, lied
 from stockade.audit import Trail
 from stockade.audit.chain import GENESIS, seal
-from stockade.audit.read import Broken, Filter, read
 from stockade.audit.pin import beside
+from stockade.audit.read import Broken, Filter, read
 from stockade.audit.verify import verify
 from stockade.cli import main
 from stockade.policy.cases.suite import MOST, read_suite

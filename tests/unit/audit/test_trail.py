@@ -500,7 +500,7 @@ def test_what_was_missed_is_counted_over_kill_9(path: Path, monkeypatch: pytest.
 
 
 def test_whoever_goes_on_without_a_record_is_counted_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`on_audit_failure: continue`: a request that began while nothing could be written gets its record if the disk is back when it ends."""
+    """`on_audit_failure: continue`: a request that began while nothing could be written gets its record if the disk is back at its end."""
     trail = Trail.open(path)
     real = os.pwrite
     with monkeypatch.context() as patched:
