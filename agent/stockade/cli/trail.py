@@ -61,12 +61,12 @@ class Trail:
 
 def chosen(args: argparse.Namespace, files: Sequence[Path]) -> Trail:
     """Raises StockadeError for a time that is none."""
-    since = _moment(args.since, "--since") if args.since else ""
-    until = _moment(args.until, "--until") if args.until else "~"
+    since = moment(args.since, "--since") if args.since else ""
+    until = moment(args.until, "--until") if args.until else "~"
     return Trail(files, args.sandbox, since, until)
 
 
-def _moment(text: str, option: str) -> str:
+def moment(text: str, option: str) -> str:
     """As the trail spells a time, so that text order is time order."""
     if ago := _AGO.fullmatch(text):
         return timestamp(datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))

@@ -50,9 +50,10 @@ def test_text_form(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_show_and_stats(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", "show", str(mixed), "--seq", "2"]) == 0
-    assert json.loads(capsys.readouterr().out)["http"]["path"] == "/x"
-    assert main(["audit", "show", str(mixed), "--seq", "99"]) == 1
+    assert main(["audit", "show", "2", str(mixed), "-o", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["record"]["http"]["path"], shown["line"]) == ("/x", 2)
+    assert main(["audit", "show", "99", str(mixed)]) == 1
     capsys.readouterr()
     assert main(["audit", "stats", str(mixed), "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)[0] == {"action": "connect", "decision": "deny", "reason": "no_rule", "records": 3}
