@@ -57,6 +57,7 @@ class Worker:
         self._number = 0
         self._judge: subprocess.Popen[bytes] | None = None
         self._classifier: subprocess.Popen[bytes] | None = None
+        self._following: asyncio.Future[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -160,14 +161,21 @@ class Worker:
         if not classifier.wanted(policy) or (self._classifier is not None and self._classifier.poll() is None):
             return
         try:
-            channel, process = await asyncio.to_thread(classifier.launch, self._reader_uid)
+            launched = await asyncio.to_thread(classifier.launch, self._reader_uid)
         except OSError as error:
             _log.error("no process to classify in: %s", error)
             return
-        self._classifier = process
-        with channel:
-            await self._command(("classifier",), [channel.fileno()])
-        self._watch("classifies", process, lambda: self._classified(policy))
+        self._classifier = launched.process
+        self._follow(launched.registry)
+        with launched.channel:
+            await self._command(("classifier",), [launched.channel.fileno()])
+        self._watch("classifies", launched.process, lambda: self._classified(policy))
+
+    def _follow(self, registry: socket.socket) -> None:
+        """Keep telling the newest classifier what is registered."""
+        if self._following is not None:
+            self._following.cancel()
+        self._following = asyncio.ensure_future(classifier.follow(registry))
 
     def _watch(self, does: str, process: subprocess.Popen[bytes], again: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Give the worker another one when this one ends."""
@@ -199,6 +207,8 @@ class Worker:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 async with asyncio.timeout(5):
                     await self._command(("stop",), [])
+        if self._following is not None:
+            self._following.cancel()
         if self._calls:
             await asyncio.wait(list(self._calls), timeout=5)
         if self._channel is not None:

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from stockade.privacy.dictionary import Custom
+from stockade.privacy.documents import registry
 from stockade.privacy.finding import Finding
+from stockade.privacy.patterns import canary
 from stockade.privacy.serve import terms, wire
 from stockade.privacy.serve.batch import Remembering, Together
 from stockade.privacy.serve.client import Client, Failed
-from stockade.privacy.serve.launch import launch
+from stockade.privacy.serve.launch import follow, launch
 from stockade.privacy.settings import Settings
 from stockade.service.settings import Settings as Service
 
@@ -27,14 +29,15 @@ PLAIN = Settings()
 
 def with_client(work: Callable[[Client, subprocess.Popen[bytes]], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
-        sock, process = launch(Service().classifier_user)
+        launched = launch(Service().classifier_user)
         client = Client()
-        client.attach(sock)
+        client.attach(launched.channel)
         try:
-            await work(client, process)
+            await work(client, launched.process)
         finally:
-            process.kill()
-            process.wait()
+            launched.registry.close()
+            launched.process.kill()
+            launched.process.wait()
 
     asyncio.run(run())
 
@@ -83,11 +86,12 @@ def test_its_end_is_a_failure_to_all_who_wait_and_another_takes_its_place() -> N
                 await each
         with pytest.raises(Failed, match="no_classifier"):
             await client.classify([CARD], PLAIN, seconds=30)
-        sock, another = launch(Service().classifier_user)
-        client.attach(sock)
+        another = launch(Service().classifier_user)
+        client.attach(another.channel)
         assert len((await client.classify([CARD], PLAIN, seconds=30))[0]) == 1
-        another.kill()
-        another.wait()
+        another.registry.close()
+        another.process.kill()
+        another.process.wait()
 
     with_client(work)
 
@@ -114,10 +118,10 @@ def test_who_waits_longer_than_allowed_has_a_failure() -> None:
     ],
 )
 def test_a_frame_that_nobody_of_ours_sends_ends_it(frame: bytes) -> None:
-    sock, process = launch(Service().classifier_user)
-    with sock:
+    launched = launch(Service().classifier_user)
+    with launched.channel as sock, launched.registry:
         sock.sendall(len(frame).to_bytes(4, "big") + frame)
-        assert process.wait(30) == 4
+        assert launched.process.wait(30) == 4
 
 
 @pytest.mark.parametrize(
@@ -145,6 +149,51 @@ def test_findings_that_do_not_fit_the_texts_are_not_believed(found: list[Any]) -
             theirs.sendall(len(told).to_bytes(4, "big") + told)
             with pytest.raises(Failed, match="nonsense"):
                 await asked
+
+    asyncio.run(run())
+
+
+def test_what_is_registered_later_is_found_at_once_also_in_what_was_read_before(tmp_path: Path) -> None:
+    """An old answer is not given again, and the version says which registry it was; a damaged one is a layer that is missing."""
+    path, marked = tmp_path / "registry.json", canary.make()
+    secret = "The blend is aged for nine winters in barrels of wild cherry and turned by hand at every second full moon of the year."
+
+    async def until(client: Client, expected: Callable[[], bool]) -> None:
+        for _ in range(600):
+            if expected():
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(client.hello)
+
+    async def run() -> None:
+        launched, client = launch(Service().classifier_user), Client()
+        client.attach(launched.channel)
+        following = asyncio.ensure_future(follow(launched.registry, path))
+        try:
+            plain, named = await client.classify([secret, marked], PLAIN, seconds=30)
+            assert not [each for each in plain if each.category == "ip.document"]
+            assert "canary:unregistered" in [each.detector for each in named]
+            await until(client, lambda: client.hello is not None)
+            assert client.hello is not None
+            before = client.hello
+            with registry.changed(path) as known:
+                document = known.register("blend.txt", secret, "now")
+                known.canaries["billing"] = registry.Canary("billing", "now", canary.digest(marked))
+            await until(client, lambda: client.hello is not before)
+            plain, named = await client.classify([secret, marked], PLAIN, seconds=30)
+            assert f"document:{document.id}" in [each.detector for each in plain]
+            assert "canary:billing" in [each.detector for each in named]
+            changed = {name for name, version in client.hello.detectors.items() if before.detectors[name] != version}
+            assert changed == {"credential", "document"}
+            path.write_text("{")
+            await until(client, lambda: client.hello is not None and "registry" in client.hello.missing)
+            path.unlink()
+            await until(client, lambda: client.hello is not None and "registry" not in client.hello.missing)
+            assert not [each for each in (await client.classify([secret], PLAIN, seconds=30))[0] if each.category == "ip.document"]
+        finally:
+            following.cancel()
+            launched.process.kill()
+            launched.process.wait()
 
     asyncio.run(run())
 

@@ -58,6 +58,10 @@ class Fingerprints:
     def __init__(self, documents: Mapping[str, array[int]] | None = None, key: bytes = b"") -> None:
         self._key = key
         self._documents = dict(documents or {})
+        digest = hashlib.sha256()
+        for name, marks in sorted(self._documents.items()):
+            digest.update(f"{name}\0{len(marks)}\0".encode() + marks.tobytes())
+        self.version = digest.hexdigest()[:8]
         self._any: set[int] = set().union(*self._documents.values()) if self._documents else set()
 
     def find(self, text: str) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from stockade.privacy.patterns import assigned, clinical, contact, dates, govern
 from stockade.privacy.patterns.canary import Canaries
 from stockade.privacy.patterns.contact import Phones
 from stockade.privacy.patterns.subject import Pattern, Subject
+from stockade.privacy.version import of_code
 
 PATTERNS: tuple[Pattern, ...] = (*money.PATTERNS, *government.PATTERNS, *contact.PATTERNS, *dates.PATTERNS, *clinical.PATTERNS)
 
@@ -19,10 +20,10 @@ class Patterns:
     """Cards, accounts, national numbers, contacts, addresses, dates, clinical codes and values."""
 
     name = "pattern"
-    version = "1"
     reads_views = True
 
     def __init__(self) -> None:
+        self.version = of_code("patterns")
         self._phones = Phones()
         for pattern in PATTERNS:
             pattern.prepare()
@@ -40,11 +41,11 @@ class Credentials:
     """Keys, tokens, passwords and private keys: by a vendor's form, by the name beside them, by randomness; and canaries."""
 
     name = "credential"
-    version = "1"
     reads_views = True
 
     def __init__(self, canaries: Canaries | None = None) -> None:
         self._canaries = canaries or Canaries()
+        self.version = f"{of_code('patterns')}+{self._canaries.version}"
         vendors.load()
 
     def find(self, texts: Sequence[str]) -> list[list[Finding]]:

@@ -50,6 +50,7 @@ class Canaries:
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
         self._known = dict(known or {})
+        self.version = hashlib.sha256(repr(sorted(self._known.items())).encode()).hexdigest()[:8]
 
     def find(self, subject: Subject) -> Iterator[Finding]:
         for start, end, text in _spelt(subject.folded):

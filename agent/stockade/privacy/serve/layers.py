@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from stockade.privacy.classify import Classifier
 from stockade.privacy.documents import Documents
 from stockade.privacy.documents import registry as registered
+from stockade.privacy.documents.registry import Registry
 from stockade.privacy.finding import Detector
 from stockade.privacy.ner import NoProvider, TokenModel, UnusableModel
 from stockade.privacy.patterns import Credentials, Patterns
@@ -14,24 +15,28 @@ from stockade.privacy.serve.batch import Remembering, Together
 from stockade.privacy.serve.wire import Hello
 from stockade.types import StockadeError
 
+REGISTRY = "registry"
 MODEL = "model"  # the layer that tells names, places and what is said of a patient
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
+    """apart: the detectors that no registry changes."""
+
     classifier: Classifier
     hello: Hello
+    apart: tuple[Detector, ...]
+
+    def with_registry(self, registry: Registry | str) -> Layers:
+        """The same with another registry, or with why there is none. Opens no file."""
+        missing = {layer: why for layer, why in self.hello.missing.items() if layer != REGISTRY}
+        return _layers(self.apart, registry, self.hello.provider, self.hello.model, missing)
 
 
 def load(threads: int = 2) -> Layers:
     """All that are there. A layer that is missing is told: where it is needed on_failure decides, since it did not find nothing."""
     missing: dict[str, str] = {}
-    try:
-        registry = registered.load()
-    except StockadeError as error:
-        missing["registry"] = str(error)[:1024]
-        registry = registered.Registry()
-    detectors: list[Detector] = [Patterns(), Credentials(registry.known_canaries()), Documents(registry.fingerprints())]
+    apart: list[Detector] = [Remembering(Patterns())]
     provider = model = None
     try:
         network = TokenModel.load(threads=threads)
@@ -39,6 +44,21 @@ def load(threads: int = 2) -> Layers:
         missing[MODEL] = str(error)[:1024]
     else:
         provider, model = network.provider, network.sha256
-        detectors.append(Together(network))
-    classifier = Classifier([Remembering(detector) for detector in detectors])
-    return Layers(classifier, Hello(provider, model, classifier.versions, missing))
+        apart.append(Remembering(Together(network)))
+    registry: Registry | str
+    try:
+        registry = registered.load()
+    except StockadeError as error:
+        registry = str(error)
+    return _layers(tuple(apart), registry, provider, model, missing)
+
+
+def _layers(
+    apart: tuple[Detector, ...], registry: Registry | str, provider: str | None, model: str | None, missing: dict[str, str]
+) -> Layers:
+    if isinstance(registry, str):
+        missing = missing | {REGISTRY: registry[:1024]}
+        registry = Registry()
+    own = (Remembering(Credentials(registry.known_canaries())), Remembering(Documents(registry.fingerprints())))
+    classifier = Classifier([*apart, *own])
+    return Layers(classifier, Hello(provider, model, classifier.versions, missing), apart)

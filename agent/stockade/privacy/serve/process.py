@@ -18,6 +18,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
+from stockade.privacy.documents.registry import Registry
 from stockade.privacy.finding import Finding
 from stockade.privacy.serve import terms, wire
 from stockade.privacy.serve.batch import digest
@@ -31,18 +32,19 @@ WAITING_CHARACTERS = 64 << 20
 READERS = 4  # requests read at the same time; what they ask of the model is one batch
 KEPT_SETTINGS = 256
 VERDICTS, VERDICT_FINDINGS = 2_000, 200_000
+REGISTRY_BYTES = 1 << 30
 STUCK = 60.0  # seconds beyond its deadline after which a request is not waited for any more
 
 _log = logging.getLogger("stockade.classifier")
 
 
-def main(descriptor: int, uid: int) -> None:
+def main(descriptor: int, registry: int, uid: int) -> None:
     """The whole life of the process. Everything that reads a file comes before `drop`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the agent's business
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if os.geteuid() == 0:
         os.unshare(os.CLONE_NEWNET)  # from the first import on: there is no network for any library to use
-    sock = socket.socket(fileno=descriptor)
+    sock, told = socket.socket(fileno=descriptor), socket.socket(fileno=registry)
     layers = load(threads=max(1, min(2, os.cpu_count() or 1)))
     with ThreadPoolExecutor(READERS) as pool:
         rehearse(layers, pool)
@@ -50,7 +52,7 @@ def main(descriptor: int, uid: int) -> None:
         asyncio.set_event_loop(loop)
         gc.freeze()
         drop(uid, gpu=layers.hello.provider is not None and layers.hello.provider != "CPUExecutionProvider")
-        loop.run_until_complete(Process(sock, layers, pool).run())
+        loop.run_until_complete(Process(sock, layers, pool, told).run())
     os._exit(0)
 
 
@@ -65,9 +67,13 @@ def rehearse(layers: Layers, pool: ThreadPoolExecutor) -> None:
         layers.classifier.classify([text * 30, f"Hello {number}"], Settings(), conversation=True, lanes=[[0, 1]])
 
 
+def _nobody() -> None:
+    """The agent is gone, and the worker with it: that channel ends this process."""
+
+
 class Process:
-    def __init__(self, sock: socket.socket, layers: Layers, pool: ThreadPoolExecutor) -> None:
-        self._sock, self._layers, self._pool = sock, layers, pool
+    def __init__(self, sock: socket.socket, layers: Layers, pool: ThreadPoolExecutor, registry: socket.socket) -> None:
+        self._sock, self._layers, self._pool, self._registry = sock, layers, pool, registry
         self._settings: OrderedDict[str, Settings] = OrderedDict()
         self._verdicts: OrderedDict[bytes, tuple[tuple[Finding, ...], ...]] = OrderedDict()
         self._held = 0
@@ -79,6 +85,7 @@ class Process:
     async def run(self) -> None:
         self._channel = Channel(self._sock, received=self._received, lost=self._over.set, limit=wire.REQUEST_BYTES)
         self._channel.send(wire.dump({"hello": wire.encode_hello(self._layers.hello)}))
+        registry = Channel(self._registry, received=self._renew, lost=_nobody, limit=REGISTRY_BYTES)
         while not self._over.is_set():
             try:
                 async with asyncio.timeout(1):
@@ -86,6 +93,7 @@ class Process:
             except TimeoutError:
                 if any(time.monotonic() > late for late in self._running.values()):
                     os._exit(3)
+        registry.close()
         os._exit(0)  # a thread may still be reading for nobody
 
     def _received(self, frame: bytes) -> None:
@@ -98,6 +106,20 @@ class Process:
         except ValueError as error:
             _log.error("a frame that nobody of ours sends: %s", error)
             os._exit(4)
+
+    def _renew(self, frame: bytes) -> None:
+        """Another registry. What was found under the one before is forgotten; what is being read is answered, and not remembered."""
+        registry: Registry | str
+        try:
+            registry = Registry.from_bytes(frame) if frame else Registry()
+        except ValueError as error:
+            registry = str(error)
+        layers = self._layers.with_registry(registry)
+        if layers.hello != self._layers.hello:
+            self._layers = layers
+            self._verdicts.clear()
+            self._held = 0
+            self._channel.send(wire.dump({"hello": wire.encode_hello(layers.hello)}))
 
     def _keep(self, message: wire.Json) -> None:
         key, value = message.get("settings"), message.get("value")
@@ -129,22 +151,23 @@ class Process:
                 self._verdicts.move_to_end(key)
                 told = wire.Told(asked.number, known, cached=True)
             else:
-                work = self._pool.submit(self._classify, asked, settings, time.monotonic() + asked.seconds)
+                layers = self._layers
+                work = self._pool.submit(self._classify, layers, asked, settings, time.monotonic() + asked.seconds)
                 told = await asyncio.wrap_future(work)
-                if told.failed is None:
+                if told.failed is None and layers is self._layers:
                     self._remember(key, told.findings)
         finally:
             self._waiting -= 1
             self._characters -= size
         self._tell(told)
 
-    def _classify(self, asked: wire.Asked, settings: Settings, deadline: float) -> wire.Told:
+    def _classify(self, layers: Layers, asked: wire.Asked, settings: Settings, deadline: float) -> wire.Told:
         """In a thread."""
         if time.monotonic() > deadline:
             return wire.Told(asked.number, failed="deadline")
         self._running[asked.number] = deadline + STUCK
         try:
-            found = self._layers.classifier.classify(asked.texts, settings, conversation=True, lanes=asked.lanes)
+            found = layers.classifier.classify(asked.texts, settings, conversation=True, lanes=asked.lanes)
         except Exception as error:  # of whichever detector: no findings is not an answer
             return wire.Told(asked.number, failed=f"{type(error).__name__}")
         finally:
@@ -168,4 +191,4 @@ class Process:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))
