@@ -1,4 +1,4 @@
-"""The dashboards as code. `python deploy/grafana/dashboards.py` writes dashboards/*.json; a test holds the two together, and runs every query.
+"""The dashboards as code. `python deploy/grafana/dashboards.py` writes dashboards/*.json; a test holds them together and runs every query.
 
 Only the standard library, and only what every Grafana from 9 on draws: stat, timeseries, table.
 """
@@ -242,8 +242,8 @@ PRIVACY = dashboard(
             "timeseries",
             "Time to classify",
             [
-                (f'sandbox:stockade_latency_seconds:p50_5m{{sandbox="$sandbox",stage="classification"}}', "half below"),
-                (f'sandbox:stockade_latency_seconds:p99_5m{{sandbox="$sandbox",stage="classification"}}', "99 % below"),
+                ('sandbox:stockade_latency_seconds:p50_5m{sandbox="$sandbox",stage="classification"}', "half below"),
+                ('sandbox:stockade_latency_seconds:p99_5m{sandbox="$sandbox",stage="classification"}', "99 % below"),
             ],
             unit="s",
         ),
