@@ -28,7 +28,7 @@ MESSAGING = ("cdn.discordapp.com", "api.telegram.org", "graph.microsoft.com", "l
 JIRA = ("example.atlassian.net", "api.atlassian.com")
 HOSPITAL = "ehr.internal.hospital.org"
 CLOUD = ("api.openai.com", "api.anthropic.com", "bedrock.us-east-1.amazonaws.com")
-EU = "llm.eu.bank.test"  # a model whose operator promises to process in the EU
+EU = "llm.eu.bank.example"  # a model whose operator promises to process in the EU
 INSPECTED = tuple(f"i{number}.web.test" for number in range(4))
 RELAYED = tuple(f"r{number}.web.test" for number in range(4))
 # Servers with something to serve.

@@ -13,7 +13,7 @@ from stockade.policy.cases.suite import Case, read_suite
 EXAMPLES = resources.POLICIES / "examples"
 CASES = [
     pytest.param(name, case, id=f"{name}-{case.asked.replace(' ', '-')}")
-    for name in ("hipaa", "slack", "git-https")
+    for name in ("hipaa", "slack", "git-https", "clinical", "eu-finance")
     for case in read_suite(EXAMPLES / f"{name}_test.yaml").cases
     if case.target is not None  # `explain` is about requests
 ]
