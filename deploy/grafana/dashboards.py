@@ -203,7 +203,7 @@ SANDBOX = dashboard(
             "The trail",
             [
                 (f"rate(stockade_audit_records_total{ONE}[5m])", "records"),
-                (f"sum by (sink) (rate(stockade_audit_sink_lost_total{ONE}[5m])) or vector(0)", "lost {{sink}}"),
+                (f"sum by (sink) (rate(stockade_audit_sink_lost_total{ONE}[5m])) or vector(0)", "given up {{sink}}"),
             ],
             unit="reqps",
         ),

@@ -68,6 +68,8 @@ def problems(statistics: dict[str, Any]) -> list[str]:
         found.append("no proxy worker serves it: its connections wait for the next one")
     if statistics["audit_broken"]:
         found.append("a record could not be written: see on_audit_failure in its policy")
+    if statistics["audit_missed"]:
+        found.append(f"{statistics['audit_missed']} records could not be written: a later one has the count")
     if statistics["audit_lost"]:
         found.append(f"{statistics['audit_lost']} records were given up by a sink; they are in the trail")
     if statistics["reload_failed"]:

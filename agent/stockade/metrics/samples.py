@@ -79,13 +79,16 @@ def _audit(snapshot: Snapshot) -> Named:
     yield "audit_records_total", (), snapshot.ledger.records
     yield "audit_broken", (), int(audit.broken)
     yield "audit_lag_seconds", (), snapshot.ledger.lag
+    yield "audit_missed_total", (), audit.missed
+    yield "audit_checkpoints_total", (), audit.checkpoints
+    yield "audit_rotations_total", (), audit.rotations
+    yield "audit_failures_total", (), audit.failures
     for sink in audit.sinks:
         labels = (sink.name, sink.type)
-        yield "audit_sink_written_total", labels, sink.written
+        yield "audit_sink_sent_total", labels, sink.sent
         yield "audit_sink_lost_total", labels, sink.lost
         yield "audit_sink_retries_total", labels, sink.retried
-        yield "audit_sink_queued", labels, sink.queued
-        yield "audit_sink_spooled", labels, sink.spooled
+        yield "audit_sink_behind_bytes", labels, sink.behind
         yield "audit_sink_failing", labels, int(sink.failing)
 
 

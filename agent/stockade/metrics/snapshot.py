@@ -12,24 +12,26 @@ from stockade.metrics.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """One way out of the trail. queued: records that wait in memory; spooled: on disk; lost: for good; failing: the last attempt failed."""
+    """One way out of the trail. sent, lost: records; retried: attempts; behind: octets of the trail; failing: the last attempt failed."""
 
     name: str
     type: str
-    written: int
-    queued: int
-    spooled: int
+    sent: int
     retried: int
     lost: int
+    behind: int
     failing: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The trail as its writer sees it. broken: a record could not be written, and nothing is allowed since."""
+    """The trail as its writer sees it. broken: a record could not be written. The counts are those of audit.trail.Counters."""
 
     broken: bool = False
-    records: int = 0
+    missed: int = 0
+    checkpoints: int = 0
+    rotations: int = 0
+    failures: int = 0
     sinks: tuple[Sink, ...] = ()
 
 
@@ -91,6 +93,7 @@ class Snapshot:
             "approvals_pending": self.approvals_pending,
             "reload_failed": ledger.reload_failed,
             "audit_broken": self.audit.broken,
+            "audit_missed": self.audit.missed,
             "audit_lost": sum(sink.lost for sink in self.audit.sinks),
             "events_lost": sum(count for name, count in self.failures.items() if name in LOST),
         }

@@ -23,6 +23,7 @@ from stockade.kernel.events import Ring, explain_packet
 from stockade.kernel.load import Kernel
 from stockade.metrics.figures import Figures, Stage
 from stockade.metrics.ledger import Ledger
+from stockade.metrics.snapshot import Sink
 from stockade.policy import decide
 from stockade.policy.neighbour import neighbour_of
 from stockade.proxy import Begun, Caller, Resolved
@@ -63,6 +64,7 @@ class Agent:
         self.governed: dict[int, Governed] = {}
         self.desks: dict[int, Desk] = {}
         self.ledgers: dict[int, Ledger] = {}
+        self.sinks: Callable[[], tuple[Sink, ...]] = tuple  # how they stand, where the trail has any
         self.own_ports: set[int] = set()  # of this host that no sandbox is led to
         self.exec_refused: Callable[[Event], None] = lambda _event: None
         self._ring = Ring(kernel.maps.events, self.handle)

@@ -61,7 +61,13 @@ class Observed:
             fill=fill,
             failures=agent.counted,
             certificates=self._certificates,
-            audit=Audit(broken=agent.audit_failure is not None),
+            audit=self._audit(),
+        )
+
+    def _audit(self) -> Audit:
+        agent, counted = self._agent, self._agent.trail.counters
+        return Audit(
+            agent.audit_failure is not None, counted.missed, counted.checkpoints, counted.rotations, counted.failures, agent.sinks()
         )
 
     def _fill(self) -> dict[str, Fill]:

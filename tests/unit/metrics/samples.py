@@ -74,5 +74,5 @@ def snapshot(ledger: Ledger, name: str = "box", policy: str = "demo") -> Snapsho
         fill={"tasks": Fill(2, 8192)},
         failures={"event": 4, "quota": 1},
         certificates={"authority": 1_900_000_000.0},
-        audit=Audit(False, 3, (Sink("siem", "http", 10, 2, 3, 1, 4, True),)),
+        audit=Audit(False, 1, 3, 2, 1, (Sink("siem", "http", 10, 2, 3, 4096, True),)),
     )
