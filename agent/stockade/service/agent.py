@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stockade.audit import AuditError, Trail
-from stockade.audit.record import record_id
-from stockade.audit.record import Json
+from stockade.audit.record import Json, record_id
 from stockade.dns import Asker
 from stockade.kernel.abi import Event, EventType, Origin
 from stockade.kernel.events import Ring, explain_packet
