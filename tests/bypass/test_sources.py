@@ -11,10 +11,18 @@ from framework.policy import bare, http
 FIRST = "version: 1\nname: test\nexec: {allow: [touch]}\n"
 
 
-@pytest.mark.attack("policy-sources")
-@pytest.mark.parametrize(("name", "line"), [("base.yaml", "extends: [./work/base.yaml]"), ("more.rego", "rego: [./work/more.rego]")])
+@pytest.mark.attack("policy-sources", "policy-dictionaries")
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("base.yaml", "extends: [./work/base.yaml]"),
+        ("more.rego", "rego: [./work/more.rego]"),
+        ("wards.txt", "privacy: {detect: {dictionaries: [{name: wards, category: ip.document, file: ./work/wards.txt}]}}"),
+    ],
+)
 def test_a_source_that_the_sandbox_could_write_is_refused(machine: Machine, name: str, line: str) -> None:
-    text = bare(http("curl", ECHO)) if name.endswith("yaml") else "package stockade\n\ndefault allow = false\n"
+    texts = {"base.yaml": bare(http("curl", ECHO)), "more.rego": "package stockade\n\ndefault allow = false\n", "wards.txt": "ward nine\n"}
+    text = texts[name]
     room = machine.room({name: text})
     elsewhere = machine.room()
     for place, allowed in ((elsewhere, True), (room, False)):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from framework.internet import CLOUD, EU
-from framework.machine import Machine, Result
+from framework.machine import Machine, Result, wait_for
 from framework.models import Heard, LocalModel
 from framework.policy import http, whole
 
@@ -77,3 +77,41 @@ def said(answer: dict[str, Any]) -> str:
 
 def octets(heard: Sequence[Heard]) -> bytes:
     return b"".join(each.path.encode() + repr(each.headers).encode() + each.body for each in heard)
+
+
+class Talk:
+    """An agent in a sandbox that asks what it is told to, when it is told: what one request did is known before the next."""
+
+    def __init__(self, machine: Machine, text: str, **more: Any) -> None:
+        self._room = machine.room({"talks.py": (SAYS.parent / "talks.py").read_text()})
+        self.running = machine.start([PYTHON, "talks.py"], policy=text, room=self._room, **more)
+        self._asked = 0
+
+    @property
+    def work(self) -> Path:
+        return self._room / "work"
+
+    def begin(self, request: Request) -> None:
+        """Without waiting for what comes back."""
+        self._asked += 1
+        (self.work / "part").write_text(json.dumps(request))
+        (self.work / "part").rename(self.work / f"ask-{self._asked}.json")
+
+    def answer(self) -> dict[str, Any]:
+        path = self.work / f"answer-{self._asked}.json"
+        wait_for(path.exists, f"answer {self._asked}", 60, self.running)
+        return dict(json.loads(path.read_text()))
+
+    def ask(self, request: Request) -> dict[str, Any]:
+        self.begin(request)
+        return self.answer()
+
+    def finish(self) -> Result:
+        (self.work / "done").touch()
+        return self.running.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.running.__exit__(*error)
