@@ -81,8 +81,8 @@ def _method(name: str) -> Callable[[Values], str]:
     return lambda values: str(getattr(values, name)())
 
 
-def _symptoms(values: Values) -> str:
-    return values.disease()
+def _words(*words: str) -> Callable[[Values], str]:
+    return lambda values: values.rng.choice(words)
 
 
 def _amount(values: Values) -> str:
@@ -132,6 +132,10 @@ SLOTS: dict[str, tuple[Callable[[Values], str], str]] = {
     "birth": (_method("birth"), "pii.date"), "date": (_method("date"), "pii.date"), "date2": (_method("date"), "pii.date"), "when": (_method("when"), "pii.date"),
     "place": (_method("place"), "pii.location"), "street0": (_method("road"), "pii.location"), "street_de": (_method("street_de"), "pii.location"),
     "street_fr": (_method("street_fr"), "pii.location"), "street_es": (_method("street_es"), "pii.location"), "street_it": (_method("street_it"), "pii.location"),
+    "soon": (_words("today", "tonight", "tomorrow", "tomorrow morning", "next week", "this evening", "Monday", "this weekend"), "pii.date"),
+    "rel_de": (_words("gestern", "heute", "morgen", "letzte Woche", "Montag", "vorgestern", "letzten Monat"), "pii.date"),
+    "herr": (_words("Herr", "Frau", "Herrn", "Dr.", "Prof."), "pii.demographic"), "mme": (_words("Monsieur", "Madame", "M.", "Mme", "Mlle"), "pii.demographic"),
+    "senor": (_words("señor", "Señora", "Sr.", "Sra.", "Don", "Doña"), "pii.demographic"),
     "rel": (_method("lately"), "pii.date"), "month": (_method("month"), "pii.date"), "when4": (_method("year"), "pii.date"),
     "date_de": (_method("date_de"), "pii.date"), "date_fr": (_method("date_fr"), "pii.date"), "date_es": (_method("date_es"), "pii.date"),
     "old": (_method("old"), "pii.age"), "vin": (_method("vin"), "pii.government"),

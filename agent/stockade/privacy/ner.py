@@ -52,7 +52,9 @@ class _Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What manifest.json says of the model. thresholds: the least score per label; below it a word is nothing."""
+    """What manifest.json says of the model. thresholds: per label, what must speak against `nothing` for a word to be something. Scores are
+    told on a scale where that is 0.5, the least that counts by default, so that a policy's thresholds mean the same for every category.
+    """
 
     version: str
     labels: tuple[str, ...]
@@ -86,7 +88,7 @@ def read_manifest(directory: Path) -> Manifest:
             tuple(raw["labels"]),
             int(raw["window"]),
             int(raw["overlap"]),
-            {k: float(v) for k, v in raw["thresholds"].items()},
+            {str(k): float(v) for k, v in raw["thresholds"].items()},
             dict(raw["files"]),
         )
         form = raw["format"], tuple(raw["kinds"]), tuple(raw["gaps"])
@@ -98,6 +100,8 @@ def read_manifest(directory: Path) -> Manifest:
         or not {"model.onnx", "vocab.txt"} <= set(manifest.files)
     ):
         raise UnusableModel(path, "was made for another version of this module")
+    if not all(0 < least < 1 for least in manifest.thresholds.values()):
+        raise UnusableModel(path, "has thresholds that do not lie between 0 and 1")
     unknown = set(manifest.labels[1:]) - set(CATEGORIES) - {TERM}
     if manifest.labels[:1] != ("O",) or unknown:
         raise UnusableModel(path, f"has labels that are no categories: {', '.join(sorted(unknown)) or 'the first is not O'}")
@@ -199,9 +203,21 @@ class TokenModel:
         """A text as it is cut for the network."""
         return self._words.words(text)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._manifest.labels
+
+    def table(self, text: str) -> tuple[list[Word], NDArray[np.float32]]:
+        """The words of a text and their scores for each label, to choose thresholds by."""
+        words = self._words.words(text)
+        return words, self._tables([words])[0]
+
     def find(self, texts: Sequence[str]) -> list[list[Finding]]:
         """The findings of each text, sorted by start."""
         cut = [self._words.words(text) for text in texts]
+        return [self._spans(text, words, table) for text, words, table in zip(texts, cut, self._tables(cut), strict=True)]
+
+    def _tables(self, cut: Sequence[Sequence[Word]]) -> list[NDArray[np.float32]]:
         rows: list[_Window] = []
         for number, words in enumerate(cut):
             rows += windows(number, [len(word.pieces) for word in words], self._manifest.window, self._manifest.overlap)
@@ -210,7 +226,7 @@ class TokenModel:
         step = 1 if self.provider == "CPUExecutionProvider" else BATCH
         for at in range(0, len(rows), step):
             self._score(rows[at : at + step], cut, scores)
-        return [self._spans(text, words, table) for text, words, table in zip(texts, cut, scores, strict=True)]
+        return scores
 
     def _score(self, rows: Sequence[_Window], cut: Sequence[Sequence[Word]], scores: Sequence[NDArray[np.float32]]) -> None:
         """Runs windows of like length together and writes the mean of each owned word's pieces into scores."""
@@ -239,14 +255,15 @@ class TokenModel:
             scores[row.text][row.owned : row.until] = means[row.owned - row.first : row.until - row.first]
 
     def _spans(self, text: str, words: Sequence[Word], table: NDArray[np.float32]) -> list[Finding]:
-        """Neighbouring words of one label make a finding. Its score is the mean over its words of all that speaks against `nothing`."""
+        """Neighbouring words of one label make a finding. Its score is the mean over its words of how much speaks against `nothing`."""
         if not len(table):
             return []
         told = table.copy()
         told[:, self._silent] = 0
         labels = told.argmax(axis=1)
-        against = 1.0 - table[:, self._silent].sum(axis=1)
-        labels[against < self._least[labels]] = 0
+        against, least = 1.0 - table[:, self._silent].sum(axis=1), self._least[labels]
+        sure = np.where(against < least, 0.5 * against / least, 0.5 + 0.5 * (against - least) / (1.0 - least))
+        labels[sure < 0.5] = 0
         found: list[Finding] = []
         at = 0
         while at < len(words):
@@ -257,19 +274,31 @@ class TokenModel:
             if label:
                 first, last = _trim(text, words, at, end)
                 if first < last:
-                    score = min(SUREST, float(against[at:end].mean()))
+                    score = min(SUREST, float(sure[at:end].mean()))
                     found.append(Finding(words[first].start, words[last - 1].end, self._manifest.labels[label], self.name, round(score, 4)))
             at = end
         return found
 
 
 _LOOSE_START, _LOOSE_END = frozenset(",.;:)]}>|\"'=-–—/"), frozenset(",;:([{<|\"'=-–—/")
+_SMALL = (
+    "in at on of from to and or with by for is was are were has had who that my his her their our your as be if "
+    "und oder mit von bei im am aus zum zur ist et ou avec est dans por con es"
+)
+_FUNCTION = frozenset(_SMALL.split())
 
 
 def _trim(text: str, words: Sequence[Word], first: int, last: int) -> tuple[int, int]:
-    """Marks at the edge of a run belong to the sentence, not to the thing; a closing full stop may be either and stays."""
+    """Marks at the edge of a run belong to the sentence, not to the thing; a closing full stop may be either and stays. So do small words
+    that no thing begins or ends with, unless there is nothing else.
+    """
     while first < last and text[words[first].start : words[first].end] in _LOOSE_START:
         first += 1
     while first < last and text[words[last - 1].start : words[last - 1].end] in _LOOSE_END:
         last -= 1
-    return first, last
+    begin, end = first, last
+    while begin < end and text[words[begin].start : words[begin].end] in _FUNCTION:
+        begin += 1
+    while begin < end and text[words[end - 1].start : words[end - 1].end] in _FUNCTION:
+        end -= 1
+    return (begin, end) if begin < end else (first, last)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stockade.privacy.ner import MODEL, NoProvider, TokenModel, UnusableModel, choose, windows
+from stockade.privacy.ner import MODEL, NoProvider, TokenModel, UnusableModel, _trim, choose, windows
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -67,6 +67,34 @@ def test_a_score_is_below_that_of_a_validated_pattern(model: TokenModel) -> None
     assert model.provider == CPU and model.sha256[:12] in model.version
 
 
+def test_a_score_of_one_half_is_what_just_counts(tmp_path: Path) -> None:
+    text = "Send it to John Smith in London."
+    scores = []
+    for least in (0.05, 0.4, 0.9, 0.999999):
+        copy = tmp_path / str(least)
+        shutil.copytree(MODEL, copy)
+        manifest = json.loads((copy / "manifest.json").read_text())
+        manifest["thresholds"] = dict.fromkeys(manifest["labels"][1:], least)
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        findings = TokenModel.load(copy, providers=[CPU]).find([text])[0]
+        assert all(f.score >= 0.5 for f in findings)
+        scores.append(sum(f.score for f in findings))
+    assert scores[0] >= scores[1] > scores[3] and scores[2] >= scores[3]
+
+
+def test_small_words_at_the_edge_are_no_part_of_a_thing(model: TokenModel) -> None:
+    def kept(text: str) -> str:
+        words = model.words(text)
+        first, last = _trim(text, words, 0, len(words))
+        return text[words[first].start : words[last - 1].end]
+
+    assert kept("in Bad Homburg and") == "Bad Homburg"
+    assert kept("von Lena Maria, ") == "Lena Maria"
+    assert kept("University of Bath") == "University of Bath"
+    assert kept("In Flanders") == "In Flanders"
+    assert kept("is") == "is"
+
+
 def test_windows_cover_every_word_once() -> None:
     for sizes in ([1] * 1000, [3] * 500, [1, 16] * 200, [9]):
         owned = [n for w in windows(0, sizes, 64, 16) for n in range(w.owned, w.until)]
@@ -97,7 +125,18 @@ def test_a_file_that_is_not_the_manifests_is_not_loaded(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize(
-    "change", [{"format": 2}, {"kinds": []}, {"labels": ["O", "pii.nobody"]}, {"labels": []}, {"window": 9000}, {"files": {}}, {"files": 3}]
+    "change",
+    [
+        {"format": 2},
+        {"kinds": []},
+        {"labels": ["O", "pii.nobody"]},
+        {"labels": []},
+        {"window": 9000},
+        {"files": {}},
+        {"files": 3},
+        {"thresholds": {"pii.age": 0}},
+        {"thresholds": {"pii.age": 1.5}},
+    ],
 )
 def test_a_manifest_of_something_else_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     copy = tmp_path / "model"
