@@ -153,12 +153,9 @@ def _inference(box: Governed) -> dict[str, Record]:
     with connection.client, other:
         record = _admitted(connection, Head("GET", "/v1/chat/completions", None, (("host", "api.example.com"),)))
         record = dataclasses.replace(record, http=Http("POST", "/v1/chat/completions", 200, 812, 4096))
-        redacted = Found(
-            Effect.REDACT, Reason.PRIVACY_ROUTE, Action.INFERENCE, rule="phi", detail=detail | {"redacted": ["phi.identifier 2"]}
-        )
-        local = Found(
-            Effect.LOCAL, Reason.PRIVACY_ROUTE, Action.INFERENCE, rule="phi", detail=detail | {"local_model": "llama3", "local_host": "localhost:11434"}
-        )  # fmt: skip
+        taken, there = {"redacted": ["phi.identifier 2"]}, {"local_model": "llama3", "local_host": "localhost:11434"}
+        redacted = Found(Effect.REDACT, Reason.PRIVACY_ROUTE, Action.INFERENCE, rule="phi", detail=detail | taken)
+        local = Found(Effect.LOCAL, Reason.PRIVACY_ROUTE, Action.INFERENCE, rule="phi", detail=detail | there)
         denied = Found(Effect.REFUSE, Reason.PRIVACY_RESIDENCY, Action.INFERENCE, False, "phi", detail=detail)
         passed = Found(Effect.PASS, Reason.PRIVACY_PASS, Action.INFERENCE, detail=detail | {"categories": []})
         return {
