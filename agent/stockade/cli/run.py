@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         workdir=args.workdir,
         binds=tuple(_bind(bind) for bind in args.bind),
         audit=args.audit,
+        settings=args.settings,
         approvals=args.approvals,
         metrics=args.metrics,
         observe=args.observe,

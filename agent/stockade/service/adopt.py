@@ -39,6 +39,7 @@ from stockade.service.static import demand_same
 from stockade.service.tenure import Charge, Tenure
 from stockade.service.watch import Watch
 from stockade.service.workers import Workers
+from stockade.settings import configured
 from stockade.types import Action, Effect, Level, Outcome, Reason, Record, Sandbox, StockadeError
 
 UNKNOWN = 125  # exit status when the command's is not known
@@ -71,6 +72,7 @@ def adopt(name: str, settings: Settings, done: Callable[[Adopted], None]) -> int
         let_go = stack.enter_context(contextlib.ExitStack())
         let_go.callback(slot.let_go)
         found = slot.state.read(state.build(settings.network))
+        settings = dataclasses.replace(settings, configured=configured(found.kept.order.settings))
         init = os.pidfd_open(found.init.pid)
         stack.callback(os.close, init)
         if not found.init.lives:  # looked at once more: now the descriptor is this process's, whoever gets its PID next
@@ -134,7 +136,7 @@ class _Adoption:
             control = Control.take(self._settings.control, found.sandbox.name)
             stack.callback(control.close)
             assert kept.order.audit is not None, "it was written down where the trail is"
-            trail = Trail.open(kept.order.audit)
+            trail = Trail.open(kept.order.audit, self._settings.configured.audit)
             stack.callback(trail.close)
             try:
                 kernel = await asyncio.to_thread(Kernel.adopt, network, slot.pins, kept.links, kept.refuses_by)

@@ -150,17 +150,29 @@ class Agent:
         try:
             self.trail.append(governed.sandbox, record)
         except AuditError as error:
-            self._fail_audit(error)
+            self._fail_audit(error, governed)
+        else:
+            self._written(governed)
 
     def _note(self, governed: Governed, record: Record) -> str | None:
         """A refusal that a person may lift waits for one; the id of it."""
         desk = self.desks.get(governed.number)
         return desk.note(record) if desk is not None else None
 
-    def _fail_audit(self, error: Exception) -> None:
+    def _fail_audit(self, error: Exception, governed: Governed | None = None) -> None:
         if self._audit_failure is None:
-            log.error("audit trail: %s; nothing is allowed from here on", error)
+            goes_on = governed is not None and self._goes_on(governed)
+            then = "it goes on without, as the policy says" if goes_on else "nothing is allowed from here on"
+            log.error("audit trail: %s; %s", error, then)
         self._audit_failure = str(error)
+
+    def _goes_on(self, governed: Governed) -> bool:
+        """Whether what cannot be recorded happens all the same. The trail counts it, and says how much when it can be written again."""
+        return governed.policy.on_audit_failure == "continue"
+
+    def _written(self, governed: Governed) -> None:
+        if self._audit_failure is not None and self._goes_on(governed):
+            self._audit_failure = None
 
     @property
     def audit_failure(self) -> str | None:
@@ -168,7 +180,7 @@ class Agent:
         return self._audit_failure
 
     def _require_audit(self, governed: Governed) -> None:
-        if self._audit_failure is not None and governed.policy.on_audit_failure == "deny":
+        if self._audit_failure is not None and not self._goes_on(governed):
             raise AuditError(self._audit_failure)
 
     def lifecycle(self, governed: Governed, reason: Reason, detail: Detail, *, outcome: Outcome = Outcome.ALLOW) -> None:
@@ -241,7 +253,12 @@ class Agent:
         def record(_asker: Asker, found: Record) -> None:
             self._require_audit(governed)
             self._note(governed, found)
-            self.trail.append(governed.sandbox, found)
+            try:
+                self.trail.append(governed.sandbox, found)
+            except AuditError as error:
+                self._fail_audit(error, governed)
+                if not self._goes_on(governed):
+                    raise
 
         return record
 
@@ -310,8 +327,11 @@ class Agent:
         try:
             written = self.trail.enter(governed.sandbox, record)
         except AuditError as error:
-            self._fail_audit(error)
-            raise
+            self._fail_audit(error, governed)
+            if not self._goes_on(governed):
+                raise
+            return Recorded("", approval)
+        self._written(governed)
         return Recorded(record_id(written), approval)
 
     async def begin(self, sandbox: int, record: Record) -> Begun | None:
@@ -324,8 +344,10 @@ class Agent:
         try:
             token = self.trail.begin(governed.sandbox, record)
         except AuditError as error:
-            self._fail_audit(error)
-            raise
+            self._fail_audit(error, governed)
+            if not self._goes_on(governed):
+                raise
+            token = self.trail.begin(governed.sandbox, record, required=False)
         desk.began(token, record, rules)
         return Begun(token, once=bool(rules))
 
@@ -337,8 +359,9 @@ class Agent:
             desk.over(token)
         # `mode: observe` let it pass, and something that it never lifts stood in the way: refused is refused
         enforced = True if effect is Effect.REFUSE or reason is Reason.POLICY_CHANGED else None
+        required = not all(map(self._goes_on, self.governed.values()))
         try:
-            self.trail.finish(token, http=http, effect=effect, reason=reason, enforced=enforced, detail=detail)
+            self.trail.finish(token, http=http, effect=effect, reason=reason, enforced=enforced, detail=detail, required=required)
         except AuditError as error:
             self._fail_audit(error)
             raise

@@ -173,7 +173,7 @@ class _Run:
                 blueprint.refuse_inside(file, plan.binds, "the settings file")
             kernel = await asyncio.shield(loading)
             sockets = await asyncio.shield(networking)
-            trail = Trail.open(self._audit_path(plan), human=sys.stderr if order.verbose else None)
+            trail = Trail.open(self._audit_path(plan), self._settings.configured.audit, human=sys.stderr if order.verbose else None)
             stack.callback(trail.close)
             sandbox = Sandbox(uuid.uuid4().hex[:12], self._name, policy.name, policy.generation, dict(policy.labels))
             governed = Governed(slot.number, sandbox, slot.sandbox, policy, roster, kernel.maps, network)

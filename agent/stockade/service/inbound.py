@@ -291,7 +291,8 @@ class Doors:
         self, token: int, reason: Reason, effect: Effect, outcome: Outcome | None = None, detail: Mapping[str, str | int] | None = None
     ) -> None:
         try:
-            self._agent.trail.finish(token, outcome=outcome, effect=effect, reason=reason, detail=detail)
+            required = self._governed.policy.on_audit_failure == "deny"
+            self._agent.trail.finish(token, outcome=outcome, effect=effect, reason=reason, detail=detail, required=required)
         except AuditError as error:  # the next one is not admitted: begin() cannot write either
             log.error("audit trail: %s", error)
 

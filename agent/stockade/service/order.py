@@ -17,7 +17,8 @@ from stockade.types import StockadeError
 class Order:
     """What the user asked for. policies and presets compose; binds: (source, target, writable); audit None: below Settings.log.
 
-    approvals: the file that keeps what is approved for always. metrics: where they are served instead of where the settings say; `off`.
+    approvals: the file that keeps what is approved for always. settings: the settings file that was named. metrics: where
+    they are served instead of where the settings say; `off`.
     """
 
     command: tuple[str, ...]
@@ -28,6 +29,7 @@ class Order:
     workdir: Path | None = None
     binds: tuple[tuple[str, str, bool], ...] = ()
     audit: Path | None = None
+    settings: Path | None = None
     approvals: Path | None = None
     metrics: str | None = None
     observe: bool = False
@@ -64,4 +66,6 @@ class Order:
         policies = tuple(path.absolute() for path in self.policies)
         approvals = self.approvals.absolute() if self.approvals is not None else None
         workdir = self.workdir.absolute() if self.workdir is not None else None
-        return dataclasses.replace(self, policies=policies, approvals=approvals, workdir=workdir, audit=audit.absolute(), verbose=False)
+        settings = self.settings.absolute() if self.settings is not None else None
+        found = dataclasses.replace(self, policies=policies, approvals=approvals, workdir=workdir, settings=settings)
+        return dataclasses.replace(found, audit=audit.absolute(), verbose=False)

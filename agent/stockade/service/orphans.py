@@ -16,6 +16,7 @@ from stockade.audit import Trail
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.service.state import Header
+from stockade.settings import configured
 from stockade.types import Action, Effect, Level, Outcome, Reason, Record, StockadeError
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def end(slot: Slot, why: str) -> None:
 
 def _record(header: Header, why: str) -> None:
     detail: dict[str, str | int | list[str]] = {"why": why}
-    with contextlib.closing(Trail.open(header.audit)) as trail:
+    with contextlib.closing(Trail.open(header.audit, configured(None).audit)) as trail:
         trail.append(header.sandbox, Record(Action.LIFECYCLE, Outcome.ALLOW, Effect.PASS, Level.STATIC, Reason.STOPPED, detail=detail))
 
 

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 
 from stockade import dns
 from stockade.audit import Trail
+from stockade.audit.sinks import Shipper
 from stockade.kernel.abi import FAILURES
 from stockade.kernel.load import Kernel
+from stockade.metrics.snapshot import Sink
 from stockade.sandbox.inside import Inside
 from stockade.sandbox.launch import Sockets
 from stockade.sandbox.limits import Limits
@@ -74,6 +76,7 @@ class Tenure:
         """Everything answers when this returns. What is to be undone goes onto the stack. Raises StockadeError."""
         agent, charge, governed = self.agent, self._charge, self._charge.governed
         await self._export(stack)
+        self._ship(stack)
         governed.named = charge.slot.state.name
         agent.start()
         stack.push_async_callback(agent.close)
@@ -100,6 +103,18 @@ class Tenure:
         if self._exported is not None:
             self._exported.serve(self.observed, self._settings.control)
         self.doors.open(governed.policy)
+
+    def _ship(self, stack: contextlib.AsyncExitStack) -> None:
+        """Begin to deliver to the sinks of the settings. Raises StockadeError for one that cannot be made."""
+        audit = self._settings.configured.audit
+        if not audit.sinks:
+            return
+        shipper = Shipper(self._charge.trail, audit.sinks, audit.drain)
+        stack.push_async_callback(asyncio.to_thread, shipper.close)
+        self.agent.sinks = lambda: tuple(
+            Sink(each.name, each.type, each.sent, each.retried, each.lost, each.behind, bool(each.failing))
+            for each in list(shipper.standing.values())
+        )
 
     async def _export(self, stack: contextlib.AsyncExitStack) -> None:
         """Take the port of the metrics, where there is to be one, before anything runs that could. Raises StockadeError."""
