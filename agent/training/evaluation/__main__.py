@@ -28,6 +28,8 @@ from stockade.types import Effect
 from training.evaluation.scoring import HEAD, Counts, figures, line, lines_of, score
 from training.evaluation.sets import SETS, Kind, Row, Span, make, read, write
 
+ROUTED = ("clinical", "asked", "written-asked", "medical", "written-med", "harmless", "written-none")
+"""Sets whose texts are, or are not, to be held back as a whole."""
 Find = Callable[[Sequence[str]], list[list[Span]]]
 
 
@@ -105,11 +107,11 @@ def report(folder: Path, others: Sequence[Path] = ()) -> None:
                 detect: Counts = table.get("detect", (0, 0, 0, 0))
                 if detect[1]:
                     precision, recall, _, f2 = figures(detect)
-                    short.append(f"  {kind.name:10} {system:28} {precision:9.3f} {recall:7.3f} {f2:6.3f}")
-            if kind.name in ("asked", "medical", "harmless", "clinical"):
-                routed.append(f"  {kind.name:10} {system:28} {stopped:4} of {len(rows):4} {stopped / len(rows):7.1%}")
-    print(f"\ndetect (any category)\n  {'set':10} {'system':28} {'precision':>9} {'recall':>7} {'F2':>6}", *short, sep="\n")
-    print("\nheld back by the default routes (asked, clinical: about a patient; medical, harmless: about nobody)", *routed, sep="\n")
+                    short.append(f"  {kind.name:13} {system:28} {precision:9.3f} {recall:7.3f} {f2:6.3f}")
+            if kind.name in ROUTED:
+                routed.append(f"  {kind.name:13} {system:28} {stopped:4} of {len(rows):4} {stopped / len(rows):7.1%}")
+    print(f"\ndetect (any category)\n  {'set':13} {'system':28} {'precision':>9} {'recall':>7} {'F2':>6}", *short, sep="\n")
+    print("\nheld back by the default routes (clinical, asked: about a patient; medical, harmless: about nobody)", *routed, sep="\n")
     latency(ours)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ Row = tuple[str, list[Span]]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Where a set is taken from. families: of templates, none for all of them as they are mixed. about: what the report calls it."""
+    """Where a set is taken from. families: of templates, none for all of them as they are mixed. part: of the hand-written
+    sentences. about: what the report calls it.
+    """
 
     name: str
     about: str
@@ -30,11 +33,13 @@ class Kind:
     families: tuple[str, ...] = ()
     corpus: str = ""
     secrets: bool = False
+    part: str = ""
 
 
 SETS = (
     Kind("generated", "all kinds of texts, mixed as in training", 500),
     Kind("sentences", "one sentence with one or two values", 300, ("oneline", "prompts", "numbers")),
+    Kind("written", "sentences written by hand, of no template", 200, part="prompts"),
     Kind("staff", "names in their professional role", 200, ("staff",)),
     Kind("clinical", "notes, letters and reports about a patient", 250, ("clinical",)),
     Kind("lives", "lives of people in prose", 200, ("lives", "prose")),
@@ -43,6 +48,9 @@ SETS = (
     Kind("fin3", "SEC filings, FIN3", 303, corpus="ner_sec-filings"),
     Kind("bc5cdr", "BC5CDR, test: diseases and drugs in abstracts, of nobody", 250, corpus="clinical_bc5cdr"),
     Kind("asked", "questions about a patient who can be told by what is said", 300, ("rounds", "bedside")),
+    Kind("written-asked", "the same about patients", 200, part="patients"),
+    Kind("written-med", "the same, medical and about nobody", 200, part="medical"),
+    Kind("written-none", "the same, with nothing to protect", 200, part="harmless"),
     Kind("medical", "medical questions about nobody", 400, ("library", "vignettes", "questions")),
     Kind("harmless", "other texts that hold nothing to protect", 200, ("harmless", "works")),
     Kind("secrets", "files with credentials in some lines", 45, secrets=True),
@@ -57,6 +65,8 @@ def make(kind: Kind, split: str = "test") -> list[Row]:
     """The texts of a set. The same split gives the same texts."""
     if kind.secrets:
         return secrets.files(kind.many, split)
+    if kind.part:
+        return _written(kind.part)
     if kind.corpus:
         return _public(kind)
     rows: list[Row] = []
@@ -65,6 +75,24 @@ def make(kind: Kind, split: str = "test") -> list[Row]:
             break
         if not kind.families or made.family in kind.families:
             rows.append((made.text, [span for span in made.spans if span[2] != TERM]))
+    return rows
+
+
+def _written(part: str) -> list[Row]:
+    """The sentences below a line `@ part`; those before the first of such lines are `prompts`."""
+    rows: list[Row] = []
+    here = "prompts"
+    for line in (Path(__file__).parent / "written.txt").read_text("utf-8").splitlines():
+        if line.startswith("@ "):
+            here = line[2:]
+        elif here == part and line and not line.startswith("#"):
+            text, spans = "", []
+            for piece in re.split(r"(⟦[^⟧]*⟧)", line.replace("\\n", "\n")):
+                value, _, category = piece.strip("⟦⟧").rpartition("|") if piece.startswith("⟦") else (piece, "", "")
+                if category and category != "pii.other":
+                    spans.append((len(text), len(text) + len(value), category))
+                text += value
+            rows.append((text, spans))
     return rows
 
 
