@@ -45,8 +45,8 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A decision that is in the trail. id: the name of its record, empty where the policy goes on without one. approval: the id under which a
-    person may approve what was refused.
+    """A decision that is in the trail. id: the name of its record, empty where the policy goes on without one. approval: the id under which
+    a person may approve what was refused.
     """
 
     id: str

@@ -56,7 +56,7 @@ class Delivery:
         return self._cursor.position.seq
 
     def behind(self) -> int:
-        return self._follower.behind()
+        return self._follower.behind(self._cursor.position)
 
     def stop(self, drain: float) -> None:
         """End when everything is sent, or after so many seconds."""

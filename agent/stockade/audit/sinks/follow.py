@@ -70,16 +70,17 @@ class Follower:
             if "checkpoint" not in line:
                 return raw[:-1], line
 
-    def behind(self) -> int:
-        """Bytes of the trail that are still to be taken."""
+    def behind(self, since: Position | None = None) -> int:
+        """Octets of the trail behind a position, or that are still to be taken."""
+        since = since or self.position
         size = 0
         for number in closed(self._trail):
-            if number >= self.position.number:
+            if number >= since.number:
                 with contextlib.suppress(FileNotFoundError):
                     size += numbered(self._trail, number).stat().st_size
         with contextlib.suppress(FileNotFoundError):
             size += self._trail.stat().st_size
-        return size - self.position.offset
+        return max(0, size - since.offset)
 
     def rewind(self, position: Position) -> None:
         self.close()
