@@ -10,8 +10,8 @@ from pathlib import Path
 from stockade.cli.audit.chosen import add_output
 
 SUMMARY = (
-    "Deliver records that still wait in trails whose sandbox has ended, to the sinks of the settings file. A sink that an agent delivers to "
-    "is left to it. A sink that has not seen a trail yet gets all of it. Exit status: 0 everything is delivered, 1 something is not."
+    "Deliver records that still wait in trails whose sandbox has ended, to the sinks of the settings file. A sink that an agent delivers "
+    "to is left to it. A sink that has not seen a trail yet gets all of it. Exit status: 0 everything is delivered, 1 something is not."
 )
 EXAMPLES = """\
   stockade audit ship /var/log/stockade
