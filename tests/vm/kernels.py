@@ -31,9 +31,9 @@ ALL = (  # tests/kernel first: it compiles the programs, and what `stockade run`
     *("tests/bypass/test_sockets.py", "tests/bypass/test_escapes.py"),
 )
 WITH_LSM, WITHOUT_LSM = "landlock,lockdown,yama,bpf", "landlock,lockdown,yama"
-QUICK = {  # of what depends most on the kernel, as much as minutes allow: every Box of tests/kernel loads all programs anew
-    WITH_LSM: ("tests/e2e/test_backends.py", "tests/kernel/test_lsm.py", "tests/kernel/test_taint.py"),
-    WITHOUT_LSM: ("tests/e2e/test_backends.py", "tests/kernel/test_lsm.py", "tests/kernel/test_tasks.py"),
+QUICK = {  # of what depends most on the kernel, as much as minutes allow: one `stockade run` takes two there
+    WITH_LSM: ("tests/kernel/test_lsm.py", "tests/kernel/test_taint.py"),
+    WITHOUT_LSM: ("tests/kernel/test_lsm.py", "tests/kernel/test_tasks.py"),
 }
 
 

@@ -9,6 +9,7 @@ are skipped elsewhere with what is missing.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from collections.abc import Iterator
 
@@ -40,6 +41,7 @@ def outcome(request: pytest.FixtureRequest, guests: dict[tuple[str, str], Guest]
         (pytest.fail if CHOSEN else pytest.skip)(why)
     if why := kernels.missing(request.param[0]):
         pytest.skip(why)
+    faulthandler.cancel_dump_traceback_later()  # it is only slow
     if CHOSEN == "all":
         series, lsm = request.param
         guests[request.param] = kernels.start(series, lsm=lsm, tests=ALL)
@@ -49,7 +51,7 @@ def outcome(request: pytest.FixtureRequest, guests: dict[tuple[str, str], Guest]
     for series, lsm in BOOTS:
         if (series, lsm) not in guests and not kernels.missing(series):
             guests[series, lsm] = kernels.start(series, lsm=lsm, tests=QUICK[lsm], ahead=True)
-    return guests[request.param].finish(timeout=900)
+    return guests[request.param].finish(timeout=1800)
 
 
 def test_the_kernel_has_all_that_stockade_needs(outcome: Outcome) -> None:
