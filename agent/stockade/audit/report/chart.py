@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from stockade.audit.report.gather import Generation, Timeline
+from stockade.audit.report.gather import UNITS, Generation, Timeline
 from stockade.audit.report.html import Markup, tag
 
 BARS = 96
@@ -42,7 +42,7 @@ def timeline(times: Timeline, generations: Sequence[Generation]) -> Markup:
     svg = tag(
         "svg", *parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label="Attempts over time, allowed and denied", klass="timeline"
     )
-    legend = tag("span", tag("i", klass="key allowed"), "allowed"), tag("span", tag("i", klass="key refused"), "denied")
+    legend = tag("span", tag("i", klass="dot allowed"), "allowed"), tag("span", tag("i", klass="dot refused"), "denied")
     return tag("figure", svg, tag("figcaption", *legend, tag("span", f"one bar is {_span(step)}", klass="quiet")))
 
 
@@ -61,22 +61,24 @@ def _grid(most: int, plot: float, tall: float) -> list[Markup]:
 
 
 def _axis(begin: datetime, step: timedelta, count: int, plot: float, tall: float) -> list[Markup]:
-    ticks, whole = 6, step * count
-    form = "%H:%M:%S" if whole < timedelta(hours=1) else "%H:%M" if whole < timedelta(days=1) else "%d %b %H:%M"
-    labels = []
-    for number in range(ticks + 1):
-        anchor = "start" if number == 0 else "end" if number == ticks else "middle"
-        x = _LEFT + plot * number / ticks
-        said = (begin + whole * number / ticks).strftime(form)
+    """Whole units of time, at most eight."""
+    whole = int((step * count).total_seconds())
+    unit = next((each for each in UNITS if whole / each <= 8), UNITS[-1] * (whole // (UNITS[-1] * 8) + 1))
+    form = "%H:%M:%S" if unit < 60 else "%H:%M" if unit < 86400 and whole <= 86400 else "%d %b %H:%M" if unit < 86400 else "%d %b"
+    labels, since = [], int(begin.timestamp())
+    for second in range(-(-since // unit) * unit, since + whole + 1, unit):
+        x = _LEFT + plot * (second - since) / whole
+        anchor = "start" if x < _LEFT + 20 else "end" if x > _LEFT + plot - 20 else "middle"
+        said = datetime.fromtimestamp(second, UTC).strftime(form)
         labels.append(tag("text", said, x=f"{x:.1f}", y=_TOP + tall + 18, text_anchor=anchor, klass="axis"))
     return labels
 
 
 def _round(most: int) -> int:
-    """The next of 2, 4, 10, 20, 40, 100 …: what halves without a rest."""
+    """The next of 2, 4, 6, 8, 10, 20, 40 …: what halves without a rest."""
     size = 1
     while True:
-        for step in (2, 4, 10):
+        for step in (2, 4, 6, 8, 10):
             if step * size >= most:
                 return step * size
         size *= 10

@@ -87,7 +87,7 @@ def _status(row: Row) -> Status:
 
 
 def _goal(row: Row, facts: _Facts) -> None:
-    said = f"whatever the agent was talked into, it reaches what {facts.count('rules')} rules name, and nothing else"
+    said = f"whatever the agent was talked into, it reaches what the policy names ({facts.says('rules')} rules), and nothing else"
     row.holds.append(f"mode={facts.says('mode')}: {said}")
     row.holds.append("the policy is decided outside of the sandbox: nothing inside can read or change it")
     _any_path(row, facts)
@@ -101,14 +101,14 @@ def _tools(row: Row, facts: _Facts) -> None:
     else:
         row.open.append(f"exec.unlisted={facts.says('exec.unlisted')}: unlisted programs may run, without network")
     if relayed := facts.count("rules.relayed"):
-        row.open.append(f"{relayed} rules pass connections on without looking into them")
+        row.open.append(f"{_rules(relayed)} passed on without being looked into")
     _any_path(row, facts)
     row.beyond = "A permitted request may still be a wrong one."
 
 
 def _identity(row: Row, facts: _Facts) -> None:
     row.holds.append(
-        f"who asks is the file that the kernel executed, by its SHA-256 (refused by {facts.start('exec_backend') or 'the kernel'})"
+        f"who asks is the file that the kernel executed, by its SHA-256 (held by: {facts.start('exec_backend') or 'the kernel'})"
     )
     if landlock := facts.start("landlock"):
         row.holds.append(f"Landlock: {landlock}")
@@ -123,9 +123,9 @@ def _identity(row: Row, facts: _Facts) -> None:
 
 
 def _supply(row: Row, facts: _Facts) -> None:
-    row.holds.append(f"exec.allow: {len(facts.case.programs)} different program files ran, each with its SHA-256 on record")
+    row.holds.append(f"exec.allow: every program file that ran is on record with its SHA-256 ({len(facts.case.programs)} in this period)")
     if pinned := facts.count("rules.pinned"):
-        row.holds.append(f"{pinned} rules hold for files of a stated SHA-256 only")
+        row.holds.append(f"{_rules(pinned)} bound to files of a stated SHA-256")
     else:
         row.open.append("no rule pins a SHA-256: an upgraded program keeps its rules")
     if facts.says("exec.writable") == "true":
@@ -169,7 +169,7 @@ def _agents(row: Row, facts: _Facts) -> None:
     else:
         row.holds.append("inbound: empty, so nobody comes in")
     if relayed := facts.count("rules.relayed"):
-        row.open.append(f"{relayed} rules pass connections on unread, also to other agents")
+        row.open.append(f"{_rules(relayed)} passed on unread, also to other agents")
     row.beyond = "Whether a message of another agent is to be believed."
 
 
@@ -209,7 +209,11 @@ def _rogue(row: Row, facts: _Facts) -> None:
 
 def _any_path(row: Row, facts: _Facts) -> None:
     if loose := facts.count("rules.any_path"):
-        row.open.append(f"{loose} rules allow every path (/**)")
+        row.open.append(f"{_rules(loose)} open on every path (/**)")
+
+
+def _rules(count: int) -> str:
+    return "what one rule allows is" if count == 1 else f"what {count} rules allow is"
 
 
 def _best_effort(row: Row, facts: _Facts) -> None:

@@ -18,6 +18,7 @@ from stockade.audit.record import Json, record_id
 GROUPS = 2000  # of refusals, and of what was allowed
 KEPT = 200  # findings, answers of people and generations that are shown one by one
 SPANS = 2048  # of the timeline
+UNITS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800)  # seconds
 
 
 @dataclass(slots=True)
@@ -81,7 +82,7 @@ class Timeline:
         if not self.spans:
             return []
         first, last = min(self.spans) * self.width, (max(self.spans) + 1) * self.width
-        wide = next((each for each in _UNITS if each >= self.width and (last - first) / each <= most - 1), None) or -(
+        wide = next((each for each in UNITS if each >= self.width and (last - first) / each <= most - 1), None) or -(
             -(last - first) // (most - 1)
         )
         begin = first // wide * wide
@@ -91,9 +92,6 @@ class Timeline:
             place = found[min((at * self.width - begin) // wide, count - 1)]
             place[0], place[1] = place[0] + allowed, place[1] + denied
         return [(datetime.fromtimestamp(begin + wide * at, UTC), *counts) for at, counts in enumerate(found)]  # type: ignore[misc]
-
-
-_UNITS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800)
 
 
 @dataclass(slots=True)

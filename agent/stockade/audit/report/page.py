@@ -21,6 +21,7 @@ from stockade.audit.verify import Verification
 
 ROWS = 100  # of one table
 _CLASSES = {Status.HELD: "held", Status.PART: "part", Status.RECORDED: "part", Status.OPEN: "not", Status.UNKNOWN: "part"}
+_TERMS = {"once": "one request", "for": "a time", "always": "always"}
 
 
 def page(
@@ -296,7 +297,7 @@ def _answers(case: Case) -> Markup | None:
                 tag("td", why(record["reason"])[0]),
                 tag("td", str(detail.get("by") or "-")),
                 tag("td", tag("code", f"{detail.get('method', '')} {wanted['host']}{detail.get('path', '')}".strip())),
-                tag("td", str(detail.get("term", ""))),
+                tag("td", _TERMS.get(str(detail.get("term", "")), "")),
                 tag("td", tag("code", record_id(record)), klass="id"),
             )
         )
