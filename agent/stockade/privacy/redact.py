@@ -141,6 +141,10 @@ class Vault:
             held.clear()
         self._held = 0
 
+    def keep(self, ttl: float) -> None:
+        """Another lifetime from now on: a policy may change it while the sandbox runs."""
+        self._ttl = ttl
+
     def expire(self) -> None:
         """Forgets what was not used for the lifetime."""
         before = self._clock() - self._ttl

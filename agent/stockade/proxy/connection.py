@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -213,10 +213,10 @@ async def _reach_neighbour(connection: Connection, origin: Origin) -> socket.soc
 
 
 class RelayedConnection:
-    """`Live` for a relay."""
+    """`Live` for a relay. withheld: whether the policy in force wants what passes here to be read, which nobody can."""
 
-    def __init__(self, connection: Connection, relay: Relay) -> None:
-        self._connection, self._relay = connection, relay
+    def __init__(self, connection: Connection, relay: Relay, withheld: Callable[[Connection], bool]) -> None:
+        self._connection, self._relay, self._withheld = connection, relay, withheld
         self.ended = False
         self.tainted = False
 
@@ -247,13 +247,15 @@ class RelayedConnection:
     async def redecide(self) -> None:
         connection = self._connection
         decision = connection.decide()
-        if decision.passes and connection.relayed(decision) and (self._relay.tls or not connection.demands_tls(decision)):
+        kept = decision.passes and connection.relayed(decision) and (self._relay.tls or not connection.demands_tls(decision))
+        withheld = kept and self._withheld(connection)
+        if kept and not withheld:
             return
         # A rule that now wants to look inside cannot look into a session that it did not terminate; one that wants TLS would have looked
         # at the first flight.
         sent, received = self._relay.sent, self._relay.received
         denial = None if decision.passes else decision
-        level = decision.level
+        level = Level.PRIVACY if withheld else decision.level
         await connection.cut_and_record(level, Reason.POLICY_CHANGED, denial, bytes_sent=sent, bytes_received=received)
 
     def interrupt(self) -> None:

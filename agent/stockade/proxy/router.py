@@ -68,6 +68,7 @@ class Router:
         if found is not None:
             head, body = after(found, head, body)
         vault = self._vaults.setdefault(connection.served.sandbox, Vault(policy.privacy.ttl))
+        vault.keep(policy.privacy.ttl)
         detection, seconds = self._detection(connection, policy.privacy), self._settings.classify_seconds
         inference = Inference(self._client, self._locals, policy, policy.privacy, vault, detection, seconds)
         return both(found, await inference.verdict(connection, head, body))

@@ -308,7 +308,7 @@ class Proxy:
         assert caller is not None and caller.host is not None
         tls = connection.demands_tls(decision)
         relay = Relay(connection.client, caller.host, tls=tls, settings=self._settings, heard=lambda: live.heard())
-        connection.live = live = RelayedConnection(connection, relay)
+        connection.live = live = RelayedConnection(connection, relay, self._engine.router.withheld)
         with self._open(connection.served, connection):
             await self._relayed(connection, relay, live)
 

@@ -220,3 +220,12 @@ def test_whatever_is_taken_out_comes_back(value: str, category: str, before: str
     text = before + value + after
     sent = vault.redact(text, [Finding(len(before), len(before) + len(value), category, "t", 1.0)], A)
     assert vault.restore(sent, A) == text
+
+
+def test_another_lifetime_holds_for_what_is_kept_already() -> None:
+    now = [0.0]
+    vault = Vault(1000, clock=lambda: now[0])
+    text = vault.redact("Anna", [Finding(0, 4, "pii.person", "test", 1.0)], "api.openai.com")
+    now[0] = 50
+    vault.keep(10)
+    assert vault.restore(text, "api.openai.com") == text
