@@ -73,9 +73,10 @@ def test_a_patient_in_a_path_is_in_no_refusal_and_no_record(machine: Machine) ->
 
 
 def test_the_report_of_a_run_names_what_was_refused_and_what_the_policy_leaves_open(machine: Machine, tmp_path: Path) -> None:
-    policy = whole(http("curl", ECHO, methods=["GET"]), allow=["sh", "curl"], process={"memory": "512MiB", "pids": 100})
+    policy = whole(http("curl", ECHO, methods=["GET"]), allow=["sh", "curl"], process={"memory": "512M", "pids": 100})
     script = f"curl -sS -o one https://{ECHO}/x; curl -sS -o two -X PUT https://{ECHO}/y; curl -sS https://{OTHER}/ ; true"
     result = machine.run(["sh", "-c", script], policy=policy, options=["--label", "agent=tester"])
+    assert result.status == 0, result
     page = tmp_path / "report.html"
     (said,) = json.loads(audit("report", result.audit, "--framework", "eu-ai-act", "--to", page, "-o", "json"))
     denied = [record for record in result.records if record["decision"] == "deny"]
