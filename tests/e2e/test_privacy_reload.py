@@ -108,7 +108,7 @@ def test_each_part_of_the_section_holds_for_the_next_call(machine: Machine, inte
             assert talk.record()["effect"] == effect, name
         # a route, the local model, the mode
         mail = "write to jane.doe@example.org please"
-        led = {"routes": [{"name": "home", "when": ["pii.contact"], "then": "local"}]}
+        led: dict[str, Any] = {"routes": [{"name": "home", "when": ["pii.contact"], "then": "local"}]}
         talk.change(policy(**led))
         assert (talk.say(mail), talk.record()["reason"], local.heard) == (403, "privacy_local_failure", [])
         for model in ("first", "second"):

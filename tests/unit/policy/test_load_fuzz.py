@@ -113,7 +113,8 @@ def loads(data: bytes, directory: Path) -> None:
     for network, ports in policy.literals():
         assert network.prefixlen and ports
     file.write_text(as_text(policy), encoding="utf-8")
-    assert placeless(load([file]).rules) == placeless(policy.rules)
+    again = load([file])
+    assert placeless(again.rules) == placeless(policy.rules) and again.privacy == policy.privacy
 
 
 def placeless(rules: tuple[Rule, ...]) -> list[Rule]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -280,3 +281,13 @@ def test_what_is_looked_for_is_compared(write: Write, tmp_path: Path) -> None:
         ("impossible", "2 terms of dictionaries are not looked for as ip.project"),
         ("possible", "pii.* counts from a score of 0.9 on, instead of 0.5"),
     }
+
+
+def test_the_example_of_the_page_loads_without_a_warning(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/privacy-router.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(privacy:\n.*?)```", page, re.DOTALL)
+    (tmp_path / "policy.yaml").write_text("version: 1\n" + example)
+    (tmp_path / "projects.txt").write_text("Amaranth\n")
+    policy = load([tmp_path / "policy.yaml"])
+    assert policy.privacy is not None and not policy.warnings
+    assert len(policy.privacy.routes) == 3

@@ -322,8 +322,8 @@ _DETECT = Record(
 _ROUTE = Record(
     "a route",
     "route",
-    "Where a request goes that holds any of some categories. For each category found, the first route that fits counts; of several files "
-    "the strictest of their answers; of all categories the strictest.",
+    "Where a request goes that holds any of some categories. For each category found, the first route that fits counts; of all categories "
+    "the strictest. Routes of a file stand before those of what it extends, and may not loosen them.",
     (
         Key("name", NAME, "records point to the route by it", "route-1, route-2, …"),
         Key("when", Many(CATEGORIES), "any of these was found", missing=_needed("when", "a route", "when: [phi.*]")),
