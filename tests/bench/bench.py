@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import decisions
 import launching
+import privacy
 import reload
 
 from framework import probes
@@ -135,6 +136,11 @@ class Bench:
             yield Row(f"HTTPS keep-alive, {name}, p50", "ms", without[1], governed[1])
             yield Row(f"HTTPS keep-alive, {name}, p99", "ms", without[2], governed[2])
 
+    def privacy(self) -> Iterator[Row]:
+        """Beside the same call governed and not read."""
+        for what, without, read in privacy.calls(self.machine):
+            yield Row(what, "ms", without, read)
+
 
 def _checked(command: Sequence[str], status: int, stdout: str, stderr: str) -> str:
     if status != 0:
@@ -159,7 +165,7 @@ def _wrk(report: str) -> tuple[float, float, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What Stockade costs, beside the same work without it.")
     parser.add_argument("-o", "--output", type=Path, help="write the rows as JSON too")
-    parser.add_argument("only", nargs="*", help="start_up, sandbox, processes, connects, requests, policy (default: all)")
+    parser.add_argument("only", nargs="*", help="start_up, sandbox, processes, connects, requests, privacy, policy (default: all)")
     args = parser.parse_args()
     if missing := probes.governing():
         print(f"bench: this machine cannot govern a sandbox: {missing}", file=sys.stderr)
@@ -177,6 +183,7 @@ def main() -> int:
                 "processes": bench.processes,
                 "connects": bench.connects,
                 "requests": bench.requests,
+                "privacy": bench.privacy,
             }
             said: list[str] = []
             print(f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}")
@@ -185,15 +192,17 @@ def main() -> int:
                 for row in parts[name]() if name != "policy" else ():
                     rows.append(row)
                     print(f"{row.what + ' (' + row.unit + ')':38}{row.without:12.4g}{row.governed:12.4g}{row.ratio:9.3g}", flush=True)
-            if not args.only or "policy" in args.only:
-                print()
-                for line in itertools.chain(decisions.lines(), reload.lines(bench.machine)):
-                    said.append(line)
-                    print(line, flush=True)
+            more = {"privacy": privacy.lines(), "policy": itertools.chain(decisions.lines(), reload.lines(bench.machine))}
+            for name, lines in more.items():
+                if not args.only or name in args.only:
+                    print()
+                    for line in lines:
+                        said.append(line)
+                        print(line, flush=True)
     if args.output:
         facts = {"kernel": platform.release(), "cores": os.cpu_count(), "python": platform.python_version()}
         table = [asdict(row) | {"ratio": row.ratio} for row in rows]
-        args.output.write_text(json.dumps(facts | {"rows": table, "policy": said}, indent=1) + "\n")
+        args.output.write_text(json.dumps(facts | {"rows": table, "said": said}, indent=1) + "\n")
     return 0
 
 
