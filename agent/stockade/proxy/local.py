@@ -76,7 +76,9 @@ class Server:
                 async with asyncio.timeout(self._settings.health_seconds):
                     await self._look(where)
             except (Broken, TimeoutError) as problem:
-                raise self.down(str(problem) or "it says nothing") from problem
+                failure = self.silent(str(problem) or "it says nothing")
+                self.health.failed(time.monotonic(), str(failure))
+                raise failure from problem
             self.health.answered(time.monotonic())
 
     async def _look(self, where: Where) -> None:
@@ -98,8 +100,8 @@ class Server:
         own = (("authorization", f"Bearer {key}"),) if key else ()
         return (("host", self.named), *others, *own, ("connection", "close"))
 
-    def down(self, why: str) -> LocalFailure:
-        self.health.failed(time.monotonic(), f"the local model does not answer: {why}")
+    def silent(self, why: str) -> LocalFailure:
+        self.health.doubt()
         return LocalFailure(f"the local model does not answer: {why}")
 
 
@@ -183,9 +185,9 @@ class Ask:
                 first, over = await self._first(wire, clock)
             await self._hand_over(wire, first, over)
         except Broken as problem:
-            raise self._server.down(str(problem)) from problem
+            raise self._server.silent(str(problem)) from problem
         except TimeoutError:
-            raise self._server.down(f"it says nothing for {self._seconds:g} seconds") from None
+            raise self._server.silent(f"it says nothing for {self._seconds:g} seconds") from None
         finally:
             if wire is not None:
                 wire.close()
@@ -256,7 +258,7 @@ class Ask:
         except Broken as problem:
             raise LocalFailure(f"the local model stopped in the middle of its answer: {problem}") from problem
         except TimeoutError:
-            raise self._server.down(f"it says nothing for {self._seconds:g} seconds in the middle of its answer") from None
+            raise self._server.silent(f"it says nothing for {self._seconds:g} seconds in the middle of its answer") from None
         return (self.translator.end(), True) if piece is None else (self.translator.feed(piece), False)
 
 

@@ -17,7 +17,10 @@ _CHAT = (
     *("messages", "stream", "stream_options", "temperature", "top_p", "max_tokens", "stop", "tools", "tool_choice", "seed"),
     *("response_format", "frequency_penalty", "presence_penalty", "parallel_tool_calls"),
 )
-OF_THE_PROVIDER = ("model", "user", "metadata", "service_tier", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention")
+OF_THE_PROVIDER = (
+    *("model", "user", "metadata", "service_tier", "store", "safety_identifier"),
+    *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
+)
 """What names the model, the user or the account at the provider, and how it keeps its books: none of it is for the local server."""
 _TUNES = ("reasoning_effort", "verbosity", "logit_bias", "prediction", "max_completion_tokens", "n", "logprobs", "top_logprobs")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from stockade.privacy.local.asked import OF_THE_PROVIDER, demand_one, ollama_options
-from stockade.privacy.local.form import Ended, Event, Said, Untranslatable, leave_out, packed
+from stockade.privacy.local.form import Ended, Event, Said, Untranslatable, fresh, leave_out, packed
 from stockade.privacy.local.told import Gathered, sse, usage
 
 Json = dict[str, Any]
@@ -82,4 +81,4 @@ def _stop(ended: Ended) -> str:
 
 
 def _head(model: str) -> Json:
-    return {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time()), "model": model}
+    return {"id": fresh("cmpl-"), "object": "text_completion", "created": int(time.time()), "model": model}

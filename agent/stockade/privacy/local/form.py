@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,10 +32,9 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A piece of a call: the first of an index has its id and name."""
+    """A piece of a call: the first of an index has its name. Its id is the client's to hear, and made here."""
 
     index: int
-    id: str
     name: str
     arguments: str
 
@@ -90,6 +90,11 @@ def plain(content: Any, where: str, kinds: Collection[str] = ("text", "input_tex
     if any(part.get("type") not in kinds for part in parts):
         raise Untranslatable(f"`{where}` with a part that is no text")
     return "\n".join(str(part.get("text", "")) for part in parts)
+
+
+def fresh(prefix: str, digits: int = 32) -> str:
+    """An id of the form that the client's provider makes. It comes back with the next call, and what has another form is read as a text."""
+    return prefix + secrets.token_hex(16)[:digits]
 
 
 def packed(value: Any) -> str:

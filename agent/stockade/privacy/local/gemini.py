@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from stockade.privacy.local.form import Ended, Event, Said, ToolCall, Untranslatable, leave_out, objects, packed
+from stockade.privacy.local.form import Ended, Event, Said, ToolCall, Untranslatable, fresh, leave_out, objects, packed
 from stockade.privacy.local.told import object_of
 
 Json = dict[str, Any]
@@ -114,7 +113,7 @@ def _messages(content: Json, before: list[Json]) -> list[Json]:
             texts.append(part["text"])
         elif call and role == "assistant":
             function = {"name": call.get("name"), "arguments": packed(call.get("args") or {})}
-            calls.append({"id": call.get("id") or f"call_{secrets.token_hex(12)}", "type": "function", "function": function})
+            calls.append({"id": call.get("id") or fresh("call_"), "type": "function", "function": function})
         elif result and role == "user":
             id_ = result.get("id") or _open_call(before, results, result.get("name"))
             results.append({"role": "tool", "tool_call_id": id_, "content": packed(result.get("response") or {})})
@@ -145,7 +144,7 @@ class GeminiAnswer:
 
     def __init__(self, model: str, stream: bool, as_events: bool) -> None:
         self.content_type = "text/event-stream" if stream and as_events else "application/json"
-        self._head = {"modelVersion": model, "responseId": secrets.token_hex(12)}
+        self._head = {"modelVersion": model, "responseId": fresh("")}
         self._stream, self._events, self._first = stream, as_events, True
         self._text, self._calls = "", dict[int, list[str]]()
 
@@ -155,7 +154,7 @@ class GeminiAnswer:
                 yield self._piece({"candidates": [_candidate([{"text": text}], None)], **self._head})
             case Said(text):
                 self._text += text
-            case ToolCall(index, _, name, arguments):
+            case ToolCall(index, name, arguments):
                 held = self._calls.setdefault(index, [name, ""])
                 held[1] += arguments
             case Ended():

@@ -24,5 +24,10 @@ class Health:
     def answered(self, now: float) -> None:
         self._answered, self._failed, self._why = now, None, ""
 
+    def doubt(self) -> None:
+        """It failed with one call: the next one looks at it first."""
+        self._answered = None
+
     def failed(self, now: float, why: str) -> None:
+        """It is not there, or not ready."""
         self._answered, self._failed, self._why = None, now, why

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,7 +71,7 @@ class OpenAi:
                 index = call.get("index")
                 self._called = True
                 place = number if index is None else int(index)
-                yield ToolCall(place, call.get("id") or "", function.get("name") or "", _text(function.get("arguments") or ""))
+                yield ToolCall(place, function.get("name") or "", _text(function.get("arguments") or ""))
             if reason := choice.get("finish_reason"):
                 self._stop = _STOPS.get(reason, "stop")
 
@@ -105,9 +104,7 @@ class Ollama:
             yield Said(_text(text))
         for call in message.get("tool_calls") or []:
             function = call.get("function") or {}
-            yield ToolCall(
-                self._calls, f"call_{secrets.token_hex(12)}", function.get("name") or "", packed(function.get("arguments") or {})
-            )
+            yield ToolCall(self._calls, function.get("name") or "", packed(function.get("arguments") or {}))
             self._calls += 1
         if value.get("done"):
             stop: Stop = "tool_calls" if self._calls else "length" if value.get("done_reason") == "length" else "stop"

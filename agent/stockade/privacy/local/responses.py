@@ -5,12 +5,11 @@ Nothing is kept here between two calls, as with `store: false`: what refers to a
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from stockade.privacy.local.form import Ended, Event, Said, ToolCall, Untranslatable, leave_out, objects, packed, plain
+from stockade.privacy.local.form import Ended, Event, Said, ToolCall, Untranslatable, fresh, leave_out, objects, packed, plain
 from stockade.privacy.local.told import Gathered, named
 
 Json = dict[str, Any]
@@ -93,11 +92,11 @@ class _Answer:
 
     def __init__(self, model: str) -> None:
         self.all, self.ids = Gathered(), dict[int, str]()
-        self.text_id = _name("msg_")
-        self._head = {"id": _name("resp_"), "object": "response", "created_at": int(time.time()), "model": model}
+        self.text_id = fresh("msg_")
+        self._head = {"id": fresh("resp_"), "object": "response", "created_at": int(time.time()), "model": model}
 
     def call_id(self, index: int) -> str:
-        return self.ids.setdefault(index, _name("fc_"))
+        return self.ids.setdefault(index, fresh("fc_"))
 
     def text_item(self, status: str = "completed") -> Json:
         content = [] if status == "in_progress" else [{"type": "output_text", "text": self.all.text, "annotations": [], "logprobs": []}]
@@ -160,7 +159,7 @@ class ResponsesStream:
                 yield from self._turn("text")
                 place = {"item_id": self._answer.text_id, "content_index": 0}
                 yield self._say("response.output_text.delta", output_index=self._place, delta=text, logprobs=[], **place)
-            case ToolCall(index, _, _, arguments):
+            case ToolCall(index, _, arguments):
                 yield from self._turn(index)
                 if arguments:
                     item = {"item_id": self._answer.call_id(index), "delta": arguments}
@@ -209,9 +208,5 @@ class ResponsesStream:
 
 def _usage(ended: Ended) -> Json:
     prompt, answer = ended.prompt_tokens, ended.answer_tokens
-    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+    details = {"input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
     return {"input_tokens": prompt, "output_tokens": answer, "total_tokens": prompt + answer, **details}
-
-
-def _name(prefix: str) -> str:
-    return prefix + secrets.token_hex(12)

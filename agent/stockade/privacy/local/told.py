@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from stockade.privacy.local.form import Ended, Event, Said, ToolCall, packed
+from stockade.privacy.local.form import Ended, Event, Said, ToolCall, fresh, packed
 
 Json = dict[str, Any]
 
@@ -33,8 +32,8 @@ class Gathered:
         match event:
             case Said(text):
                 self.text += text
-            case ToolCall(index, id_, name, arguments):
-                held = self.calls.setdefault(index, [id_ or _name("call_"), name, ""])
+            case ToolCall(index, name, arguments):
+                held = self.calls.setdefault(index, [fresh("call_"), name, ""])
                 held[2] += arguments
 
 
@@ -54,7 +53,7 @@ class OpenAiWhole:
                     for id_, name, arguments in self._all.calls.values()
                 ]
             choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": event.stop}
-            head = {"id": _name("chatcmpl-"), "object": "chat.completion", "created": int(time.time()), "model": self._model}
+            head = {"id": fresh("chatcmpl-"), "object": "chat.completion", "created": int(time.time()), "model": self._model}
             yield packed({**head, "choices": [choice], "usage": usage(event)}).encode()
 
     def failure(self, why: str) -> bytes:
@@ -67,7 +66,7 @@ class OpenAiStream:
     content_type = "text/event-stream"
 
     def __init__(self, model: str, with_usage: bool) -> None:
-        self._head = {"id": _name("chatcmpl-"), "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
+        self._head = {"id": fresh("chatcmpl-"), "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
         self._usage, self._begun = with_usage, False
         self._calls: set[int] = set()
 
@@ -78,11 +77,11 @@ class OpenAiStream:
         match event:
             case Said(text):
                 yield self._chunk({"content": text})
-            case ToolCall(index, id_, name, arguments):
+            case ToolCall(index, name, arguments):
                 call: Json = {"index": index, "function": {"arguments": arguments}}
                 if index not in self._calls:
                     self._calls.add(index)
-                    call |= {"id": id_ or _name("call_"), "type": "function", "function": {"name": name, "arguments": arguments}}
+                    call |= {"id": fresh("call_"), "type": "function", "function": {"name": name, "arguments": arguments}}
                 yield self._chunk({"tool_calls": [call]})
             case Ended():
                 yield self._chunk({}, event.stop)
@@ -110,8 +109,8 @@ class AnthropicWhole:
         self._all.take(event)
         if isinstance(event, Ended):
             content: list[Json] = [{"type": "text", "text": self._all.text}] if self._all.text else []
-            for id_, name, arguments in self._all.calls.values():
-                content.append({"type": "tool_use", "id": id_, "name": name, "input": object_of(arguments)})
+            for _, name, arguments in self._all.calls.values():
+                content.append({"type": "tool_use", "id": fresh("toolu_01", 22), "name": name, "input": object_of(arguments)})
             usage = {"input_tokens": event.prompt_tokens, "output_tokens": event.answer_tokens}
             head = _anthropic_head(self._model)
             yield packed({**head, "content": content, "stop_reason": _ANTHROPIC_STOPS[event.stop], "usage": usage}).encode()
@@ -139,8 +138,8 @@ class AnthropicStream:
             case Said(text):
                 yield from self._turn("text", {"type": "text", "text": ""})
                 yield self._delta({"type": "text_delta", "text": text})
-            case ToolCall(index, id_, name, arguments):
-                yield from self._turn(index, {"type": "tool_use", "id": id_ or _name("toolu_"), "name": name, "input": {}})
+            case ToolCall(index, name, arguments):
+                yield from self._turn(index, {"type": "tool_use", "id": fresh("toolu_01", 22), "name": name, "input": {}})
                 if arguments:
                     yield self._delta({"type": "input_json_delta", "partial_json": arguments})
             case Ended():
@@ -199,7 +198,7 @@ class OllamaAnswer:
 
 
 def _anthropic_head(model: str) -> Json:
-    return {"id": _name("msg_"), "type": "message", "role": "assistant", "model": model, "stop_reason": None, "stop_sequence": None}
+    return {"id": fresh("msg_01", 22), "type": "message", "role": "assistant", "model": model, "stop_reason": None, "stop_sequence": None}
 
 
 def _openai_error(why: str) -> Json:
@@ -225,7 +224,3 @@ def sse(value: Json) -> bytes:
 
 def named(name: str, value: Json) -> bytes:
     return f"event: {name}\ndata: {packed({'type': name, **value})}\n\n".encode()
-
-
-def _name(prefix: str) -> str:
-    return prefix + secrets.token_hex(12)
