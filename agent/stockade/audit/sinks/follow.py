@@ -94,16 +94,13 @@ class Follower:
     def _line(self) -> bytes | None:
         """The next whole line. Does not move the position."""
         while True:
-            if self._file is None:
-                try:
-                    self._file = opened(self._trail, self.position.number)
-                except FileNotFoundError:
-                    following_one = following(self._trail, self.position.number)
-                    if following_one == self.position.number or not closed(self._trail):
-                        return None  # there is no trail yet
-                    self.position = Position(following_one, 0, self.position.seq, self.position.hash)
-                    self._checked = False
-                    continue
+            if self._file is None and not self._open():
+                return None
+            assert self._file is not None
+            size = self._file.seek(0, 2)
+            if size < self.position.offset:  # it is another file
+                self._elsewhere(self.position.number)
+                continue
             self._file.seek(self.position.offset)
             raw = self._file.readline()
             if raw.endswith(b"\n"):
@@ -116,6 +113,21 @@ class Follower:
                 return raw
             self.close()
             self.position = Position(following(self._trail, self.position.number), 0, self.position.seq, self.position.hash)
+
+    def _open(self) -> bool:
+        """The file of the position, or the next that is there when that one is gone. False: there is no trail yet."""
+        there = closed(self._trail)
+        if self.position.number not in (*there, (there[-1] if there else 0) + 1):
+            self._elsewhere(following(self._trail, self.position.number))
+        try:
+            self._file = opened(self._trail, self.position.number)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _elsewhere(self, number: int) -> None:
+        self._checked = False
+        self.position = Position(number, 0, self.position.seq, self.position.hash)
 
     def _find(self) -> None:
         """What stands at the position does not follow it: files were removed, or it is another trail. Goes on behind the line that was
