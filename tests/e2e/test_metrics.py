@@ -34,7 +34,19 @@ DASHBOARDS = DEPLOY.parent / "grafana/dashboards"
 _numbers = itertools.count(1)
 
 KNOWN = f"""
-import pathlib, socket, subprocess
+import pathlib, socket, subprocess, threading, time
+def floods():  # beside the rest, which waits while the agent is stopped
+    while True:
+        time.sleep(0.05)
+        if pathlib.Path("flood").exists():
+            pathlib.Path("flood").unlink()
+            for number in range(45_000):
+                with socket.socket() as sock:
+                    sock.setblocking(False)
+                    try: sock.connect(("192.0.2.1", 9))
+                    except OSError: pass
+            pathlib.Path("flooded").touch()
+threading.Thread(target=floods, daemon=True).start()
 def curl(*words): subprocess.run(["curl", "-sS", "-o", "/dev/null", *words], stderr=subprocess.DEVNULL)
 for number in range(7): curl("https://{ECHO}/%d" % number)
 for number in range(3): curl("-X", "DELETE", "https://{ECHO}/")
@@ -48,14 +60,6 @@ for turn in range(10**9):  # from here on until it is told to stop, so that ther
     curl("-X", "DELETE", "https://{ECHO}/")
     curl("--http1.1", "https://{RELAYED[0]}/")
     curl("-H", "content-type: application/json", "-d", chat % turn, "https://{CLOUD[0]}/v1/chat/completions")
-    if pathlib.Path("flood").exists():
-        pathlib.Path("flood").unlink()
-        for number in range(60_000):
-            with socket.socket() as sock:
-                sock.setblocking(False)
-                try: sock.connect(("192.0.2.1", 9))
-                except OSError: pass
-        pathlib.Path("flooded").touch()
 """
 
 
