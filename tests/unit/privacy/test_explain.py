@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,3 +57,53 @@ def test_a_policy_without_a_privacy_section_is_refused(tmp_path: Path) -> None:
 
 def test_what_would_steer_a_terminal_is_shown_and_not_sent() -> None:
     assert "\x1b]" not in explain.highlighted("a\x1b]0;title\x07b", [])
+
+
+POLICY = """\
+version: 1
+privacy:
+  on_failure: pass
+  routes:
+    - {name: mails, when: [pii.contact], endpoint: "*.example.com", model: gpt-*, then: pass}
+    - {name: wards, when: [phi.ward], then: deny}
+  detect: {custom: [{name: ward, pattern: "W-[0-9]{4}", category: phi.ward}]}
+  residency: {api.example.com: EU}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        (
+            "mail jane.doe@clinic.test",
+            ["--to", "api.openai.com"],
+            ["REDACT a call", "default:persons", "privacy_default", "redacts pii.contact"],
+        ),
+        (
+            "mail jane.doe@clinic.test",
+            ["--to", "API.example.com.", "--model", "gpt-5"],
+            ["PASS a call", "processed in EU", "rule    mails"],
+        ),
+        ("mail jane.doe@clinic.test", ["--to", "api.example.com"], ["REDACT a call"]),
+        ("in W-1234", ["--to", "api.example.com"], ["REFUSE a call", "rule    wards", "privacy_route"]),
+        ("HbA1c of the patient: 9.1 %", ["--to", "api.openai.com"], ["REFUSE a call", "names no local model"]),
+    ],
+)
+def test_what_would_become_of_a_call_is_said(
+    text: str, options: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    assert run(tmp_path, text, "--policy", str(tmp_path / "policy.yaml"), *options) == 1
+    said = capsys.readouterr().out
+    for word in words:
+        assert word in said
+    run(tmp_path, text, "--policy", str(tmp_path / "policy.yaml"), *options, "-o", "json")
+    assert json.loads(capsys.readouterr().out)["call"]["effect"].upper() == words[0].split()[0]
+
+
+def test_that_needs_a_policy_and_a_host(tmp_path: Path) -> None:
+    with pytest.raises(StockadeError, match="none is given"):
+        run(tmp_path, "x", "--to", "api.openai.com")
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    with pytest.raises(StockadeError, match="is no host"):
+        run(tmp_path, "x", "--policy", str(tmp_path / "policy.yaml"), "--to", "a b")

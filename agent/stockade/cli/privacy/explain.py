@@ -6,18 +6,24 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stockade.policy import Policy
     from stockade.privacy.classify import Settings
     from stockade.privacy.finding import Finding
+    from stockade.privacy.route import Routing
 
-SUMMARY = "Show what is sensitive in a text and which detector says so. Exit status 1 when something is."
+SUMMARY = (
+    "Show what is sensitive in a text and which detector says so; with --to, what would become of a call that says it. "
+    "Exit status 1 when something is."
+)
 EXAMPLES = """\
   stockade privacy explain letter.txt
   git diff | stockade privacy explain - -o json
   stockade privacy explain --policy my-policy.yaml prompt.txt
+  stockade privacy explain --policy my-policy.yaml --to api.openai.com --model gpt-5 prompt.txt
 """
 
 _COLOURS = {"phi": "1;35", "pii": "33", "financial": "36", "credential": "1;31", "ip": "34"}
@@ -30,6 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", action="append", default=[], metavar="P", help="policy file whose thresholds, dictionaries and patterns to use"
     )
+    parser.add_argument("--to", metavar="HOST", help="the endpoint of a call with this text, to be decided by the policy")
+    parser.add_argument("--model", metavar="M", help="the model that the call asks for")
+    parser.add_argument("--sandbox", default="", metavar="NAME", help="the sandbox that it comes from, for routes with `sandbox`")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
     add_registry(parser)
 
@@ -38,15 +47,21 @@ def run(args: argparse.Namespace) -> int:
     from stockade.cli.privacy.detectors import classifier, read_text
 
     text = read_text(args.file)
-    settings = _settings(args.policy)
+    policy = _policy(args.policy, needed=args.to is not None)
     known, missing = classifier(args.registry)
-    found = known.classify([text], settings)[0]
+    found = known.classify([text], settings_of(policy))[0] if policy is not None else known.classify([text])[0]
+    routing = None
+    if policy is not None and args.to is not None:
+        routing = decided(policy, Spoken(args.model, (text,)), found, args.to, args.sandbox, whole=not missing)
     if args.output == "json":
-        print(
-            json.dumps(
-                {"findings": [_entry(text, finding) for finding in found], "detectors": known.versions, "missing": missing}, indent=2
-            )
-        )
+        told: dict[str, object] = {
+            "findings": [_entry(text, finding) for finding in found],
+            "detectors": known.versions,
+            "missing": missing,
+        }
+        if routing is not None:
+            told["call"] = as_json(routing)
+        print(json.dumps(told, indent=2))
     else:
         if sys.stdout.isatty():
             print(highlighted(text, found), end="\n\n")
@@ -57,17 +72,74 @@ def run(args: argparse.Namespace) -> int:
             )
         if not found:
             print("nothing sensitive found", file=sys.stderr)
+        if routing is not None:
+            print(_sentence(routing, args.to))
     return 1 if found else 0
 
 
-def _settings(policies: Sequence[str]) -> Settings:
-    from stockade.privacy.classify import Settings
+def _policy(policies: Sequence[str], *, needed: bool) -> Policy | None:
+    """Raises StockadeError where one is needed and none is given."""
+    from stockade.policy import load
+    from stockade.types import StockadeError
 
     if not policies:
-        return Settings()
-    from stockade.policy import load
+        if needed:
+            raise StockadeError("--to asks what a policy makes of a call, and none is given", hint="--policy FILE", code="no_policy")
+        return None
+    return load(list(policies))
 
-    return settings_of(load(list(policies)))
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A call that says nothing but the text."""
+
+    model: str | None
+    texts: tuple[str, ...]
+
+
+def decided(policy: Policy, call: Spoken, found: Sequence[Finding], host: str, sandbox: str, *, whole: bool) -> Routing:
+    """As the proxy decides. whole: no layer of the classifier is missing; otherwise the stricter of what was found and of `on_failure`."""
+    from stockade.policy import normalise_host
+    from stockade.privacy.route import STRICT, NotRead, route
+    from stockade.types import Effect, StockadeError
+
+    assert policy.privacy is not None
+    try:
+        host = normalise_host(host)
+    except ValueError as error:
+        raise StockadeError(f"{host!r} is no host: {error}", hint="--to api.openai.com", code="bad_target") from None
+    answers = [route(call, [found], host, policy.privacy, sandbox=sandbox)]
+    if not whole:
+        answers.append(route(NotRead("missing_layer", unreadable=False), [found], host, policy.privacy, sandbox=sandbox))
+    order = {Effect.PASS: "pass", Effect.REDACT: "redact", Effect.LOCAL: "local", Effect.REFUSE: "deny"}
+    strictest = max(answers, key=lambda answer: STRICT.index(order[answer.effect]))
+    return replace(strictest, enforced=strictest.enforced and policy.enforced)
+
+
+def as_json(routing: Routing) -> dict[str, object]:
+    return {
+        "effect": routing.effect.value,
+        "reason": routing.reason.value,
+        "rule": routing.rule,
+        "residency": routing.residency,
+        "redacted": sorted(routing.redact),
+        "why": routing.detail or None,
+        "enforced": routing.enforced,
+    }
+
+
+def _sentence(routing: Routing, host: str) -> str:
+    where = f", processed in {routing.residency}" if routing.residency and routing.effect.value != "refuse" else ""
+    lines = [
+        f"{routing.effect.value.upper()} a call with this text to {host}{where}",
+        f"  rule    {routing.rule or 'none'}",
+        f"  reason  {routing.reason.value}{f': {routing.detail}' if routing.detail else ''}",
+    ]
+    if routing.redact:
+        lines.append(f"  redacts {', '.join(sorted(routing.redact))}")
+    if not routing.enforced:
+        lines.append("  and is only recorded: privacy.mode is audit, or mode observe")
+    return "\n".join(lines)
 
 
 def settings_of(policy: Policy) -> Settings:
