@@ -370,3 +370,41 @@ def test_what_a_policy_extends_is_for_its_own_tests(write: Write) -> None:
     )
     covered = coverage([(suite, put(suite))])
     assert [str(item) for item in covered.unreached] == ["p.yaml:3: rule pypi-index: method.allow GET"]
+
+
+PRIVATE = """\
+version: 1
+privacy:
+  routes:
+    - {name: minis, when: [pii.person], model: "*-mini", sandbox: "lab*", then: deny}
+    - {name: people, when: [pii.*], endpoint: "*.example.com", then: pass}
+  local: {url: "http://localhost:11434", model: m, context: 1}
+  residency: {eu.example.com: EU}
+  require_residency: {financial.iban: [EU]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "met"),
+    [
+        ("{call: api.openai.com, expect: pass, rule: none}", True),
+        ("{call: api.openai.com, holds: [pii.person], expect: redact, rule: 'default:persons', reason: privacy_default}", True),
+        ("{call: api.openai.com, holds: [pii.person], expect: pass, rule: none}", False),
+        ("{call: api.openai.com, holds: [pii.person], expect: redact, rule: people}", False),
+        ("{call: API.example.com., holds: [pii.person], expect: pass, rule: people}", True),
+        ("{call: api.example.com, holds: [pii.person], model: gpt-mini, sandbox: lab1, expect: deny, rule: minis}", True),
+        ("{call: api.example.com, holds: [pii.person], model: gpt-mini, sandbox: ward, expect: pass, rule: people}", True),
+        ("{call: eu.example.com, holds: [financial.iban], expect: redact, rule: 'default:persons'}", True),
+        (
+            "{call: api.openai.com, holds: [financial.iban], expect: deny, rule: 'require_residency:financial.iban'}",
+            True,
+        ),
+        ("{call: api.openai.com, holds: [phi.clinical], expect: local, rule: 'default:patients'}", True),  # however long it is
+    ],
+)
+def test_what_becomes_of_a_call_of_a_model_is_tested(case: str, met: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "private.yaml").write_text(PRIVATE)
+    (tmp_path / "private_test.yaml").write_text(f"cases:\n  - {case}\n")
+    assert main(["policy", "test", str(tmp_path / "private.yaml")]) == (0 if met else 1)
+    if not met:
+        assert "came      redact, rule default:persons, level privacy, reason privacy_default" in capsys.readouterr().out

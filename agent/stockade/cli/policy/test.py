@@ -134,8 +134,11 @@ def _miss(result: Result) -> None:
 
 
 def _came(result: Result) -> str:
+    from stockade.policy.cases.suite import said
+
     decision = result.decision
-    return f"{decision.outcome.value}, rule {decision.rule or 'none'}, level {decision.level.value}, reason {decision.reason.value}"
+    came = said(decision.outcome, decision.effect if result.case.call is not None else None)
+    return f"{came}, rule {decision.rule or 'none'}, level {decision.level.value}, reason {decision.reason.value}"
 
 
 def _json(report: _Report) -> None:
@@ -171,6 +174,7 @@ def _fields(result: Result) -> dict[str, str | int | bool | None]:
         "passed": result.passed,
         "expected": str(case.expected),
         "decision": decision.outcome.value,
+        "effect": decision.effect.value,
         "rule": decision.rule,
         "level": decision.level.value,
         "reason": decision.reason.value,

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from stockade.policy.cases.coverage import Entry, spoken, spoken_exec, written
 from stockade.policy.cases.nearest import nearest
-from stockade.policy.cases.suite import Case, Suite
+from stockade.policy.cases.suite import Call, Case, Suite
 from stockade.policy.format.document import Place
 from stockade.policy.model import Policy
 from stockade.policy.question import ask, named_binary
-from stockade.types import Decision, Request
+from stockade.privacy.finding import Finding
+from stockade.privacy.route import route
+from stockade.types import Decision, Effect, Level, Outcome, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,20 @@ def run(suite: Suite) -> tuple[Result, ...]:
     return tuple(_result(case, suite.policy) for case in suite.cases)
 
 
+def _call(case: Case, call: Call, policy: Policy) -> Result:
+    """What the privacy router makes of a call, as far as its length does not count."""
+    assert policy.privacy is not None
+    found = [[Finding(0, 1, category, "", 1.0) for category in call.holds]]
+    routed = route(call, found, call.host, policy.privacy, sandbox=call.sandbox, answer_tokens=0)
+    outcome = Outcome.DENY if routed.effect is Effect.REFUSE else Outcome.ALLOW
+    decision = Decision(outcome, routed.effect, Level.PRIVACY, routed.reason, routed.rule, policy.generation, enforced=routed.enforced)
+    passed = case.expected.met_by(decision)
+    return Result(case, decision, passed, "" if passed else routed.detail, frozenset())
+
+
 def _result(case: Case, policy: Policy) -> Result:
+    if case.call is not None:
+        return _call(case, case.call, policy)
     binary = named_binary(case.binary, policy, sha256=case.sha256)
     if case.target is None:
         decision = policy.may_exec(binary)
