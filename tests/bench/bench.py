@@ -27,6 +27,7 @@ import decisions
 import launching
 import privacy
 import reload
+import trail
 
 from framework import probes
 from framework.internet import ECHO, RELAY_PORT, RELAYED, Internet
@@ -165,7 +166,7 @@ def _wrk(report: str) -> tuple[float, float, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What Stockade costs, beside the same work without it.")
     parser.add_argument("-o", "--output", type=Path, help="write the rows as JSON too")
-    parser.add_argument("only", nargs="*", help="start_up, sandbox, processes, connects, requests, privacy, policy (default: all)")
+    parser.add_argument("only", nargs="*", help="start_up, sandbox, processes, connects, requests, privacy, policy, trail (default: all)")
     args = parser.parse_args()
     if missing := probes.governing():
         print(f"bench: this machine cannot govern a sandbox: {missing}", file=sys.stderr)
@@ -188,11 +189,15 @@ def main() -> int:
             said: list[str] = []
             print(f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}")
             print(f"{'':38}{'without':>12}{'Stockade':>12}{'ratio':>9}")
-            for name in args.only or [*parts, "policy"]:
-                for row in parts[name]() if name != "policy" else ():
+            for name in args.only or [*parts, "policy", "trail"]:
+                for row in parts[name]() if name in parts else ():
                     rows.append(row)
                     print(f"{row.what + ' (' + row.unit + ')':38}{row.without:12.4g}{row.governed:12.4g}{row.ratio:9.3g}", flush=True)
-            more = {"privacy": privacy.lines(), "policy": itertools.chain(decisions.lines(), reload.lines(bench.machine))}
+            more = {
+                "privacy": privacy.lines(),
+                "policy": itertools.chain(decisions.lines(), reload.lines(bench.machine)),
+                "trail": trail.lines(),
+            }
             for name, lines in more.items():
                 if not args.only or name in args.only:
                     print()
