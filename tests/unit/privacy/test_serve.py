@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from stockade.privacy.documents import registry
 from stockade.privacy.finding import Finding
 from stockade.privacy.patterns import canary
 from stockade.privacy.serve import terms, wire
-from stockade.privacy.serve.batch import Remembering, Together
+from stockade.privacy.serve.batch import InSegments, Late, Remembering, Together, deadline
 from stockade.privacy.serve.client import Client, Failed
 from stockade.privacy.serve.launch import follow, launch
 from stockade.privacy.settings import Settings
@@ -223,6 +224,41 @@ def test_a_text_seen_before_is_not_read_again() -> None:
     assert counting.read == ["c"]
     remembering.find(["a", "bb"])
     assert counting.read == ["c", "a"] or counting.read == ["c", "bb"]
+
+
+def test_a_long_text_is_read_in_pieces_each_value_whole_in_one() -> None:
+    class Words:
+        name, version = "words", "1"
+        read: list[str] = []  # noqa: RUF012
+
+        def find(self, texts: list[str]) -> list[list[Finding]]:
+            self.read += texts
+            return [
+                [Finding(at, at + 6, "pii.person", "words", 1.0) for at in range(len(text)) if text.startswith("secret", at)]
+                for text in texts
+            ]
+
+    words = Words()
+    texts = ["x" * 95 + "secret" + "y" * 200 + "secret", "", "secret", "z" * 400]
+    found = InSegments(words, characters=100, overlap=20).find(texts)  # type: ignore[arg-type]
+    assert [[(each.start, each.end) for each in findings] for findings in found] == [[(95, 101), (301, 307)], [], [(0, 6)], []]
+    assert max(map(len, words.read)) == 100
+    deadline.at = 0
+    try:
+        with pytest.raises(Late):
+            InSegments(words).find(texts)  # type: ignore[arg-type]
+    finally:
+        deadline.at = math.inf
+
+
+def test_a_text_for_which_nobody_waits_any_more_holds_up_nobody_else() -> None:
+    async def work(client: Client, _process: subprocess.Popen[bytes]) -> None:
+        await client.classify([CARD], PLAIN, seconds=30)
+        with pytest.raises(Failed, match=r"timeout|deadline"):
+            await client.classify(["a report of the week " * 100_000], PLAIN, seconds=1)
+        assert len((await client.classify([f"another {CARD}"], PLAIN, seconds=30))[0]) == 1
+
+    with_client(work)
 
 
 def test_what_waits_for_the_model_is_one_batch() -> None:

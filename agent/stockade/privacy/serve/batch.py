@@ -8,15 +8,19 @@ next.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 
 from stockade.privacy.finding import Detector, Finding
 
 REMEMBERED = 20_000  # texts per detector
 REMEMBERED_FINDINGS = 400_000
+SEGMENT, OVERLAP = 16_384, 512  # characters of a text that a slow detector reads at once, and that it reads again
 BATCH_CHARACTERS = 65_536  # of a batch; the detector sorts its windows by length itself
 
 
@@ -59,6 +63,55 @@ class Remembering:
                     self._seen[key] = findings
             while len(self._seen) > self._texts or (self._held > self._findings and self._seen):
                 self._held -= len(self._seen.popitem(last=False)[1])
+
+
+class Late(Exception):
+    """Nobody waits for this any more."""
+
+
+class Deadline(threading.local):
+    """Until when the request is waited for that this thread reads."""
+
+    at: float = math.inf
+
+
+deadline = Deadline()
+
+
+class InSegments:
+    """A Detector in front of a slow one, which gets a long text in pieces: between two of them others have their turn, and a request for
+    which nobody waits ends. Raises Late.
+
+    Pieces overlap by more than any value has, so that each is whole in one of them.
+    """
+
+    def __init__(self, detector: Detector, characters: int = SEGMENT, overlap: int = OVERLAP) -> None:
+        self.name, self.version = detector.name, detector.version
+        self._detector, self._characters, self._overlap = detector, characters, overlap
+
+    def find(self, texts: Sequence[str]) -> list[list[Finding]]:
+        found: list[set[Finding]] = [set() for _ in texts]
+        for pieces in self._turns(texts):
+            if time.monotonic() > deadline.at:
+                raise Late
+            for (number, start, _), findings in zip(pieces, self._detector.find([text for *_, text in pieces]), strict=True):
+                found[number].update(replace(each, start=each.start + start, end=each.end + start) for each in findings)
+        return [sorted(each) for each in found]
+
+    def _turns(self, texts: Sequence[str]) -> Iterator[list[tuple[int, int, str]]]:
+        """What is given to the detector at once: (which text, where the piece begins in it, the piece)."""
+        turn: list[tuple[int, int, str]] = []
+        size = 0
+        for number, text in enumerate(texts):
+            for start in range(0, max(1, len(text) - self._overlap), self._characters - self._overlap):
+                piece = text[start : start + self._characters]
+                if turn and size + len(piece) > self._characters:
+                    yield turn
+                    turn, size = [], 0
+                turn.append((number, start, piece))
+                size += len(piece)
+        if turn:
+            yield turn
 
 
 class Together:

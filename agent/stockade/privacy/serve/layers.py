@@ -11,7 +11,7 @@ from stockade.privacy.documents.registry import Registry
 from stockade.privacy.finding import Detector
 from stockade.privacy.ner import NoProvider, TokenModel, UnusableModel
 from stockade.privacy.patterns import Credentials, Patterns
-from stockade.privacy.serve.batch import Remembering, Together
+from stockade.privacy.serve.batch import InSegments, Remembering, Together
 from stockade.privacy.serve.wire import Hello
 from stockade.types import StockadeError
 
@@ -44,7 +44,7 @@ def load(threads: int = 2) -> Layers:
         missing[MODEL] = str(error)[:1024]
     else:
         provider, model = network.provider, network.sha256
-        apart.append(Remembering(Together(network)))
+        apart.append(Remembering(InSegments(Together(network))))
     registry: Registry | str
     try:
         registry = registered.load()

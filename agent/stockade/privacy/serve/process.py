@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from stockade.privacy.documents.registry import Registry
 from stockade.privacy.finding import Finding
 from stockade.privacy.serve import terms, wire
-from stockade.privacy.serve.batch import digest
+from stockade.privacy.serve.batch import Late, deadline, digest
 from stockade.privacy.serve.confine import drop
 from stockade.privacy.serve.layers import Layers, load
 from stockade.privacy.settings import Settings
@@ -161,13 +161,16 @@ class Process:
             self._characters -= size
         self._tell(told)
 
-    def _classify(self, layers: Layers, asked: wire.Asked, settings: Settings, deadline: float) -> wire.Told:
+    def _classify(self, layers: Layers, asked: wire.Asked, settings: Settings, until: float) -> wire.Told:
         """In a thread."""
-        if time.monotonic() > deadline:
+        if time.monotonic() > until:
             return wire.Told(asked.number, failed="deadline")
-        self._running[asked.number] = deadline + STUCK
+        self._running[asked.number] = until + STUCK
+        deadline.at = until
         try:
             found = layers.classifier.classify(asked.texts, settings, conversation=True, lanes=asked.lanes)
+        except Late:
+            return wire.Told(asked.number, failed="deadline")
         except Exception as error:  # of whichever detector: no findings is not an answer
             return wire.Told(asked.number, failed=f"{type(error).__name__}")
         finally:
