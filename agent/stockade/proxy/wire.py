@@ -6,6 +6,7 @@ For the local model alone, whose address the agent gave. Follows no redirect, ke
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Sequence
 
@@ -35,7 +36,7 @@ class Wire:
         try:
             sock = await dial(addresses, port, seconds)
         except OSError as error:
-            raise Broken(f"it cannot be reached: {error.strerror or 'no answer in time'}") from error
+            raise Broken(f"it cannot be reached: {os.strerror(error.errno) if error.errno else 'no answer in time'}") from error
         wire = cls(sock, None if trust is None else trust.connection(name, (b"http/1.1",)))
         if wire._session is not None:
             try:
