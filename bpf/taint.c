@@ -6,12 +6,15 @@
  *
  * sock_send_length (6.3) fires when the data is in the other end's queue: a worker that is quick enough could read the very first write of a
  * foreign sender before this ran. It asks again when the request was written down, which is two round trips later.
+ *
+ * Below 6.3 the hooks of the LSM stand in, where the kernel runs them: they come before the data is sent. send(2) and its like ask one of
+ * them, sendfile(2) and splice(2) the other alone, write(2) both.
  */
+#define MAY_WRITE 2
 
-/* tp_btf sock_send_length(sk, length or error, flags): every send on every socket of the machine, so the storage is looked for first */
-int on_send(struct bpf_raw_tracepoint_args *ctx)
+/* Every send on every socket of the machine comes here, so the storage is looked for first. */
+static __always_inline int speaks(void *sk)
 {
-	void *sk = (void *)ctx->args[0];
 	struct socket_state *socket = sockets.sk_storage_get(sk, 0, 0);
 	struct speaker *speaker;
 	struct origin *state;
@@ -47,4 +50,32 @@ int on_send(struct bpf_raw_tracepoint_args *ctx)
 	speaker->exec_id = tag->exec_id;
 	*(volatile __u32 *)&speaker->ready = 1;
 	return 0;
+}
+
+/* tp_btf sock_send_length(sk, length or error, flags) */
+int on_send(struct bpf_raw_tracepoint_args *ctx)
+{
+	return speaks((void *)ctx->args[0]);
+}
+
+/* socket_sendmsg(socket, msg, size) */
+int check_send(struct bpf_raw_tracepoint_args *ctx)
+{
+	void *sk = *(void **)((void *)ctx->args[0] + __builtin_offsetof(struct socket, sk));
+
+	return sk ? speaks(sk) : 0;
+}
+
+/* file_permission(file, mask) */
+int check_write(struct bpf_raw_tracepoint_args *ctx)
+{
+	void *socket, *sk;
+
+	if (!(ctx->args[1] & MAY_WRITE))
+		return 0;
+	socket = bpf_sock_from_file((void *)ctx->args[0]);
+	if (!socket)
+		return 0;
+	sk = *(void **)(socket + __builtin_offsetof(struct socket, sk));
+	return sk ? speaks(sk) : 0;
 }

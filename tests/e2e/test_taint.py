@@ -17,7 +17,7 @@ BOTH = ["python3", "sh"]
 @pytest.fixture(autouse=True)
 def senders_are_named() -> None:
     if not backend.tells_senders():
-        pytest.skip("this kernel has no tracepoint sock_send_length (6.3)")
+        pytest.skip("this kernel has neither the tracepoint sock_send_length (6.3) nor BPF LSM")
 
 
 def arrived(internet: Internet, server: str, how: str) -> int:

@@ -32,7 +32,7 @@ def inherited(s):
 @pytest.fixture(autouse=True)
 def sending_is_seen() -> None:
     if not backend.tells_senders():
-        pytest.skip("this kernel has no tracepoint sock_send_length (6.3)")
+        pytest.skip("this kernel has neither the tracepoint sock_send_length (6.3) nor BPF LSM")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import struct
 from enum import StrEnum
 
 from stockade.kernel import syscall
-from stockade.kernel.hooks import LSM, LSM_MAC, TAINT_HOOK, TRACE_RAW_TP
+from stockade.kernel.hooks import LSM, LSM_MAC, LSM_TAINT_HOOKS, TAINT_HOOK, TRACE_RAW_TP, Hook
 from stockade.types import StockadeError
 
 _SYS_MMAP = {"x86_64": 9, "aarch64": 222, "riscv64": 222}
@@ -72,18 +72,26 @@ def chosen() -> Backend:
 
 
 def demand_senders() -> None:
-    """Raises OSError when the kernel does not say who sends on a socket (sock_send_length, 6.3)."""
-    hook_id(TAINT_HOOK.where.removeprefix("typed:"), TRACE_RAW_TP)
+    """Raises OSError when the kernel does not say who sends on a socket: neither by sock_send_length (6.3) nor to an LSM program."""
+    try:
+        hook_id(TAINT_HOOK.where.removeprefix("typed:"), TRACE_RAW_TP)
+    except OSError:
+        if chosen() is not Backend.LSM:
+            raise
 
 
 @functools.cache
+def sender_hooks(refuse_by: Backend) -> tuple[Hook, ...]:
+    """The programs that say who sends: by the tracepoint, else by LSM where that refuses execs too, else none."""
+    with contextlib.suppress(OSError):
+        hook_id(TAINT_HOOK.where.removeprefix("typed:"), TRACE_RAW_TP)
+        return (TAINT_HOOK,)
+    return LSM_TAINT_HOOKS if refuse_by is Backend.LSM else ()
+
+
 def tells_senders() -> bool:
-    """Whether it does."""
-    try:
-        demand_senders()
-    except OSError:
-        return False
-    return True
+    """Whether somebody says it."""
+    return bool(sender_hooks(chosen()))
 
 
 def _refuse_flags(flags: int) -> bytes:

@@ -60,3 +60,7 @@ LSM_HOOKS = (  # beside the tracepoints, where the kernel runs them (backend.py)
 OPENS_HOOK = Hook("on_open", _RAW_TRACEPOINT, 0, "tracepoint:sys_exit")  # when a policy asks: everybody would pay for it
 
 TAINT_HOOK = Hook("on_send", TRACING, TRACE_RAW_TP, "typed:sock_send_length")  # where the kernel has that tracepoint: from 6.3 on
+LSM_TAINT_HOOKS = (  # where it has not, and runs LSM programs
+    Hook("check_send", LSM, LSM_MAC, "lsm:socket_sendmsg"),
+    Hook("check_write", LSM, LSM_MAC, "lsm:file_permission"),
+)

@@ -18,7 +18,7 @@ from stockade.kernel import backend, bytecode, devices, syscall
 from stockade.kernel.abi import Network
 from stockade.kernel.backend import Backend
 from stockade.kernel.devices import Device
-from stockade.kernel.hooks import EXEC_STEPS, HOOKS, LSM, LSM_HOOKS, OPENS_HOOK, TAINT_HOOK, TRACING, Hook
+from stockade.kernel.hooks import EXEC_STEPS, HOOKS, LSM, LSM_HOOKS, OPENS_HOOK, TRACING, Hook
 from stockade.kernel.links import Link
 from stockade.kernel.maps import Maps
 from stockade.kernel.opens import Opens
@@ -73,7 +73,6 @@ class Kernel:
         """
         self.network, self.pins = network, pins
         self.backend = refuse_by or backend.chosen()
-        self.tells_senders = backend.tells_senders()
         code = bytecode.compiled(network.defines())
         self._descriptors: list[int] = []
         self.links: list[Link] = []
@@ -107,7 +106,6 @@ class Kernel:
         """
         self = cls.__new__(cls)
         self.network, self.pins, self.backend = network, pins, refuses_by
-        self.tells_senders = backend.tells_senders()
         self._descriptors, self.links = [], []
         code = bytecode.compiled(network.defines())
         lost: list[str] = []
@@ -147,7 +145,12 @@ class Kernel:
     @property
     def _hooks(self) -> tuple[Hook, ...]:
         found = HOOKS + LSM_HOOKS if self.backend is Backend.LSM else HOOKS
-        return (*found, TAINT_HOOK) if self.tells_senders else found
+        return found + backend.sender_hooks(self.backend)
+
+    @property
+    def tells_senders(self) -> bool:
+        """Whether a connection is known to have been spoken on by another than who opened it."""
+        return bool(backend.sender_hooks(self.backend))
 
     @staticmethod
     def _load(hook: Hook, instructions: bytes) -> int:

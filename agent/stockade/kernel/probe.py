@@ -61,7 +61,7 @@ def exec_lsm() -> Finding:
 
 def senders() -> Finding:
     """Whether the kernel says who sends on a socket that another process connected."""
-    hint = "Linux 6.3 has the tracepoint sock_send_length; until then a socket speaks for whoever connected it, also when handed on"
+    hint = "Linux 6.3, or an older one booted with lsm=...,bpf; until then a socket speaks for whoever connected it, also when handed on"
     return _try("senders named", backend.demand_senders, hint=hint, fatal=False)
 
 
