@@ -1,4 +1,5 @@
-"""Runs in the guest, as root: guest.py RESULTS TEST… leaves summary.json and tests.xml in RESULTS. With --here first, on the host itself.
+"""Runs in the guest, as root: guest.py RESULTS SECONDS TEST… leaves summary.json and tests.xml in RESULTS. With --here first, on the host.
+Tests that are not over in so many seconds are interrupted, and what was over by then is told.
 
 In a guest it first makes it fit to run them: what Python is and does is read through a second mount of the host's root that caches (four
 times as fast), there is a route, and /var/tmp is ext4, since before 6.3 neither tmpfs nor 9p can be id-mapped.
@@ -7,6 +8,7 @@ times as fast), there is a route, and /var/tmp is ext4, since before 6.3 neither
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -51,7 +53,7 @@ def lsms() -> str:
     return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def main(results: Path, tests: list[str], *, here: bool) -> None:
+def main(results: Path, seconds: float, tests: list[str], *, here: bool) -> None:
     began = time.clock_gettime(time.CLOCK_BOOTTIME)
     if not here:
         prepare()
@@ -63,11 +65,19 @@ def main(results: Path, tests: list[str], *, here: bool) -> None:
     started = time.clock_gettime(time.CLOCK_BOOTTIME)
     pytest = [str(ROOT / ".venv/bin/pytest"), f"--junitxml={results / 'tests.xml'}", *tests]
     with (results / "pytest").open("w") as said:
-        subprocess.run([*pytest, *OPTIONS], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False)
+        running = subprocess.Popen([*pytest, *OPTIONS], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        try:
+            running.wait(seconds)
+            over = True
+        except subprocess.TimeoutExpired:
+            over = False
+            running.send_signal(signal.SIGINT)
+            running.wait()
     summary = {
         "release": platform.release(),
         "lsm": lsms(),
         "host": here,
+        "over": over,
         "findings": json.loads(doctor.stdout),
         "boot_seconds": 0.0 if here else round(began, 1),
         "test_seconds": round(time.clock_gettime(time.CLOCK_BOOTTIME) - started, 1),
@@ -77,4 +87,4 @@ def main(results: Path, tests: list[str], *, here: bool) -> None:
 
 words = sys.argv[1:]
 here = words[:1] == ["--here"]
-main(Path(words[here]), words[here + 1 :], here=here)
+main(Path(words[here]), float(words[here + 1]), words[here + 2 :], here=here)

@@ -58,11 +58,15 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one boot came to, or the same tests on the host. Seconds are of its own clock: from power-on to guest.py, and of its tests."""
+    """What one boot came to, or the same tests on the host. Seconds are of its own clock: from power-on to guest.py, and of its tests.
+
+    over: none was left when its time was.
+    """
 
     release: str
     lsm: str
     host: bool
+    over: bool
     findings: list[dict[str, Any]]
     tests: list[Test]
     boot_seconds: float
@@ -103,18 +107,19 @@ def here(tests: Sequence[str]) -> Outcome:
     """The same on this machine's own kernel, for the table's last column."""
     results = VM / "results" / "host"
     results.mkdir(parents=True, exist_ok=True)
-    subprocess.run([ROOT / ".venv/bin/python", GUEST, "--here", results, *tests], cwd=ROOT, check=True)
+    subprocess.run([ROOT / ".venv/bin/python", GUEST, "--here", results, "7200", *tests], cwd=ROOT, check=True)
     return read(results)
 
 
 class Guest:
     """A kernel that was booted and runs its tests."""
 
-    def __init__(self, process: subprocess.Popen[bytes], results: Path) -> None:
-        self._process, self._results = process, results
+    def __init__(self, process: subprocess.Popen[bytes], results: Path, seconds: float) -> None:
+        self._process, self._results, self._seconds = process, results, seconds
 
-    def finish(self, timeout: float) -> Outcome:
-        """Raises AssertionError with the end of the console when it does not come to its end within so many seconds."""
+    def finish(self) -> Outcome:
+        """Raises AssertionError with the end of the console when it does not come to its end: booting and ending have their time too."""
+        timeout = self._seconds + 600
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -133,9 +138,10 @@ class Guest:
         return "\n".join((self._results / "console").read_text(errors="replace").splitlines()[-25:])
 
 
-def start(series: str, *, lsm: str, tests: Sequence[str], ahead: bool = False) -> Guest:
+def start(series: str, *, lsm: str, tests: Sequence[str], seconds: float, ahead: bool = False) -> Guest:
     """Boot, to run these tests (arguments of pytest) as root and power off. lsm: the LSMs, as the kernel's command line takes them.
 
+    seconds: of its own clock, which the tests have.
     ahead: bpf/ is compiled here and not there; where that fails, there after all.
     """
     image = _image(series)
@@ -147,7 +153,7 @@ def start(series: str, *, lsm: str, tests: Sequence[str], ahead: bool = False) -
     results.mkdir(parents=True)
     line = [VM / "virtme/bin/vng", "--run", image, "--disable-kvm", "--cpus", CPUS, "--memory", "3G", "--user", "root", "--verbose"]
     line += ["--append", f"lsm={lsm}", "--rwdir", str(VM), "--rwdir", f"/var/cache/stockade={VM / 'cache'}", f"--qemu-opts={_CACHED}", "--"]
-    line += [ROOT / ".venv/bin/python", GUEST, results, *tests]
+    line += [ROOT / ".venv/bin/python", GUEST, results, seconds, *tests]
     environment = os.environ | {"PATH": f"{VM / 'virtme/bin'}:{os.environ['PATH']}:/usr/sbin:/sbin"}
     with (results / "console").open("w") as said:
         process = subprocess.Popen(
@@ -160,7 +166,7 @@ def start(series: str, *, lsm: str, tests: Sequence[str], ahead: bool = False) -
             start_new_session=True,
             preexec_fn=lambda: os.nice(10) and None,
         )
-    return Guest(process, results)
+    return Guest(process, results, seconds)
 
 
 def read(results: Path) -> Outcome:

@@ -78,13 +78,15 @@ def kept() -> list[Kernel]:
 
 
 def keep(outcome: Outcome) -> Path:
-    """Kept beside what earlier runs on the same kernel showed of other modules."""
+    """Kept beside what earlier runs on the same kernel showed of other modules. A module that was cut short is left out."""
     backend = "lsm" if outcome.answer("exec refusal by BPF LSM") == "available" else "tracepoint"
     path = KEPT / f"{'.'.join(outcome.release.split('.')[:2])}-{backend}.json"
     before = json.loads(path.read_text())["modules"] if path.exists() else {}
     tests: dict[str, list[Test]] = defaultdict(list)
     for test in outcome.tests:
         tests[test.module].append(test)
+    if not outcome.over and outcome.tests:
+        del tests[outcome.tests[-1].module]
     kernel = {
         "release": outcome.release,
         "backend": backend,

@@ -44,14 +44,14 @@ def outcome(request: pytest.FixtureRequest, guests: dict[tuple[str, str], Guest]
     faulthandler.cancel_dump_traceback_later()  # it is only slow
     if CHOSEN == "all":
         series, lsm = request.param
-        guests[request.param] = kernels.start(series, lsm=lsm, tests=ALL)
-        done = guests[request.param].finish(timeout=4 * 3600)
+        guests[request.param] = kernels.start(series, lsm=lsm, tests=ALL, seconds=4 * 3600)
+        done = guests[request.param].finish()
         results.keep(done)
         return done
     for series, lsm in BOOTS:
         if (series, lsm) not in guests and not kernels.missing(series):
-            guests[series, lsm] = kernels.start(series, lsm=lsm, tests=QUICK[lsm], ahead=True)
-    return guests[request.param].finish(timeout=1800)
+            guests[series, lsm] = kernels.start(series, lsm=lsm, tests=QUICK[lsm], seconds=1200, ahead=True)
+    return guests[request.param].finish()
 
 
 def test_the_kernel_has_all_that_stockade_needs(outcome: Outcome) -> None:
@@ -65,6 +65,7 @@ def test_lsm_is_found_where_the_kernel_was_booted_with_it(outcome: Outcome) -> N
 
 
 def test_every_test_that_ran_there_passed(outcome: Outcome) -> None:
+    assert outcome.over, f"not over, {len(outcome.tests)} were"
     failed = [test for test in outcome.tests if test.outcome == "failed"]
     assert not failed, "\n\n".join(f"{test.module}::{test.name}\n{test.why}" for test in failed)
 
