@@ -408,3 +408,12 @@ def test_what_becomes_of_a_call_of_a_model_is_tested(case: str, met: bool, tmp_p
     assert main(["policy", "test", str(tmp_path / "private.yaml")]) == (0 if met else 1)
     if not met:
         assert "came      redact, rule default:persons, level privacy, reason privacy_default" in capsys.readouterr().out
+
+
+def test_what_of_the_routes_no_case_reaches_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "private.yaml").write_text(PRIVATE)
+    case = "{call: api.example.com, holds: [pii.person], expect: pass, rule: people}"
+    (tmp_path / "private_test.yaml").write_text(f"cases:\n  - {case}\n")
+    assert main(["policy", "test", "--coverage", str(tmp_path / "private.yaml")]) == 1
+    said = capsys.readouterr().out
+    assert "private.yaml:4: privacy.routes.when minis pii.person is reached by no case" in said and "people" not in said

@@ -14,16 +14,17 @@ from stockade.policy.decide import decide
 from stockade.policy.format.document import NOWHERE, Place
 from stockade.policy.model import Policy, Rule
 from stockade.policy.paths import PathList, allow_list, deny_list
+from stockade.policy.privacy import Privacy, Route, covers
 from stockade.types import Binary, Level, Reason, Request
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """rule: its name, empty for the lists of `exec`. text: as written."""
+    """rule: its name, empty for the lists of `exec` and the routes of `privacy`. text: as written; of a route, after its name."""
 
     rule: str
     level: Level
-    list: Literal["allow", "deny"]
+    list: Literal["allow", "deny", "routes.when"]
     text: str
 
     def __str__(self) -> str:
@@ -46,6 +47,19 @@ def entries(policy: Policy) -> Iterator[Entry]:
             yield from (Entry(rule.name, Level.PATH, "deny", glob) for glob in rule.path.deny.globs)
     yield from (Entry("", Level.EXEC, "allow", name) for name in policy.exec.allow)
     yield from (Entry("", Level.EXEC, "deny", name) for name in policy.exec.deny)
+    for each in policy.privacy.routes if policy.privacy is not None else ():
+        yield from (_of_route(each, pattern) for pattern in each.when)
+
+
+def _of_route(each: Route, pattern: str) -> Entry:
+    return Entry("", Level.PRIVACY, "routes.when", f"{each.name} {pattern}")
+
+
+def spoken_route(name: str | None, category: str, privacy: Privacy) -> frozenset[Entry]:
+    """The entries of a route that took a category."""
+    return frozenset(
+        _of_route(each, pattern) for each in privacy.routes if each.name == name for pattern in each.when if covers(pattern, category)
+    )
 
 
 def spoken(request: Request, policy: Policy) -> frozenset[Entry]:

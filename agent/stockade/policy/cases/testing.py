@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stockade.policy.cases.coverage import Entry, spoken, spoken_exec, written
+from stockade.policy.cases.coverage import Entry, spoken, spoken_exec, spoken_route, written
 from stockade.policy.cases.nearest import nearest
 from stockade.policy.cases.suite import Call, Case, Suite
 from stockade.policy.format.document import Place
 from stockade.policy.model import Policy
 from stockade.policy.question import ask, named_binary
 from stockade.privacy.finding import Finding
-from stockade.privacy.route import route
+from stockade.privacy.route import Routing, route
 from stockade.types import Decision, Effect, Level, Outcome, Request
 
 
@@ -62,13 +62,19 @@ def run(suite: Suite) -> tuple[Result, ...]:
 
 def _call(case: Case, call: Call, policy: Policy) -> Result:
     """What the privacy router makes of a call, as far as its length does not count."""
-    assert policy.privacy is not None
-    found = [[Finding(0, 1, category, "", 1.0) for category in call.holds]]
-    routed = route(call, found, call.host, policy.privacy, sandbox=call.sandbox, answer_tokens=0)
-    outcome = Outcome.DENY if routed.effect is Effect.REFUSE else Outcome.ALLOW
-    decision = Decision(outcome, routed.effect, Level.PRIVACY, routed.reason, routed.rule, policy.generation, enforced=routed.enforced)
+    privacy = policy.privacy
+    assert privacy is not None
+
+    def routed(holds: Sequence[str]) -> Routing:
+        found = [[Finding(0, 1, category, "", 1.0) for category in holds]]
+        return route(call, found, call.host, privacy, sandbox=call.sandbox, answer_tokens=0)
+
+    answer = routed(call.holds)
+    outcome = Outcome.DENY if answer.effect is Effect.REFUSE else Outcome.ALLOW
+    decision = Decision(outcome, answer.effect, Level.PRIVACY, answer.reason, answer.rule, policy.generation, enforced=answer.enforced)
     passed = case.expected.met_by(decision)
-    return Result(case, decision, passed, "" if passed else routed.detail, frozenset())
+    spoke = (spoken_route(routed([category]).rule, category, privacy) for category in call.holds)
+    return Result(case, decision, passed, "" if passed else answer.detail, frozenset[Entry]().union(*spoke))
 
 
 def _result(case: Case, policy: Policy) -> Result:
