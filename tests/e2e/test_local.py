@@ -309,3 +309,54 @@ def test_what_is_not_translated_says_why(
         "it asks for probabilities or for an echo of the prompt",
     ]
     assert not openai_server.heard()
+
+
+LEAVES = """
+import http.client, json, time
+from pathlib import Path
+def post(each):
+    _, _, host, path = each["url"].split("/", 3)
+    connection = http.client.HTTPSConnection(host, timeout=60)
+    connection.request("POST", f"/{path}", each["body"], each["headers"])
+    return connection
+first, second = json.loads(Path("requests.json").read_text())
+connection = post(first)
+while not Path("leave").exists():
+    time.sleep(0.05)
+connection.close()
+print(post(second).getresponse().read().decode())
+"""
+
+
+def test_a_client_that_leaves_takes_its_place_along(
+    machine: Machine, internet: Internet, clouds: list[bytes], openai_server: local_models.Server
+) -> None:
+    """Nobody else would be answered otherwise: here there is one place, and no queue."""
+    text = policy(openai_server.url, models={"gpt-waits": "waits"}, parallel=1, queue=0)
+    room = machine.room({"leaves.py": LEAVES, "requests.json": json.dumps([ask("waits"), ask("plain")])})
+    with machine.start([PYTHON, "leaves.py"], policy=text, room=room) as running:
+        wait_for(openai_server.heard, "the first call", running=running)
+        (room / "work/leave").touch()
+        result = running.finish()
+    assert result.status == 0 and json.loads(result.stdout)["choices"][0]["message"]["content"] == RETOLD, result
+    records = [(each["effect"], each["reason"]) for each in result.select(action="inference")]
+    assert records == [("cut", "interrupted"), ("local", "privacy_default")], result
+
+
+@pytest.mark.client("curl")
+def test_a_client_of_http2_is_answered_too(
+    machine: Machine, internet: Internet, clouds: list[bytes], openai_server: local_models.Server
+) -> None:
+    bodies = {"whole.json": ask("plain")["body"], "stream.json": ask("plain", stream=True)["body"], "fails.json": ask("fails")["body"]}
+    url, kind = f"https://{CLOUD[0]}/v1/chat/completions", "content-type: application/json"
+    # one connection for all three: what answers one of them is no other's
+    each = " --next ".join(f"-sS --http2 -w '%{{http_version}} %{{http_code}}\\n' -H '{kind}' -d @{name} {url}" for name in bodies)
+    text = policy(openai_server.url, models={"gpt-fails": "fails"}).replace("python3", "curl")
+    result = machine.run(["sh", "-c", f"curl {each}"], policy=text, files=bodies)
+    assert result.status == 0, result
+    whole_answer, *lines = result.stdout.splitlines()
+    assert json.loads(whole_answer.removesuffix("2 200"))["choices"][0]["message"]["content"] == RETOLD
+    deltas = [json.loads(line[5:])["choices"][0]["delta"] for line in lines if line.startswith("data: {")]
+    assert "".join(delta.get("content") or "" for delta in deltas) == RETOLD
+    assert (lines[-1], "2 200" in lines) == ("2 403", True), result
+    assert [each["effect"] for each in result.select(action="inference")] == ["local", "local", "refuse"]
