@@ -52,7 +52,7 @@ def start(machine: Machine, text: str, cases: list[str], model: str = "gpt-plain
         pytest.skip(str(error))
     room = machine.room({"sdk.py": (INSIDE / "sdk.py").read_text()})
     settings = {"MODEL": model, "OLLAMA_CLOUD": f"https://{EU}"} | env
-    words = ["/usr/bin/env", *(f"{name}={value}" for name, value in settings.items()), PYTHON, "sdk.py", site, *cases]
+    words: list[str | Path] = ["/usr/bin/env", *(f"{name}={value}" for name, value in settings.items()), PYTHON, "sdk.py", site, *cases]
     return machine.start(words, policy=text, room=room, options=["--bind", f"{site}:ro"], env={KEY: "local-credential-7"})
 
 
