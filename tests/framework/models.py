@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from framework.web import Http, Streams
 
 Json = dict[str, Any]
+HELD_FROM = 3  # the message of a stream before which the server waits for `gate`
+gate: Callable[[], object] | None = None
 PIECE = 7  # characters of a streamed answer at a time: no placeholder fits into one
 
 
@@ -52,7 +54,9 @@ class _Answers(Http):
         self.send_header("Content-Type", "text/event-stream" if "/api/" not in self.path else "application/x-ndjson")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for event in events:
+        for number, event in enumerate(events):
+            if number == HELD_FROM and gate is not None:
+                gate()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
             self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")
