@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -387,3 +388,8 @@ def test_no_answer_of_another_form_is_more_than_a_failure(api: Api, local: Local
 
 _TEXT_OF = {Api.OPENAI_RESPONSES: "input", Api.OPENAI_EMBEDDINGS: "input", Api.OLLAMA_EMBED: "input", Api.GEMINI: "contents"}
 _TEXT_OF |= {Api.OPENAI_COMPLETIONS: "", Api.OLLAMA_GENERATE: ""}
+
+
+def test_the_page_has_each_reason_for_which_an_api_is_refused() -> None:
+    page = (Path(__file__).parents[3] / "docs/inference-apis.md").read_text()
+    assert not [why for why in REFUSED.values() if f"| {why} |" not in page]
