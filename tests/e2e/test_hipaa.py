@@ -132,7 +132,8 @@ def test_the_record_system_is_reached_as_far_as_the_policy_says(
     for case in asked:
         assert case.target is not None and case.target.path is not None
         what = {"decision": case.expected.outcome, "level": case.expected.level, "rule": RULE, "binary": binary, "host": HOSPITAL}
-        assert result.select(action="http", method=case.method, path=mask_path(canonical_path(case.target.path)), **what), (case.asked, result)
+        path = mask_path(canonical_path(case.target.path))
+        assert result.select(action="http", method=case.method, path=path, **what), (case.asked, result)
     allowed = [case for case in asked if case.expected.outcome == "allow"]
     arrived = internet.nginx.requests(server=HOSPITAL)[before:]
     assert [[request["method"], f"https://{HOSPITAL}{request['path']}"] for request in arrived] == [put(case) for case in allowed]
