@@ -11,7 +11,6 @@ from stockade.policy.format.document import NOWHERE, Findings, Place
 from stockade.policy.format.problems import meant
 from stockade.policy.model import Rule
 from stockade.policy.privacy import Privacy, Route, Then, covers, fits
-from stockade.privacy.extract.recognise import is_endpoint
 from stockade.privacy.finding import CATEGORIES
 
 LOCAL = "local"  # the label of the local model, where `residency` does not name its host
@@ -139,6 +138,8 @@ def _relayed(examined: Examined, rules: Iterable[Rule]) -> None:
     privacy = examined.privacy
     if privacy.mode == "audit" or privacy.unreadable == "pass":
         return
+    from stockade.privacy.extract.recognise import is_endpoint  # here: it takes as long to import as all of the policy's own modules
+
     for rule in rules:
         for pattern in rule.destination.allow if not rule.inspected else ():
             if pattern.kind == "name" and is_endpoint(pattern.value, privacy.endpoints):
