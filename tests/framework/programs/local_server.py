@@ -65,6 +65,7 @@ def check_ollama(path: str, asked: Json) -> None:
     kind = {"/api/chat": ChatRequest, "/api/generate": GenerateRequest, "/api/embed": EmbedRequest}[path]
     apart = ("tools",) if path == "/api/embed" else ("truncate", "shift", "tools")  # newer than the client; and schemas, which may say more
     kind.model_validate({key: value for key, value in asked.items() if key not in apart}, extra="forbid")
+    assert isinstance(asked["options"].get("stop", []), list), "the server takes no other form, though the client does"
     for each in asked.get("tools", []):
         Tool.model_validate(each)
     for message in asked.get("messages", []):

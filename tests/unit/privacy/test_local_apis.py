@@ -190,7 +190,7 @@ def test_completions(local: Local, stream: bool) -> None:
     made = json.loads(translator.outgoing.body)
     if local is OLLAMA:
         assert translator.outgoing.path == "/api/generate"
-        assert (made["prompt"], made["raw"], made["options"]) == ("Once upon", True, {"num_ctx": 4096, "stop": "\n", "num_predict": 16})
+        assert (made["prompt"], made["raw"], made["options"]) == ("Once upon", True, {"num_ctx": 4096, "stop": ["\n"], "num_predict": 16})
         ended = {"response": "", "done": True, "done_reason": "length", "prompt_eval_count": 2, "eval_count": 4}
         said = [{"response": "a "}, {"response": "time"}, ended] if stream else [ended | {"response": "a time"}]
         data = b"".join(json.dumps(each).encode() + b"\n" for each in said)

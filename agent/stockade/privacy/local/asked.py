@@ -188,15 +188,11 @@ def _ollama_common(body: Json, messages: list[Json]) -> Json:
 def ollama_options(asked: Json, context: int) -> Json:
     """Of Ollama's own API: its OpenAI one has no word for the context, and cuts what is longer than its default without saying so."""
     options: Json = {"num_ctx": context}
-    for ours, theirs in (
-        ("temperature", "temperature"),
-        ("top_p", "top_p"),
-        ("seed", "seed"),
-        ("stop", "stop"),
-        ("max_tokens", "num_predict"),
-    ):
-        if asked.get(ours) is not None:
-            options[theirs] = asked[ours]
+    options |= {name: asked[name] for name in ("temperature", "top_p", "seed") if asked.get(name) is not None}
+    if asked.get("max_tokens") is not None:
+        options["num_predict"] = asked["max_tokens"]
+    if (stop := asked.get("stop")) is not None:
+        options["stop"] = [stop] if isinstance(stop, str) else stop  # it takes no other form than a list
     return options
 
 
