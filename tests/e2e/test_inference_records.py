@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from framework import models
 from framework.asked import ANTHROPIC, OPENAI, PYTHON, STAFF, Request, Talk, chat, message, policy, post, said
 from framework.internet import EU, Internet
-from framework.machine import Machine, wait_for
+from framework.machine import STOCKADE, Machine, wait_for
 from stockade.privacy.ner import MODEL
 
 pytestmark = pytest.mark.client(PYTHON)
@@ -55,6 +57,35 @@ def test_a_record_tells_all_that_was_decided_by_and_nothing_that_was_said(machin
     assert "redacted" not in plain["detail"]
     trail = result.audit.read_text()
     assert not [each for each in (STAFF, "Oduya", "at night", "Thanks") if each in trail]
+
+
+def test_what_is_registered_while_a_sandbox_runs_is_held_back_from_then_on(machine: Machine, internet: Internet) -> None:
+    word = secrets.token_hex(4)
+    secret = f"The blend {word} is aged for nine winters in barrels of wild cherry and turned by hand at each second full moon of a year."
+    document = machine.room({"blend.txt": secret}) / "work" / "blend.txt"
+
+    def register(*words: str) -> list[dict[str, str]]:
+        done = subprocess.run(
+            [STOCKADE, "privacy", "register", *words, "-o", "json"], capture_output=True, text=True, timeout=60, check=True
+        )
+        return list(json.loads(done.stdout))
+
+    routes = [{"name": "registered", "when": ["ip.document"], "then": "deny"}, *LOOSE]
+    with Talk(machine, policy(routes=routes)) as talk:
+        assert talk.ask(chat(secret))["status"] == 200
+        (known,) = [each["id"] for each in register(str(document)) if each["name"] == "blend.txt"]
+        try:
+            wait_for(lambda: talk.ask(chat(secret))["status"] == 403, "the document to be known", running=talk.running)
+        finally:
+            register("--remove", known)
+        wait_for(lambda: talk.ask(chat(secret))["status"] == 200, "the document to be forgotten", running=talk.running)
+        result = talk.finish()
+    records = result.select(action="inference")
+    refused = [record for record in records if record["decision"] == "deny"]
+    assert {record["rule"] for record in refused} == {"registered"}
+    versions = [dict(each.split("=", 1) for each in record["detail"]["detectors"]) for record in (records[0], refused[0])]
+    assert versions[0]["document"] != versions[1]["document"]
+    assert versions[0]["model"] == versions[1]["model"]
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from stockade.types import Effect, Reason
 STRICT: tuple[Then, ...] = ("pass", "redact", "local", "deny")
 _EFFECTS: dict[Then, Effect] = {"pass": Effect.PASS, "redact": Effect.REDACT, "local": Effect.LOCAL, "deny": Effect.REFUSE}
 
+CANARY = "credential.canary"
 ANSWER_TOKENS = 256
 """Room that is kept for an answer where the call does not say how long it may be."""
 
@@ -145,6 +146,8 @@ def tokens(texts: Sequence[str]) -> int:
 def _decide(category: str, model: str | None, host: str, sandbox: str, policy: Privacy) -> tuple[Then, Reason, str | None]:
     for own, routes in ((True, policy.routes), (False, DEFAULT_ROUTES)):
         for each in routes:
+            if category == CANARY and each.then != "deny" and category not in each.when:
+                continue  # planted to be caught: only a route that names it lets it out
             if any(covers(pattern, category) for pattern in each.when) and _applies(each, model, host, sandbox):
                 return each.then, Reason.PRIVACY_ROUTE if own else Reason.PRIVACY_DEFAULT, each.name
     return "pass", Reason.PRIVACY_PASS, None

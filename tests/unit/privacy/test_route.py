@@ -56,6 +56,17 @@ def test_of_several_categories_the_strictest_answer_counts() -> None:
             assert got.effect == {"pass": Effect.PASS, "redact": Effect.REDACT, "local": Effect.LOCAL, "deny": Effect.REFUSE}[strictest]
 
 
+def test_a_canary_leaves_by_no_route_but_one_that_names_it() -> None:
+    def of(*routes: Route) -> Effect:
+        return route(Asked(), found("credential.canary"), CLOUD, Privacy(routes=routes, local=LOCAL)).effect
+
+    wide = [Route("wide", (pattern,), "pass") for pattern in ("*", "credential.*")]
+    assert {of(each) for each in wide} == {Effect.REFUSE}
+    assert of(Route("wide", ("*",), "deny")) is Effect.REFUSE
+    assert of(Route("exact", ("credential.canary",), "redact")) is Effect.REDACT
+    assert route(Asked(), found("credential.key"), CLOUD, Privacy(routes=(wide[1],))).effect is Effect.PASS
+
+
 def test_of_one_category_the_first_route_that_fits_counts() -> None:
     policy = Privacy(routes=(Route("names", ("pii.person",), "pass"), Route("all", ("pii.*",), "deny")))
     assert route(Asked(), found("pii.person"), CLOUD, policy).rule == "names"
