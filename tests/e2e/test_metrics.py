@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -210,7 +211,9 @@ def classifiers(agent: int) -> list[int]:
     return found
 
 
-def test_tls_and_a_token_are_what_prometheus_brings_and_their_end_is_an_alert(machine: Machine, place: Path) -> None:
+def test_tls_and_a_token_are_what_prometheus_brings_and_their_end_is_an_alert_as_is_a_sink_that_nobody_hears(
+    machine: Machine, place: Path
+) -> None:
     keys = place / f"keys-{next(_numbers)}"
     keys.mkdir(mode=0o755)
     made = (
@@ -227,6 +230,7 @@ def test_tls_and_a_token_are_what_prometheus_brings_and_their_end_is_an_alert(ma
             "token": f"file:{keys}/token",
             "targets": f"{keys}/targets",
         },
+        "audit": {"sinks": [{"type": "http", "url": "http://127.0.0.1:9/", "name": "nobody"}], "drain": "1s"},
     }
     (keys / "settings.yaml").write_text(yaml.safe_dump(settings))
     change = {"authorization": {"credentials_file": f"{keys}/token"}, "tls_config": {"ca_file": f"{keys}/own.pem"}}
@@ -238,6 +242,8 @@ def test_tls_and_a_token_are_what_prometheus_brings_and_their_end_is_an_alert(ma
         found.prometheus.wait_for(f'stockade_workers{{sandbox="{found.name}"}}', 1)
         wait_for(lambda: found.prometheus.firing("StockadeCertificateExpiry", certificate="metrics"), "the alert", 60)
         assert not found.prometheus.firing("StockadeCertificateExpiry", certificate="authority")
+        wait_for(lambda: found.prometheus.firing("StockadeAuditSinkFailing", sink="nobody", type="http"), "the alert", 60)
+        assert found.prometheus.number(f'stockade_audit_sink_behind_bytes{{sandbox="{found.name}",sink="nobody"}}')
         [group] = json.loads((keys / "targets" / f"{found.name}.json").read_text())
         plain: list[str | Path] = [
             "curl",
@@ -339,3 +345,21 @@ def test_what_is_provisioned_fits_together() -> None:
     source = yaml.safe_load((DASHBOARDS.parent / "provisioning/datasources/stockade.yaml").read_text())["datasources"][0]
     for path in DASHBOARDS.glob("*.json"):
         assert f'"uid": "{source["uid"]}"' in path.read_text()
+
+
+def test_the_commands_of_the_guide_do_what_it_says(machine: Machine, place: Path) -> None:
+    """As they stand there, but for the port, the sandbox's name and the directories, which may be somebody else's."""
+    guide = (DEPLOY.parents[1] / "docs/observability.md").read_text()
+    name, work = f"metrics-{os.getpid()}-guide", place / f"guide-{next(_numbers)}"
+    work.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = "\n".join(re.findall(r"```bash\n(.*?)```", guide, re.S))
+    for there, here in (("9090", str(port)), ("demo", name), ("prometheus-data", f"{work}/data"), ("prometheus.log", f"{work}/log")):
+        assert there in script
+        script = script.replace(there, here)
+    script = script.replace(f"{name}.log", f"{work}/{name}.log")
+    command = ["timeout", "120", "bash", "-uc", f"trap 'kill $(jobs -p)' EXIT\n{script}\n.venv/bin/stockade sandbox kill {name}"]
+    done = subprocess.run(machine.wrap(command), cwd=DEPLOY.parents[1], capture_output=True, text=True)
+    assert done.returncode == 0 and '"reason":"file_refused"' in done.stdout, done
+    assert "127.0.0.1" in done.stdout and f"{name}: killed" in done.stdout, done
