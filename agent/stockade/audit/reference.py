@@ -10,7 +10,7 @@ _HEAD = """\
 # Every reason
 
 Made from the program: `STOCKADE_GOLDEN=write .venv/bin/pytest tests/unit/audit/test_reasons.py` renews it. A record's `reason` is one of
-these and nothing else; refusals, `stockade explain` and the labels of metrics have the same names. `stockade audit show` says these sentences.
+these and nothing else; refusals, `stockade explain` and the labels of metrics have the same names. `audit show` says these sentences.
 
 *Looked at*: `yes` for what somebody should look at by themselves, also where the policy refuses it as it should. OCSF has it as `is_alert`,
 ECS as `event.kind: alert`, CEF as a severity of 8 or more. One with *(record of the sandbox)* is so only in records of the action
