@@ -214,7 +214,7 @@ def loaded(privacy: Any, directory: Path) -> Policy | None:
         return None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(sections)
 def test_what_is_shown_loads_to_the_same(tmp_path_factory: pytest.TempPathFactory, privacy: Any) -> None:
     directory = tmp_path_factory.getbasetemp()
@@ -232,7 +232,7 @@ class Asked:
     texts: tuple[str, ...] = ()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(sections, sections, st.lists(calls, min_size=30, max_size=30))
 def test_no_change_of_a_call_goes_unsaid(tmp_path_factory: pytest.TempPathFactory, a: Any, b: Any, tried: Any) -> None:
     """Whatever a call may do after a change and could not before is in the list, in the right half of it."""
