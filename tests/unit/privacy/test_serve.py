@@ -21,6 +21,7 @@ from stockade.privacy.serve import terms, wire
 from stockade.privacy.serve.batch import InSegments, Late, Remembering, Together, deadline
 from stockade.privacy.serve.client import Client, Failed
 from stockade.privacy.serve.launch import follow, launch
+from stockade.privacy.serve.process import WAITING
 from stockade.privacy.settings import Settings
 from stockade.service.settings import Settings as Service
 
@@ -257,6 +258,23 @@ def test_a_text_for_which_nobody_waits_any_more_holds_up_nobody_else() -> None:
         with pytest.raises(Failed, match=r"timeout|deadline"):
             await client.classify(["a report of the week " * 100_000], PLAIN, seconds=1)
         assert len((await client.classify([f"another {CARD}"], PLAIN, seconds=30))[0]) == 1
+
+    with_client(work)
+
+
+def test_more_than_may_wait_is_refused_at_once_and_nothing_is_answered_wrongly() -> None:
+    async def work(client: Client, _process: subprocess.Popen[bytes]) -> None:
+        await client.classify([CARD], PLAIN, seconds=30)
+        asked = [client.classify([f"{number} is no card, and {CARD} is"], PLAIN, seconds=60) for number in range(WAITING + 200)]
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        failed = [each for each in told if isinstance(each, BaseException)]
+        assert failed
+        assert {str(each) for each in failed} == {"overload"}
+        assert all(
+            "financial.card" in [each.category for each in findings[0]] for findings in told if not isinstance(findings, BaseException)
+        )
+        assert client.counters.failed == {"overload": len(failed)}
+        assert len((await client.classify([CARD], PLAIN, seconds=30))[0]) == 1
 
     with_client(work)
 
