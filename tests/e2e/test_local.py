@@ -25,7 +25,7 @@ KEY = "STOCKADE_TEST_LOCAL_KEY"
 Said = dict[str, Any]
 pytestmark = [pytest.mark.network, pytest.mark.client(PYTHON)]
 
-CHATS = [f"{client}.{case}" for client in ("openai", "anthropic", "ollama") for case in ("chat", "stream", "tool", "tool_stream")]
+CHATS = [f"{client}.{case}" for client in ("openai", "anthropic", "ollama", "gemini") for case in ("chat", "stream", "tool", "tool_stream")]
 CASES = [
     *CHATS,
     *("openai.responses", "openai.responses_stream", "openai.responses_tool", "openai.completion", "openai.embed"),
@@ -114,6 +114,12 @@ def test_each_client_hears_its_own_api(
         assert answers[f"{client}.stream"] == {"case": f"{client}.stream", "text": RETOLD, "stop": model_stop, "usage": True}
         assert answers[f"{client}.tool"] == {"case": f"{client}.tool", "called": called | stop, "text": AFTER}
         assert answers[f"{client}.tool_stream"]["called"] == called | stop
+    gemini = {"text": RETOLD, "stop": "STOP"}
+    assert answers["gemini.chat"] == {"case": "gemini.chat", "model": "gpt-plain"} | gemini
+    assert answers["gemini.stream"] == {"case": "gemini.stream", "usage": True} | gemini
+    after = f'You said: the tool said: {{"said":"{PATIENT} is well"}}'
+    for case in ("gemini.tool", "gemini.tool_stream"):
+        assert answers[case] == {"case": case, "called": called, "text": after}
     assert answers["anthropic.tool_stream"]["text"] == answers["ollama.tool_stream"]["text"] == AFTER
     assert answers["openai.responses"] == {"case": "openai.responses", "text": RETOLD, "model": "gpt-plain"}
     assert answers["openai.responses_stream"] == {"case": "openai.responses_stream", "text": RETOLD, "last": True}
@@ -128,13 +134,13 @@ def test_each_client_hears_its_own_api(
     assert not [each for each in heard if "sk-cloud-4711-0815" in json.dumps(each) or "account-of-the-client" in json.dumps(each)]
     assert {json.loads(each["body"])["model"] for each in heard} == {"plain"}
     records = result.select(action="inference")
-    assert len(records) == len(heard) == 29
+    assert len(records) == len(heard) == 35
     assert {(each["effect"], each["rule"], each["detail"]["residency"]) for each in records} == {("local", "default:patients", "local")}
     assert {each["detail"]["local_model"] for each in records} == {"plain"}
     assert {each["detail"]["local_host"] for each in records} == {f"localhost:{strict.port}"}
     assert all(len(each["detail"]["answer_sha256"]) == 64 and each["http"]["status"] == 200 for each in records)
     tools = [each for each in records if each["detail"]["answer_tools"]]
-    assert len(tools) == 7 and all(each["detail"]["answer_tools"] == ["look"] for each in tools)
+    assert len(tools) == 9 and all(each["detail"]["answer_tools"] == ["look"] for each in tools)
     assert "local-credential-7" not in result.audit.read_text()
 
 
@@ -142,7 +148,13 @@ def test_llama_cpps_own_server_is_asked_and_understood(machine: Machine, interne
     """With a model whose words mean nothing, but whose calls of a tool follow its schema: what is real here is the server."""
     for server in _served(lambda: local_models.llama(tmp_path)):
         answers, result = run(machine, policy(server.url, context=4096), CASES)
-    for client, few, tool_stop in (("openai", "length", "tool_calls"), ("anthropic", "max_tokens", "tool_use"), ("ollama", "length", None)):
+    stops = (
+        ("openai", "length", "tool_calls"),
+        ("anthropic", "max_tokens", "tool_use"),
+        ("ollama", "length", None),
+        ("gemini", "MAX_TOKENS", None),
+    )
+    for client, few, tool_stop in stops:
         chat, stream = answers[f"{client}.chat"], answers[f"{client}.stream"]
         assert (chat["model"], chat["stop"], stream["stop"], stream["usage"]) == ("gpt-plain", few, few, True), result
         assert chat["text"] == stream["text"] == answers["openai.chat"]["text"] and len(chat["text"]) == 40
@@ -158,7 +170,7 @@ def test_llama_cpps_own_server_is_asked_and_understood(machine: Machine, interne
     assert answers["openai.embed"] == {"case": "openai.embed", "sizes": [64, 64], "same": True}
     assert answers["ollama.embed"] == {"case": "ollama.embed", "sizes": [64, 64], "same": True}
     records = result.select(action="inference")
-    assert {(each["effect"], each["http"]["status"]) for each in records} == {("local", 200)} and len(records) == 29
+    assert {(each["effect"], each["http"]["status"]) for each in records} == {("local", 200)} and len(records) == 35
 
 
 # What record and client are told of each way in which the server fails; of a stream, in a second line where it is something else.

@@ -12,7 +12,7 @@ from typing import Any, Self
 from framework import libraries, tiny_model
 
 _PROGRAMS = Path(__file__).parent / "programs"
-CLIENTS = ("openai==3.57.0", "anthropic==2.14.0", "ollama==0.6.3")
+CLIENTS = ("openai==3.57.0", "anthropic==2.14.0", "ollama==0.6.3", "google-genai==3.6.1")
 LLAMA = "xllamacpp==2026.10.11549"
 Json = dict[str, Any]
 

@@ -21,6 +21,11 @@ PARAMETERS = {
     "additionalProperties": False,
 }
 FUNCTION = {"name": "look", "description": "Look somebody up.", "parameters": PARAMETERS}
+FUNCTION_OF_GEMINI = {
+    "name": "look",
+    "description": "Look somebody up.",
+    "parameters": {"type": "OBJECT", "properties": {"mrn": {"type": "STRING", "enum": ["A-12", "B-13"]}}, "required": ["mrn"]},
+}
 HISTORY = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION}]
 MODEL = os.environ.get("MODEL", "gpt-plain")
 CLOUD = {"api_key": "sk-cloud-4711-0815", "max_retries": 0, "timeout": 60}
@@ -194,13 +199,46 @@ class Ollama:
         return {"sizes": [len(each) for each in answer.embeddings], "same": close(answer.embeddings[0], one.embedding)}
 
 
+class Gemini:
+    def __init__(self):
+        from google import genai
+
+        self.types = genai.types
+        self.client = genai.Client(api_key="cloud-4711-0815", http_options={"base_url": os.environ["OLLAMA_CLOUD"], "timeout": 60_000})
+        self.few = {"max_output_tokens": 40, "system_instruction": "Be brief."}
+        self.tools = {"tools": [{"function_declarations": [FUNCTION_OF_GEMINI]}], "automatic_function_calling": {"disable": True}}
+
+    def chat(self):
+        answer = right(self.client.models.generate_content(model=MODEL, contents=QUESTION, config=self.few))
+        return {"text": answer.text, "model": answer.model_version, "stop": answer.candidates[0].finish_reason.value}
+
+    def stream(self):
+        parts = [right(part) for part in self.client.models.generate_content_stream(model=MODEL, contents=QUESTION, config=self.few)]
+        last, text = parts[-1], "".join(part.text or "" for part in parts)
+        return {"text": text, "stop": last.candidates[0].finish_reason.value, "usage": last.usage_metadata.total_token_count > 0}
+
+    def tool(self):
+        return self.went_on(right(self.client.models.generate_content(model=MODEL, contents=QUESTION, config=self.tools)))
+
+    def tool_stream(self):
+        *_, last = self.client.models.generate_content_stream(model=MODEL, contents=QUESTION, config=self.tools)
+        return self.went_on(right(last))
+
+    def went_on(self, answer):
+        (call,) = answer.function_calls
+        result = self.types.Part.from_function_response(name=call.name, response={"said": f"{PATIENT} is well"})
+        history = [self.types.UserContent(QUESTION), answer.candidates[0].content, self.types.UserContent(result)]
+        after = right(self.client.models.generate_content(model=MODEL, contents=history, config=self.tools | self.few))
+        return {"called": {"name": call.name, "arguments": call.args}, "text": after.text}
+
+
 def close(these, those):
     """Cosine: what stands in one batch with another text may come out a little different."""
     dot = sum(this * that for this, that in zip(these, those, strict=True))
     return dot > 0.99 * math.hypot(*these) * math.hypot(*those)
 
 
-KINDS = {"openai": OpenAi, "anthropic": Anthropic, "ollama": Ollama}
+KINDS = {"openai": OpenAi, "anthropic": Anthropic, "ollama": Ollama, "gemini": Gemini}
 clients = {}
 for case in sys.argv[2:]:
     name, _, method = case.partition(".")
