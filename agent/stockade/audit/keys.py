@@ -53,11 +53,13 @@ class Signer:
         return self._key.sign(message).hex()
 
     def _publish(self, path: Path) -> None:
-        if path.exists() and self.name in public_keys(path):
+        if path.exists() and path.stat().st_size and self.name in public_keys(path):
             return
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         with os.fdopen(fd, "wb") as file:
             file.write(self._key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+            file.flush()
+            os.fsync(fd)  # before anything is signed with it: a machine that dies must not leave checkpoints that nobody can check
 
 
 def replace_key(path: Path) -> str:

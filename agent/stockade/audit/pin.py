@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from stockade.audit.chain import Head
-from stockade.audit.file import LineFile
+from stockade.audit.file import AuditError, LineFile
 
 _WIDTH = 64 + 30 + 20 + 12  # a hash, the JSON around it, a seq, a count
 
@@ -33,9 +33,17 @@ class Pin:
             raise
 
     def read(self) -> tuple[Head, int]:
-        """What it holds, and how many were missed."""
+        """What it holds, and how many were missed; what the copy says, where that one knows of more."""
         data = self._file.read(self._file.size, 0)
-        return read_pin(data), _missed(data)
+        head, missed = read_pin(data), _missed(data)
+        if self._copy is not None:
+            other = self._copy.read(self._copy.size, 0)
+            there = read_pin(other)
+            if there.seq > head.seq:
+                head, missed = there, _missed(other)
+            elif there.seq == head.seq:
+                missed = max(missed, _missed(other))
+        return head, missed
 
     def set(self, head: Head, missed: int) -> None:
         """Raises AuditError."""
@@ -46,6 +54,15 @@ class Pin:
         if self._copy is not None:
             _write(self._copy, head, missed)
             self._copy.sync()
+
+    def note(self, head: Head, missed: int) -> None:
+        """How many are missed, in whichever of the two places takes it."""
+        with contextlib.suppress(AuditError):
+            self.set(head, missed)
+            return
+        if self._copy is not None:
+            with contextlib.suppress(AuditError):
+                _write(self._copy, head, missed)
 
     def close(self) -> None:
         self._file.close()

@@ -284,8 +284,7 @@ class Trail:
         self._missed += 1
         self._missed_why = error.message
         self.counters.missed += 1
-        with contextlib.suppress(AuditError):
-            self._pin.set(self._head, self._missed)
+        self._pin.note(self._head, self._missed)
 
     def _own_up(self) -> None:
         """The record of how many are missing."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -233,3 +237,74 @@ def test_names(tmp_path: Path) -> None:
     assert trail_of(tmp_path / "a.jsonl.000002") == tmp_path / "a.jsonl" == trail_of(tmp_path / "a.jsonl")
     assert trails(tmp_path) == [tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.log")]
     assert trails(tmp_path / "a.jsonl.000010") == [tmp_path / "a.jsonl"]
+
+
+# A disk that becomes read-only under open files, as ext4 does after an error. The mount belongs to a child.
+
+READ_ONLY = """
+import contextlib, errno, json, os, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from unit.audit.samples import BOX, connect, request
+from stockade.audit import AuditError, Trail, verify
+from stockade.settings import Audit
+disk, image, pins = Path({disk!r}), {image!r}, Path({pins!r})
+def mount():
+    subprocess.run(["mount", "-o", "loop,errors=remount-ro", image, disk], check=True)
+    return subprocess.run(["losetup", "-j", image], capture_output=True, text=True, check=True).stdout.split(":")[0]
+loop = mount()
+path = disk / "audit.jsonl"
+trail = Trail.open(path, Audit(pin=pins))
+for _ in range(3):
+    trail.append(BOX, connect())
+trail.checkpoint()
+token = trail.begin(BOX, request("/under/way"))  # not synced: with the disk it is lost, as its end is, which is counted
+Path("/sys/fs/ext4", Path(loop).name, "trigger_fs_error").write_text("1")
+for _ in range(4):
+    try:
+        trail.append(BOX, connect())
+    except AuditError as error:
+        assert error.errno in (errno.EROFS, errno.EIO), error
+    else:
+        raise AssertionError("written")
+assert trail.finish(token, required=False) == 0
+for work in (lambda: trail.begin(BOX, request()), lambda: trail.rotate(now=True), trail.recover):
+    with contextlib.suppress(AuditError):
+        work()
+        raise AssertionError("it goes on")
+assert verify(path).ok and verify(path).records == 3 and trail.counters.missed == 5
+with contextlib.suppress(AuditError):
+    trail.close()
+subprocess.run(["umount", disk], check=True)
+subprocess.run(["e2fsck", "-fy", image], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+mount()
+Trail.open(path, Audit(pin=pins)).close()
+records = [one for one in map(json.loads, path.read_bytes().splitlines()) if "checkpoint" not in one]
+assert [one["detail"]["missed"] for one in records if one["reason"] == "audit_unavailable"] == [5], records
+assert verify(path).ok, verify(path)
+subprocess.run(["umount", disk], check=True)
+print("held")
+"""
+
+
+@pytest.mark.root
+def test_a_disk_that_becomes_read_only_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """What is missed meanwhile is counted in the second place of the pin, and told by the next agent."""
+    disk, pins, image = tmp_path / "disk", tmp_path / "pins", tmp_path / "image"
+    disk.mkdir()
+    pins.mkdir()
+    image.write_bytes(b"")
+    os.truncate(image, 16 << 20)
+    if shutil.which("mkfs.ext4", path="/usr/sbin:/sbin") is None or not Path("/dev/loop-control").exists():
+        pytest.skip("no mkfs.ext4 or no loop devices")
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True, env=os.environ | {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
+
+    def private() -> None:
+        os.unshare(os.CLONE_NEWNS)
+        if ctypes.CDLL(None, use_errno=True).mount(b"none", b"/", None, 0x44000, None):  # MS_REC | MS_PRIVATE
+            raise OSError(ctypes.get_errno(), "mount")
+
+    code = READ_ONLY.format(tests=str(Path(__file__).parents[2]), disk=str(disk), image=str(image), pins=str(pins))
+    environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    done = subprocess.run([sys.executable, "-c", code], preexec_fn=private, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0 and done.stdout == "held\n", done.stderr
