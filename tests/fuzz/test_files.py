@@ -78,11 +78,13 @@ def damaged(whole: Path, tmp_path: Path) -> Path:
 
 def shown(path: Path) -> None:
     """What every way of reading a trail makes of it, printed as a person would have it; none may end in anything but an exit status."""
-    for verb in (["verify"], ["tail"], ["grep", "--host", "*", "--binary", "*", "--sandbox", "box-7f"], ["stats"], ["show", "--seq", "2"]):
+    pattern = ["--host", "*", "--binary", "*", "--sandbox", "box-7f"]
+    for action in (["verify"], ["tail"], ["grep", *pattern], ["stats"], ["show", "2"]):
         for form in ("text", "json"):
             out = io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-                assert main(["audit", verb[0], str(path), *verb[1:], "-o", form]) in (0, 1)
+                status = main(["audit", *action, str(path), "-o", form])
+            assert status in (0, 1) or "[several_records]" in out.getvalue(), out.getvalue()
             assert "\x1b" not in out.getvalue()
 
 
