@@ -179,6 +179,29 @@ def walked(node: Any, key: str = "") -> list[tuple[str, Any]]:
     return [found for value in node for found in walked(value, key)] if isinstance(node, list) else [(key, node)]
 
 
+# Chats that began with the provider
+
+
+def test_what_a_provider_says_beside_its_text_stays_behind() -> None:
+    history = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Who?"}]},
+        {"role": "assistant", "content": None, "refusal": "No.", "annotations": [{"url": "x"}], "audio": None, "function_call": None},
+        {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [{**CALL, "index": 0}]},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "Eve"}]},
+    ]
+    assert sent(Api.OPENAI_CHAT, OPENAI, {"model": "gpt-5", "messages": history})["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Who?"}]},
+        {"role": "assistant", "content": "No."},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "Eve"}]},
+    ]
+    for more in ({"function_call": {"name": "x"}}, {"audio": {"id": "a"}}, {"tool_calls": [{"type": "custom"}]}, {"other": "text"}):
+        with pytest.raises(Untranslatable):
+            asked(Api.OPENAI_CHAT, OPENAI, {"messages": [{"role": "assistant", "content": "x", **more}]})
+
+
 # Completions
 
 

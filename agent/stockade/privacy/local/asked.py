@@ -34,10 +34,31 @@ def from_openai(body: Json) -> Json:
     chat = {key: value for key, value in body.items() if key in _CHAT and value is not None}
     if (most := body.get("max_completion_tokens")) is not None:
         chat["max_tokens"] = most  # the older name is known everywhere
-    objects(chat.get("messages"), "messages")
+    chat["messages"] = [_openai_message(message) for message in objects(chat.get("messages"), "messages")]
     if any(tool.get("type") != "function" for tool in objects(chat.get("tools", []), "tools")):
         raise Untranslatable("a tool that is no function")
     return chat
+
+
+_SAID_BESIDE = ("refusal", "annotations", "reasoning", "reasoning_content", "reasoning_details", "thinking", "cache_control")
+
+
+def _openai_message(message: Json) -> Json:
+    """As every server knows it. A conversation may have begun with the provider: what an answer of its has beside the text stays behind."""
+    if message.get("role") == "function" or message.get("function_call") or message.get("audio"):
+        raise Untranslatable("a message with a function of the old form, or with audio")
+    leave_out(message, "role", "content", "name", "tool_calls", "tool_call_id", *_SAID_BESIDE)
+    role = "system" if message.get("role") == "developer" else message.get("role")
+    content = message.get("content")
+    if isinstance(content, list) and all(part.get("type") in ("text", "refusal") for part in objects(content, "content")):
+        content = [{"type": "text", "text": part.get("text") or part.get("refusal") or ""} for part in content]
+    made: Json = {"role": role, "content": content if content is not None else message.get("refusal")}
+    made |= {key: message[key] for key in ("name", "tool_call_id") if message.get(key) is not None}
+    if calls := message.get("tool_calls"):
+        if any(call.get("type", "function") != "function" for call in objects(calls, "tool_calls")):
+            raise Untranslatable("a call of a tool that is no function")
+        made["tool_calls"] = [{"id": call.get("id"), "type": "function", "function": call["function"]} for call in calls]
+    return made
 
 
 def demand_one(body: Json) -> None:
