@@ -42,7 +42,12 @@ def trails(path: Path) -> list[Path]:
     if not path.is_dir():
         return [trail_of(path)]
     heads = {other.with_name(other.name.removesuffix(".head")) for other in path.glob("*.head")}
-    return sorted(heads | {trail_of(other) for other in path.iterdir() if _NUMBER.search(other.name)} | set(path.glob("*.jsonl")))
+    return sorted(heads | {trail_of(other) for other in (*path.glob("*.jsonl"), *path.glob("*.jsonl.*")) if _is_file_of_one(other.name)})
+
+
+def _is_file_of_one(name: str) -> bool:
+    """Sinks may write files there too, and rotate them."""
+    return _NUMBER.sub("", name).endswith(".jsonl")
 
 
 def following(path: Path, number: int) -> int:

@@ -231,7 +231,7 @@ def test_the_pin_in_a_second_place_outlives_the_directory_of_the_trail(path: Pat
 
 
 def test_names(tmp_path: Path) -> None:
-    for name in ("a.jsonl", "a.jsonl.head", "a.jsonl.000002", "a.jsonl.000010", "a.jsonl.1", "b.jsonl.000001", "c.log", "c.log.head"):
+    for name in ("a.jsonl", "a.jsonl.head", "a.jsonl.000002", "a.jsonl.000010", "a.jsonl.1", "b.jsonl.000001", "c.log", "c.log.head", "d.ocsf", "d.ocsf.000001", "e.jsonl.key"):
         (tmp_path / name).touch()
     assert closed(tmp_path / "a.jsonl") == [2, 10]
     assert trail_of(tmp_path / "a.jsonl.000002") == tmp_path / "a.jsonl" == trail_of(tmp_path / "a.jsonl")

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from stockade.audit.sinks.journald import JournaldSink
 from stockade.audit.sinks.sink import Sink
 from stockade.audit.sinks.stream import StreamSink
 from stockade.audit.sinks.syslog import SyslogSink
+from stockade.sandbox import libc
 from stockade.settings.rotate import Rotate
 from stockade.settings.sinks import Batch, Tls
 from stockade.settings.sinks import Sink as Rules
@@ -94,6 +96,7 @@ def rules_of(said: dict[str, Any]) -> Rules:
 
 def main(report: int) -> int:
     logging.basicConfig(format="stockade: %(message)s", level=logging.WARNING)
+    confine()
     order = json.loads(sys.stdin.readline())
     trail = Path(order["trail"])
     # Held by another process that still drains, of the agent before: it ends within its time.
@@ -119,6 +122,15 @@ def main(report: int) -> int:
             thread.join(order["drain"] + 15)
         _report(begun, pipe, [])
     return 0
+
+
+def confine() -> None:
+    """Before any thread: it speaks to the network as root does, so it keeps root's files and nothing else of root."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it holds tokens
+    libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    if os.geteuid() == 0:
+        libc.drop_bounding_capabilities()
+        libc.drop_capabilities()
 
 
 def _report(begun: list[tuple[Delivery, threading.Thread]], pipe: Any, last: list[dict[str, Any]]) -> list[dict[str, Any]]:

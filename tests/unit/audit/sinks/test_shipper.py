@@ -102,6 +102,19 @@ def test_a_process_that_is_killed_is_started_again_and_loses_nothing(path: Path,
     assert sorted(set(receiver.seqs())) == list(range(1, 301))
 
 
+@pytest.mark.root
+def test_the_process_can_do_nothing_that_root_can_but_read_its_files(path: Path, receiver: Receiver) -> None:
+    trail = Trail.open(path)
+    shipper = Shipper(trail, [hook(receiver)], drain=30)
+    trail.append(BOX, connect())
+    until(lambda: receiver.records, "the first")
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{shipper._process.pid}/status").read_text().splitlines())
+    shipper.close()
+    trail.close()
+    sets = [int(status[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
+    assert sets == [0] * 5 and status["NoNewPrivs"].strip() == "1"
+
+
 def test_what_a_sink_gives_up_is_a_record(path: Path, receiver: Receiver) -> None:
     judge = receiver.judge
 
