@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -107,6 +108,15 @@ def _stamp(second: int) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(1_767_225_600 + second, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def test_what_a_sandbox_makes_up_does_not_grow_its_page_without_end(made: dict[str, Json], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[Case.__module__], "GROUPS", 20)
+    record = made["connect-deny"]
+    hosts = [record | {"destination": record["destination"] | {"host": f"h{number}.example"}} for number in range(50)]
+    (case,) = gather(hosts)
+    assert (case.decisions["refused"], len(case.refused), case.beyond) == (50, 20, 30)
+    assert "30 records are counted above" in Reader(page(case, [], made="2026-11-25T09:00:00.000000Z")).text
 
 
 def test_the_page_is_alone_and_lets_nothing_in(trail: Path) -> None:
