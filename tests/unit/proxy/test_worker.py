@@ -208,6 +208,8 @@ def test_the_agent_learns_of_a_lost_worker(proxied):
         b'{"call":"resolve","id":1,"host":"x","port":443,"sandbox":7}',
         b'{"call":"record","id":1,"sandbox":7,"record":{}}',
         b'{"call":"exec","id":1}',
+        b'{"call":"figures","id":1,"sandbox":9,"stages":{},"sent":{},"received":{},"connections":{},"classifier":null}',
+        b'{"call":"figures","id":1,"sandbox":7,"stages":{"api.example.com":[[0],0]},"sent":{},"received":{},"connections":{},"classifier":null}',
         b'{"call":"done","id":"x"}',
     ],
 )
