@@ -76,12 +76,12 @@ class Delivery:
                     self._deliver(batch)
                     if not self._over():
                         self._done()
-                elif self._stop.is_set():
+                    continue
+                if self._follower.position != self._cursor.position:  # a checkpoint, or what was lost
+                    self._done()
+                if self._stop.is_set():
                     break
-                else:
-                    if self._follower.position != self._cursor.position:  # a checkpoint, or what was lost
-                        self._done()
-                    self._stop.wait(POLL)
+                self._stop.wait(POLL)
         except (OSError, AuditError) as error:  # of the trail or the cursor: nothing is lost, the next process goes on from there
             self.failing = str(error)
             log.error("sink %s: %s", self.rules.name, error)

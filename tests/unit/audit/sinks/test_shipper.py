@@ -48,17 +48,18 @@ def test_records_arrive_while_they_are_written_and_the_rest_before_it_ends(path:
     for number in range(500):
         trail.append(BOX, connect(f"host{number}.example"))
     until(lambda: receiver.records, "the first")
+    trail.rotate(now=True)
     for number in range(500):
         trail.append(BOX, connect(f"late{number}.example"))
     shipper.close()
     trail.close()
     assert receiver.seqs() == list(range(2, 1002)), "a sink that is new to a trail begins with the next record"
     assert len((tmp_path / "copy").read_bytes().splitlines()) == 1000
-    assert {name: (one.sent, one.lost, one.behind, one.failing) for name, one in shipper.standing.items()} == {
-        "hook": (1000, 0, 0, ""),
-        "copy": (1000, 0, 0, ""),
+    assert {name: (one.sent, one.lost, one.failing) for name, one in shipper.standing.items()} == {
+        "hook": (1000, 0, ""),
+        "copy": (1000, 0, ""),
     }
-    assert verify(path).ok and verify(path).files > 3
+    assert verify(path).ok and verify(path).files > 1
 
 
 def test_nothing_waits_for_a_receiver_that_does_not_answer(path: Path, receiver: Receiver) -> None:

@@ -120,4 +120,3 @@ def test_a_receiver_that_asks_for_a_certificate_gets_ours(rsyslog: Rsyslog, trai
         texts.append(rest[: int(length)])
         rest = rest[int(length) :]
     assert len(texts) == 25 and all(text.startswith(b"<13") and b"\n" not in text for text in texts)
-
