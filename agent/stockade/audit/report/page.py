@@ -394,7 +394,9 @@ def _footer(case: Case) -> Markup:
 def _table(heads: Sequence[str], rows: Iterable[Markup]) -> Markup:
     numbers = {"#", "sent", "received", "rules", "generation", "last record", "checkpoints", "not signed yet"}
     cells = [tag("th", head, klass="number" if head in numbers else None, scope="col") for head in heads]
-    return tag("div", tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *rows)), klass="wide")
+    return tag(
+        "div", tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *rows), klass="many" if len(heads) >= 5 else None), klass="wide"
+    )
 
 
 def _items(texts: Sequence[str], kind: str | None = None) -> Markup | None:
