@@ -55,7 +55,7 @@ def test_a_credential_leaves_in_no_part_of_a_request(machine: Machine, internet:
     for record in refused:
         assert (record["reason"], record["effect"], record["rule"]) == ("scan_found", "refuse", "scanned")
         assert any(each.startswith("credential.") for each in record["detail"]["categories"])
-        assert "credential=1" in record["detail"]["detectors"]
+        assert any(each.startswith("credential=") for each in record["detail"]["detectors"])
     assert KEY not in result.audit.read_text()
     assert json.loads(answers[0]["body"])["level"] == "privacy"
 
