@@ -35,6 +35,7 @@ class Module:
     """One module of tests on one kernel.
 
     passed: how often, by name without parameters; failed: by name, with what was wrong; skipped: with the reasons.
+    cut: its time was over before all of it was; the rest is not in it.
     """
 
     date: str
@@ -42,6 +43,7 @@ class Module:
     failed: dict[str, str]
     skipped: dict[str, str]
     attacks: dict[str, Attack]
+    cut: bool = False
 
     def outcome(self, test: str) -> str:
         """failed, skipped or passed, of a test by its name without parameters: the worst of them; absent when it was not run."""
@@ -78,21 +80,22 @@ def kept() -> list[Kernel]:
 
 
 def keep(outcome: Outcome) -> Path:
-    """Kept beside what earlier runs on the same kernel showed of other modules. A module that was cut short is left out."""
+    """Kept beside what earlier runs on the same kernel showed of other modules."""
     backend = "lsm" if outcome.answer("exec refusal by BPF LSM") == "available" else "tracepoint"
     path = KEPT / f"{'.'.join(outcome.release.split('.')[:2])}-{backend}.json"
     before = json.loads(path.read_text())["modules"] if path.exists() else {}
     tests: dict[str, list[Test]] = defaultdict(list)
     for test in outcome.tests:
         tests[test.module].append(test)
+    ran = {name: _digest(cases) for name, cases in tests.items()}
     if not outcome.over and outcome.tests:
-        del tests[outcome.tests[-1].module]
+        ran[outcome.tests[-1].module]["cut"] = True
     kernel = {
         "release": outcome.release,
         "backend": backend,
         "host": outcome.host,
         "findings": {finding["name"]: finding["answer"] for finding in outcome.findings},
-        "modules": dict(sorted((before | {name: _digest(cases) for name, cases in tests.items()}).items())),
+        "modules": dict(sorted((before | ran).items())),
     }
     KEPT.mkdir(exist_ok=True)
     path.write_text(json.dumps(kernel, indent=1) + "\n")

@@ -92,7 +92,13 @@ def page(kernels: list[Kernel]) -> str:
     lines += ["", "## What `stockade doctor` found by doing it", ""]
     names = dict.fromkeys(name for kernel in kernels for name in kernel.findings if name not in OF_THE_MACHINE)
     lines += _table("need", kernels, [(name, [sign(name)(kernel) for kernel in kernels]) for name in names])
-    lines += ["", "## Tests", "", "As passed / skipped / failed, with the day of the last run.", ""]
+    lines += [
+        "",
+        "## Tests",
+        "",
+        "As passed / skipped / failed, with the day of the last run; cut short: its time was over first.",
+        "",
+    ]
     modules = sorted({name for kernel in kernels for name in kernel.modules})
     lines += _table(
         "module", kernels, [(f"`tests/{name.replace('.', '/')}.py`", [_module(each, name) for each in kernels]) for name in modules]
@@ -120,7 +126,8 @@ def _module(kernel: Kernel, name: str) -> str:
     if name not in kernel.modules:
         return "–"
     module = kernel.modules[name]
-    return f"{counts(sum(module.passed.values()), len(module.skipped), len(module.failed))} ({module.date})"
+    when = f"{module.date}, cut short" if module.cut else module.date
+    return f"{counts(sum(module.passed.values()), len(module.skipped), len(module.failed))} ({when})"
 
 
 def _failed(kernels: list[Kernel]) -> list[str]:
