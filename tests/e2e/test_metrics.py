@@ -181,8 +181,12 @@ def test_alerts_fire_when_their_fault_is_made(known: Watched) -> None:
     flood()
     known.until("StockadeRingDrops", lambda: None)
     assert [record for record in known.run.records() if record["reason"] == "events_lost"]
-    said = subprocess.run([STOCKADE, "status", known.name], capture_output=True, text=True)
-    assert said.returncode == 1 and "on no record of their own" in said.stdout, said
+
+    def told() -> bool:
+        said = subprocess.run([STOCKADE, "status", known.name], capture_output=True, text=True)
+        return said.returncode == 1 and "on no record of their own" in said.stdout
+
+    wait_for(told, "the word of status")
 
 
 def test_series_end_with_their_sandbox_and_counted_what_its_trail_has(known: Watched) -> None:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,12 @@ from hypothesis import strategies as st
 from framework.internet import ECHO
 from framework.machine import STOCKADE, Machine, Running, wait_for
 from framework.policy import http, whole
+from stockade.cli import main
 from stockade.cli.top.board import Board, Sample
 from stockade.cli.top.screen import SORTS, VIEWS, Choice, draw
 from stockade.cli.top.terminal import _split
 from stockade.metrics.ledger import Ledger
+from stockade.service import control
 from stockade.types import Binary, Outcome
 from unit.metrics.samples import busy, snapshot, written
 from unit.metrics.samples import http as http_record
@@ -163,6 +166,19 @@ def test_status_says_what_runs_and_ends_with_1_where_something_is_wrong(box: tup
     finally:
         source.write_text(good)
     wait_for(lambda: subprocess.run([STOCKADE, "status", name], capture_output=True).returncode == 0, "that it is mended")
+
+
+@pytest.mark.root
+def test_an_agent_that_stands_still_is_a_problem_and_not_an_end(box: tuple[str, Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    name, run = box
+    monkeypatch.setattr(control, "SECONDS", 1.0)
+    os.kill(run.process.pid, signal.SIGSTOP)
+    try:
+        assert main(["status", name]) == 1
+        assert main(["status", name, "-o", "json"]) == 1
+    finally:
+        os.kill(run.process.pid, signal.SIGCONT)
+    wait_for(lambda: main(["status", name]) == 0, "that it goes on")
 
 
 @pytest.mark.root

@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from stockade.cli.top.text import plain
+
 SUMMARY = "Say which sandboxes run: policy, generation, workers, counts, and whether something is wrong. Exit 1 when something is."
 EXAMPLES = """\
   stockade status
@@ -22,7 +24,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from stockade.cli.top.text import plain
     from stockade.service.control import ask, running
     from stockade.service.settings import Settings
     from stockade.types import StockadeError
@@ -33,9 +34,12 @@ def run(args: argparse.Namespace) -> int:
         try:
             found.append(_of(ask(directory, name, "status"), ask(directory, name, "statistics")))
         except StockadeError as error:
-            if args.sandbox or error.code == "not_root":
+            if error.code == "control":  # somebody is there, and stuck or very busy
+                found.append({"sandbox": name, "problems": [error.message]})
+            elif args.sandbox or error.code == "not_root":
                 raise
-            print(f"{name}: {error.message}", file=sys.stderr)  # it ended just now, or its agent is stuck
+            else:
+                print(f"{name}: {error.message}", file=sys.stderr)  # it ended just now
     if args.output == "json":
         print(json.dumps(found, indent=2))
     elif not found:
@@ -43,16 +47,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{'SANDBOX':16} {'POLICY':20} {'GEN':>4} {'MODE':8} {'SINCE':20} {'PROC':>5} {'CONN':>5} {'ALLOWED':>8} {'REFUSED':>8}")
     for each in found if args.output == "text" else ():
-        connections = sum(each["connections"].values())
-        print(
-            f"{plain(each['sandbox'], 16)} {plain(each['policy'], 20)} {each['generation']:>4} {each['mode']:8} {each['since']:20}"
-            f" {each['processes']:>5} {connections:>5} {each['allowed']:>8} {each['denied'] - each['unenforced']:>8}"
-        )
+        print(_line(each) if "policy" in each else plain(each["sandbox"], 16))
         for problem in each["problems"]:
             print(f"  ! {problem}")
-        if each["metrics"]:
+        if each.get("metrics"):
             print(f"  metrics at {each['metrics']}")
     return 1 if any(each["problems"] for each in found) else 0
+
+
+def _line(each: dict[str, Any]) -> str:
+    return (
+        f"{plain(each['sandbox'], 16)} {plain(each['policy'], 20)} {each['generation']:>4} {each['mode']:8} {each['since']:20}"
+        f" {each['processes']:>5} {sum(each['connections'].values()):>5} {each['allowed']:>8} {each['denied'] - each['unenforced']:>8}"
+    )
 
 
 def _of(status: dict[str, Any], statistics: dict[str, Any]) -> dict[str, Any]:

@@ -93,9 +93,9 @@ def _look(directory: Path, named: Sequence[str]) -> Sample:
         try:
             answer = ask(directory, name, "statistics")
         except StockadeError as error:
-            if named or error.code == "not_root":
+            if error.code != "control" and (named or error.code == "not_root"):
                 raise
-            continue  # it has just ended
+            continue  # it has just ended, or has no time for us
         answers[answer["id"]] = answer | {"asked": time.time()}
     return Sample(time.monotonic(), answers)
 
