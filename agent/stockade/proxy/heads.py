@@ -112,7 +112,7 @@ _WORDS = frozenset(
 
 
 def parts(head: Head, credentials: frozenset[str] = CREDENTIALS) -> list[Part]:
-    """The target as a server may read it, and every header but the one that names the host, which was compared with it."""
+    """The target as a server may read it, and every header but Host and the length of the body."""
     target = [Part(text, Trust.ALL) for text in dict.fromkeys((unquote_plus(head.path), unquote(head.path)))]
     return [*target, *_headers(head, credentials)]
 
@@ -131,8 +131,8 @@ def parts_of_call(head: Head) -> list[Part]:
 
 def _headers(head: Head, credentials: frozenset[str]) -> Iterator[Part]:
     for number, (name, value) in enumerate(head.headers):
-        if name == "host":
-            continue
+        if name == "host" or (name == "content-length" and value.isdigit()):
+            continue  # the one was compared with the connection's, the other with the body: another text in each call would be read anew
         value = spelt(value)
         if name in credentials:
             yield Part(value, _trust_in_credential(name, value), number)

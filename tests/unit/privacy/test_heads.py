@@ -53,7 +53,8 @@ def test_a_header_is_prose_unless_the_whole_of_it_has_its_form(name: str, value:
 
 
 def test_the_host_is_no_text_and_everything_else_is() -> None:
-    assert [part.header for part in of_call("/", ("host", "api.openai.com"), ("x-a", "b"))] == [1]
+    assert [part.header for part in of_call("/", ("host", "api.openai.com"), ("content-length", "12"), ("x-a", "b"))] == [2]
+    assert [part.trust for part in of_call("/", ("content-length", "12 Rosalind"))] == [Trust.ALL]
     assert [part.text for part in parts(Head("GET", "/a%20b?c=%2564", None, ()))] == ["/a b?c=%64"]
     assert [part.text for part in parts(Head("GET", "/a+b", None, ()))] == ["/a b", "/a+b"]
 
