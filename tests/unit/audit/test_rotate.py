@@ -148,7 +148,7 @@ def test_rotation_under_load_and_kill_9_lose_nothing(path: Path) -> None:
                 threading.Thread(target=work, daemon=True).start()
             while True:
                 trail.rotate(now=True)
-                time.sleep(0.01)
+                time.sleep(0.02)
         os.close(write)
         with os.fdopen(read, "rb") as pipe:
             data = pipe.read(8 * 300)
@@ -166,25 +166,24 @@ def test_rotation_under_load_and_kill_9_lose_nothing(path: Path) -> None:
 
 def test_readers_and_verifiers_go_on_while_files_are_rotated(path: Path) -> None:
     trail = Trail.open(path)
-    stop = threading.Event()
 
     def work() -> None:
-        while not stop.is_set():
+        for _ in range(150):
             trail.append(BOX, connect())
             trail.rotate(now=True)
 
     writer = threading.Thread(target=work)
     writer.start()
-    try:
-        for _ in range(30):
-            found = verify(path)
-            assert found.ok, found
-            seqs = [one["seq"] for one in records(path)]
-            assert seqs == list(range(1, len(seqs) + 1))
-    finally:
-        stop.set()
-        writer.join()
-        trail.close()
+    alive = True
+    while alive:
+        alive = writer.is_alive()
+        found = verify(path)
+        assert found.ok, found
+        seqs = [one["seq"] for one in records(path)]
+        assert seqs == list(range(1, len(seqs) + 1))
+    writer.join()
+    trail.close()
+    assert verify(path).records == 150
 
 
 def test_the_key_is_replaced_under_a_running_agent(path: Path) -> None:
@@ -231,7 +230,19 @@ def test_the_pin_in_a_second_place_outlives_the_directory_of_the_trail(path: Pat
 
 
 def test_names(tmp_path: Path) -> None:
-    for name in ("a.jsonl", "a.jsonl.head", "a.jsonl.000002", "a.jsonl.000010", "a.jsonl.1", "b.jsonl.000001", "c.log", "c.log.head", "d.ocsf", "d.ocsf.000001", "e.jsonl.key"):
+    for name in (
+        "a.jsonl",
+        "a.jsonl.head",
+        "a.jsonl.000002",
+        "a.jsonl.000010",
+        "a.jsonl.1",
+        "b.jsonl.000001",
+        "c.log",
+        "c.log.head",
+        "d.ocsf",
+        "d.ocsf.000001",
+        "e.jsonl.key",
+    ):
         (tmp_path / name).touch()
     assert closed(tmp_path / "a.jsonl") == [2, 10]
     assert trail_of(tmp_path / "a.jsonl.000002") == tmp_path / "a.jsonl" == trail_of(tmp_path / "a.jsonl")

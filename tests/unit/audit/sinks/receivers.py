@@ -60,7 +60,8 @@ def splunk(at: Receiver, path: str, headers: dict[str, str], body: bytes) -> Ans
         return 404, b'{"text":"The requested URL was not found on this server.","code":404}'
     if headers.get("authorization") != "Splunk s3cret":
         return 403, b'{"text":"Invalid token","code":4}'
-    decoder, text, place, events = json.JSONDecoder(), body.decode(), 0, []
+    decoder, text, place = json.JSONDecoder(), body.decode(), 0
+    events: list[dict[str, Any]] = []
     while place < len(text):
         event, place = decoder.raw_decode(text, place)
         known = set(event) <= {"time", "host", "source", "sourcetype", "index", "event", "fields"}
