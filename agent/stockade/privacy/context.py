@@ -81,6 +81,9 @@ _GENERAL_VALUE = re.compile(
     r"above|below))[^.?!\n]{0,30}$"
 )
 
+_DEGREE = re.compile(r"(?i)(?:md|do|rn|np|pa(?:-c)?|ph\.?d|pharmd|bsn|msn|dnp|dds|facs|facc|frcp|mbbs|lpn|lcsw|rrt|aprn|crna)\.?")
+_NO_DEGREE = ("pii.organisation", "pii.location", "phi.clinical", "pii.demographic")
+
 _CODES = ("icd", "icd-typed", "loinc", "cpt")
 _VALUES = ("lab-value", "lab-bare", "blood-pressure")
 
@@ -133,7 +136,9 @@ def refine(text: str, findings: Sequence[Finding], around: Situation = Situation
             and (strong or record or _near(cues, finding, 200, besides_birth=text))
         ):
             refined.append(replace(finding, category="phi.identifier"))
-        elif finding.category == "phi.clinical" and not _counts(finding, text, described or named, plain):
+        elif (finding.category in _NO_DEGREE and _degree(text, finding, findings)) or (
+            finding.category == "phi.clinical" and not _counts(finding, text, described or named, plain)
+        ):
             continue
         else:
             refined.append(finding)
@@ -155,6 +160,15 @@ def _person(text: str, finding: Finding, before: str, after: str, cues: Sequence
     if finding.category == "pii.staff":
         return "pii.staff"
     return "phi.identifier" if patient or finding.category == "phi.identifier" else "pii.person"
+
+
+def _degree(text: str, finding: Finding, findings: Sequence[Finding]) -> bool:
+    """Letters of a degree right behind a name: a physician's MD is no Maryland."""
+    return _DEGREE.fullmatch(text, finding.start, finding.end) is not None and any(
+        other.category in ("pii.staff", "pii.person", "phi.identifier") and text[other.end : finding.start].strip() in (",", "(", "")
+        for other in findings
+        if finding.start - 3 <= other.end <= finding.start
+    )
 
 
 def _near(cues: Sequence[int], finding: Finding, within: int, besides_birth: str = "") -> bool:

@@ -67,3 +67,9 @@ def test_a_year_a_country_and_those_who_are_not_ill_keep_their_names(text: str, 
 )
 def test_outside_of_a_question_the_model_is_believed(text: str) -> None:
     assert refined(text, ("angina", "phi.clinical")) == {("angina", "phi.clinical")}
+
+
+def test_the_letters_of_a_degree_behind_a_name_are_nothing_and_a_state_is_one() -> None:
+    assert refined("Signed: Ann Poe, MD", ("Ann Poe", "pii.staff"), ("MD", "pii.location")) == {("Ann Poe", "pii.staff")}
+    assert refined("Ann Poe, RN", ("Ann Poe", "pii.staff"), ("RN", "pii.organisation")) == {("Ann Poe", "pii.staff")}
+    assert ("MD", "pii.location") in refined("She lives in Towson, MD", ("Towson", "pii.location"), ("MD", "pii.location"))
