@@ -12,8 +12,6 @@ import os
 import time
 from pathlib import Path
 
-from cryptography import x509
-
 from stockade.metrics.endpoint import Endpoint
 from stockade.metrics.listen import Listen
 from stockade.metrics.samples import samples
@@ -128,4 +126,6 @@ class Exported:
 
 
 def _expiry(pem: bytes) -> float:
+    from cryptography import x509  # loaded by now, and not before the first fork (proxy/authority.py)
+
     return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()

@@ -18,7 +18,9 @@ from stockade.metrics import endpoint, peers, targets
 from stockade.metrics.endpoint import Endpoint
 from stockade.metrics.listen import Listen
 from stockade.proxy import Authority
+from stockade.service.order import Order
 from stockade.service.settings import USER_BASE
+from stockade.settings import Metrics
 from stockade.types import StockadeError
 
 LOOPBACK = Listen("127.0.0.1", 0)
@@ -202,3 +204,25 @@ def test_targets_are_left_by_whoever_was_killed_and_swept_when_they_are_old(tmp_
         os.utime(tmp_path / f"{name}.json", (0, 0))
     targets.sweep(tmp_path, {"lives"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.json", "lives.json"]
+
+
+def test_the_command_line_says_where_and_the_settings_say_to_whom() -> None:
+    secured = Listen("127.0.0.1", 9464).secured(Path("/own.pem"), Path("/own.key"), "env:TOKEN")
+    settings, nothing = Metrics(secured), Metrics()
+
+    def order(metrics: str | None) -> Order:
+        return Order(("true",), (), metrics=metrics)
+
+    assert order(None).listen(settings) == secured and order(None).listen(nothing) is None
+    assert order("off").listen(settings) is None
+    assert order("[::1]:0").listen(settings) == Listen("::1", 0).secured(Path("/own.pem"), Path("/own.key"), "env:TOKEN")
+    assert order("9000").listen(nothing) == Listen("127.0.0.1", 9000)
+    with pytest.raises(StockadeError) as error:
+        order("nowhere").listen(settings)
+    assert error.value.code == "bad_listen" and error.value.hint
+
+
+def test_what_most_runs_never_need_is_not_loaded_with_the_agent() -> None:
+    code = "import sys, stockade.service.tenure; print({'prometheus_client', 'cryptography.x509'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n", done
