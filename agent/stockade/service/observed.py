@@ -1,32 +1,19 @@
-"""A sandbox as its agent sees it at one moment, and the page of metrics that is made of that.
-
-The only place that knows where each figure is kept. What it reads it reads on the agent's loop, in a millisecond; what it renders it
-renders in a thread, once a second at most, however often it is asked.
-"""
+"""A sandbox as its agent sees it at one moment: read on the agent's loop, in a millisecond. Alone knows where each figure is kept."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import time
 from pathlib import Path
 
-from stockade.metrics.endpoint import Endpoint
-from stockade.metrics.listen import Listen
-from stockade.metrics.samples import samples
 from stockade.metrics.snapshot import Audit, Fill, Snapshot
-from stockade.metrics.targets import Target, sweep
 from stockade.proxy import Authority
 from stockade.service.agent import Agent
 from stockade.service.approvals import State
-from stockade.service.control import running
 from stockade.service.governed import Governed
 from stockade.service.workers import Workers
 
 log = logging.getLogger(__name__)
-
-FRESH = 1.0  # seconds for which a page is as good as a new one
 
 
 class Observed:
@@ -77,52 +64,6 @@ class Observed:
             log.error("how full the kernel's maps are cannot be told: %s", error)
             found = {}
         return found | {"names": names}
-
-
-class Exported:
-    """The page of an agent, served as long as it lives. Made only where somebody said where to listen."""
-
-    def __init__(self, listen: Listen, directory: Path, name: str) -> None:
-        """directory: of targets."""
-        # Imported here: most runs export nothing, and start-up time is part of the product.
-        from stockade.metrics.collector import Page
-
-        self.endpoint = Endpoint(listen, self._render)
-        self._listen, self._directory, self._name = listen, directory, name
-        self._page = Page()
-        self._observed: Observed | None = None
-        self._made: dict[str, tuple[float, tuple[bytes, str]]] = {}
-        self._target = Target(directory, name)
-        self.kept = False  # what is left behind when it is closed: a target that is down
-
-    def open(self) -> None:
-        """Take the port. Raises StockadeError."""
-        self.endpoint.open()
-
-    def serve(self, observed: Observed, control: Path) -> None:
-        """Answer from now on, and let a Prometheus find out where. control: the directory of control sockets."""
-        self._observed = observed
-        self.endpoint.serve()
-        try:
-            self._target.write(self.endpoint.address, self._listen.scheme)
-            sweep(self._directory, {*running(control), self._name})
-        except OSError as error:  # whoever was told the address finds it there
-            log.error("metrics: no target for Prometheus in %s: %s", self._directory, error)
-
-    async def close(self) -> None:
-        await self.endpoint.close()
-        if not self.kept:
-            self._target.remove()
-
-    async def _render(self, accept: str) -> tuple[bytes, str]:
-        made = self._made.get(accept)
-        if made is not None and time.monotonic() - made[0] < FRESH:
-            return made[1]
-        assert self._observed is not None
-        found = list(samples([self._observed.snapshot()], self.endpoint.requests))
-        page = await asyncio.to_thread(self._page.render, found, accept)
-        self._made = {accept: (time.monotonic(), page)}
-        return page
 
 
 def _expiry(pem: bytes) -> float:

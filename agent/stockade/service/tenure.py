@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stockade import dns
 from stockade.audit import Trail
@@ -31,13 +32,16 @@ from stockade.service.enforcement import Enforcement
 from stockade.service.generations import Generations, Load
 from stockade.service.governed import Governed
 from stockade.service.inbound import Doors
-from stockade.service.observed import Exported, Observed
+from stockade.service.observed import Observed
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.service.state import Kept, Process, State, now
 from stockade.service.watch import Watch
 from stockade.service.workers import Workers
 from stockade.types import Outcome, Reason, StockadeError
+
+if TYPE_CHECKING:
+    from stockade.service.exported import Exported
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +125,8 @@ class Tenure:
         self._listen = listen = self._charge.kept.order.listen(self._settings.configured.metrics)
         if listen is None:
             return
+        from stockade.service.exported import Exported
+
         directory = self._settings.configured.metrics.targets or self._settings.run / "metrics"
         exported = Exported(listen, directory, self._charge.governed.sandbox.name)
         exported.open()
