@@ -21,6 +21,7 @@ import traceback
 
 MARK, FIRST_PORT = "192.0.2.1", 20000
 SECONDS = 20
+patience = 1  # how many times longer it may take here
 ATTACKS = {}
 
 
@@ -51,7 +52,7 @@ def alone(function, facts, token):
     child = os.fork()
     if child == 0:
         os.close(read)
-        signal.alarm(int(SECONDS * facts["patience"]))
+        signal.alarm(int(SECONDS * patience))
         os.write(write, perform(function, facts, token).encode()[:3000])
         os._exit(0)
     os.close(write)
@@ -69,7 +70,9 @@ def mark(number):
 
 
 def main():
+    global patience
     module, facts = sys.argv[1], json.loads(pathlib.Path(sys.argv[2]).read_text())
+    patience = facts["patience"]
     importlib.import_module(module)
     mine = {name: function for name, function in ATTACKS.items() if function.__module__ == module}
     chosen = {name: function for name, function in mine.items() if name not in facts["left_out"]}

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import threading
 
+import driver
 from driver import attack
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -22,7 +23,13 @@ def run(words, env=None, token=b"", **more):
     """What became of a program: its exit, the signal that ended it, or the error of execve."""
     environment = dict(os.environ) | {name: value for name, value in (env or {}).items() if value is not None}
     done = subprocess.run(
-        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, **more
+        [str(word) for word in words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60 * driver.patience,
+        stdin=subprocess.DEVNULL,
+        **more,
     )
     if done.returncode < 0:
         return f"SIG{signal.Signals(-done.returncode).name[3:]}"
