@@ -6,6 +6,7 @@ name: whoever has it open reads on to its end and goes on with the next.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -79,16 +80,20 @@ def opened(path: Path, number: int) -> BinaryIO:
 def files(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """Every file of a trail in order, each with the name that it had when it was opened, closed when the next is asked for. Raises OSError.
 
-    One that is rotated meanwhile is read under its old name; what is begun after it comes next.
+    One that is rotated meanwhile may come twice, the second time with what was written to it after its end was read; what is begun after it
+    comes next.
     """
     there = closed(path)
     number = there[0] if there else 1
     while True:
         with opened(path, number) as file:
             name = numbered(path, number)
-            yield (name if name.exists() else path), file
-        if not numbered(path, number).exists():
-            return
+            was_closed = name.exists()
+            yield (name if was_closed else path), file
+            if not name.exists():
+                return
+            if not was_closed and file.tell() < os.fstat(file.fileno()).st_size:  # written after its end was read, and before it was closed
+                yield name, file
         number = following(path, number)
         if number not in closed(path) and not path.exists():
             time.sleep(_SETTLES)

@@ -62,8 +62,13 @@ def verify(path: Path, public_key: Path | None = None, *, head: Path | None = No
     pin = _pin(path, head)  # before the files: a live agent may add to them meanwhile, and the pin must not be ahead
     checker = _Checker(trusted, pin)
     try:
+        last = None
         for name, file in files(path):
-            checker.begin(name)
+            if file is last:  # it was rotated while it was read, and this is the rest of it
+                checker.renamed(name)
+            else:
+                checker.begin(name)
+            last = file
             for lines in _segments(file):
                 if checker.vouched(lines):
                     continue
@@ -117,6 +122,10 @@ class _Checker:
     def begin(self, file: Path) -> None:
         self.file, self.line, self.files = file, 0, self.files + 1
         self._first = self._first or file
+
+    def renamed(self, file: Path) -> None:
+        self._first = file if self._first == self.file else self._first
+        self.file = file
 
     def vouched(self, lines: list[bytes]) -> bool:
         """Records that a trusted signature covers whole: taken, when that is what they are. False: nothing is taken, look at each.
