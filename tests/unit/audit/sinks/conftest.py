@@ -21,6 +21,7 @@ from framework.ca import Authority, Leaf, pem
 _RSYSLOG = """
 global(workDirectory="{directory}" maxMessageSize="256k" defaultNetstreamDriverCAFile="{directory}/ca.pem"
        defaultNetstreamDriverCertFile="{leaf.chain}" defaultNetstreamDriverKeyFile="{leaf.key}")
+main_queue(queue.type="Direct")
 module(load="imudp")
 module(load="imtcp")
 input(type="imudp" address="127.0.0.1" port="{udp}")
