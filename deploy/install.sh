@@ -154,6 +154,15 @@ forget_others() {  # KEPT: older versions that no process runs any more
 
 # --- and away again ---
 
+emptied() {  # DIR…: gone, but for a directory that is a mount of its own, which is left empty
+    local each
+    for each in "$@"; do
+        [ -d "$each" ] || continue
+        find "$each" -xdev -mindepth 1 -delete
+        mountpoint -q "$each" || rmdir "$each"
+    done
+}
+
 uninstall() {
     local name mounted
     [ "$(id -u)" = 0 ] || fail "needs root" "sudo $0 …"
@@ -167,7 +176,7 @@ for each in json.load(sys.stdin): print(each["name"])')
         fi
     fi
     if mountpoint -q /run/stockade/bpf; then umount /run/stockade/bpf; fi  # with the pins go the programs
-    rm -rf /run/stockade /var/cache/stockade
+    emptied /run/stockade /var/cache/stockade
     while read -r mounted; do
         if [ -d "$mounted/stockade" ]; then find "$mounted/stockade" -depth -type d -exec rmdir {} + || say "$mounted/stockade is still in use"; fi
     done < <(awk '$3 == "cgroup" || $3 == "cgroup2" {print $2}' /proc/self/mounts)
@@ -175,7 +184,7 @@ for each in json.load(sys.stdin): print(each["name"])')
     rm -rf "$PREFIX"/[0-9]* "$PREFIX/current" "$PREFIX/install.sh"  # what this script put there, and no more
     rmdir "$PREFIX" 2>/dev/null || [ ! -d "$PREFIX" ] || say "$PREFIX holds something that is not Stockade's: it stays"
     if [ "$PURGE" = yes ]; then
-        rm -rf /etc/stockade /var/log/stockade
+        emptied /etc/stockade /var/log/stockade
         say "removed, with settings and trails"
     else
         rmdir /etc/stockade 2>/dev/null || true
