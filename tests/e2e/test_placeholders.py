@@ -87,7 +87,7 @@ def test_over_a_conversation_a_value_stays_out_wherever_it_comes_again(machine: 
     assert b"qorvex" not in octets(cloud[-2:])
     first, second = result.select(action="inference")
     assert (first["effect"], second["effect"]) == ("redact", "redact")
-    assert second["detail"]["redacted"] == ["pii.staff=3"]
+    assert "pii.staff=3" in second["detail"]["redacted"], "whatever the model takes it for besides"
     assert second["detail"]["tools"] == ["find"]
 
 

@@ -88,6 +88,9 @@ _CODES = ("icd", "icd-typed", "loinc", "cpt")
 _VALUES = ("lab-value", "lab-bare", "blood-pressure")
 
 
+_SHORTEST_SECRET = 4  # characters, of what the model alone takes for one
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What is known of the whole conversation: whether somebody with an illness is described in any of its texts, and whether it is
@@ -136,8 +139,10 @@ def refine(text: str, findings: Sequence[Finding], around: Situation = Situation
             and (strong or record or _near(cues, finding, 200, besides_birth=text))
         ):
             refined.append(replace(finding, category="phi.identifier"))
-        elif (finding.category in _NO_DEGREE and _degree(text, finding, findings)) or (
-            finding.category == "phi.clinical" and not _counts(finding, text, described or named, plain)
+        elif (
+            (finding.category in _NO_DEGREE and _degree(text, finding, findings))
+            or (finding.category == "phi.clinical" and not _counts(finding, text, described or named, plain))
+            or _no_secret(finding)
         ):
             continue
         else:
@@ -178,6 +183,11 @@ def _near(cues: Sequence[int], finding: Finding, within: int, besides_birth: str
             return True
         place += 1
     return False
+
+
+def _no_secret(finding: Finding) -> bool:
+    """The model takes a lone digit of a form for a password; nobody's is that short, and to take it out breaks the form."""
+    return finding.detector == "model" and finding.category.startswith("credential.") and finding.end - finding.start < _SHORTEST_SECRET
 
 
 def _counts(finding: Finding, text: str, described: bool, plain: bool) -> bool:

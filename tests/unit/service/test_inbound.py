@@ -85,7 +85,8 @@ class House:
         self.records.append(record)
         return Begun(len(self.records) - 1)
 
-    def finish(self, token: int, *, outcome: Outcome | None, effect: Effect, reason: Reason, detail: Any) -> None:
+    def finish(self, token: int, *, outcome: Outcome | None, effect: Effect, reason: Reason, detail: Any, required: bool) -> None:
+        assert required, "on_audit_failure: deny"
         self.finished.append((token, reason, effect, outcome))
 
     async def carry(self, _number: int, _port: int, source: str, outer: socket.socket, inner: socket.socket) -> Passed:
