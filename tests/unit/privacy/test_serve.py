@@ -266,7 +266,7 @@ def test_a_text_for_which_nobody_waits_any_more_holds_up_nobody_else() -> None:
 def test_more_than_may_wait_is_refused_at_once_and_nothing_is_answered_wrongly() -> None:
     async def work(client: Client, _process: subprocess.Popen[bytes]) -> None:
         await client.classify([CARD], PLAIN, seconds=30)
-        asked = [client.classify([f"{number} is no card, and {CARD} is"], PLAIN, seconds=60) for number in range(WAITING + 200)]
+        asked = [client.classify([f"{number} is no card, and {CARD} is"], PLAIN, seconds=300) for number in range(4 * WAITING)]
         told = await asyncio.gather(*asked, return_exceptions=True)
         failed = [each for each in told if isinstance(each, BaseException)]
         assert failed
