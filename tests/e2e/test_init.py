@@ -102,6 +102,34 @@ def test_at_a_terminal_it_asks_and_takes_what_is_chosen(project: Path) -> None:
     assert "url: http://localhost:11434" in text and "model: qwen3:8b" in text
 
 
+def test_whoever_listens_where_models_are_expected_writes_nothing_on_the_terminal(project: Path) -> None:
+    """Any user of the machine can: with names that move a cursor, and with a list that never ends."""
+    hostile = OLLAMA.replace('"qwen3:8b"', '"\\x1b[2J\\x1b]0;owned\\x07"')
+    endless = OLLAMA.replace("11434", "8000").replace("self.wfile.write(body)", "[self.wfile.write(b'[' * 65536) for _ in iter(int, 1)]")
+    endless = endless.replace("/api/tags", "/v1/models").replace('self.send_header("Content-Length", str(len(body)))', "pass")
+    with Namespace() as apart:
+        for server in (hostile, endless):
+            apart.spawn([sys.executable, "-c", server], stderr=subprocess.DEVNULL)
+        within = ("nsenter", f"--net=/run/netns/{apart.name}")
+        subprocess.run([*within, "sh", "-c", "until curl -sm1 127.0.0.1:11434/api/tags; do sleep 0.1; done"], check=True, timeout=30)
+        done = init("--project", project, "--agent", "none", "--yes", "--no-trial", through=within)
+    assert done.returncode == 0, done.stderr
+    assert "serves nemotron-mini:latest (ollama)" in done.stderr
+    assert "\x1b" not in done.stderr + (project.parent / "invoice-bot.yaml").read_text()
+    assert "8000" not in done.stderr
+
+
+def test_a_link_is_replaced_and_not_written_through(project: Path) -> None:
+    elsewhere = project.parent / "elsewhere"
+    elsewhere.write_text("another's")
+    policy = project.parent / "invoice-bot.yaml"
+    policy.symlink_to(elsewhere)
+    words = ("--project", project, "--agent", "none", "--yes", "--no-trial")
+    assert "[exists]" in init(*words).stderr
+    assert init(*words, "--force").returncode == 0
+    assert elsewhere.read_text() == "another's" and not policy.is_symlink()
+
+
 def test_what_is_there_is_not_written_over_unless_told(project: Path) -> None:
     words = ("--project", project, "--agent", "none", "--yes", "--no-trial")
     assert init(*words).returncode == 0

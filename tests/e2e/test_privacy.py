@@ -7,25 +7,22 @@ model guesses; on_failure says what holds where a layer of the classifier is mis
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from framework.internet import CLOUD, EU, Internet
-from framework.machine import Machine, Result
-from framework.models import Heard, LocalModel
-from framework.policy import http, relay, whole
+from framework import asked
+from framework.asked import ANTHROPIC, MRN, OPENAI, PATIENT, PYTHON, STAFF, chat, message, octets, post, said, say
+from framework.internet import EU, Internet
+from framework.machine import Machine
+from framework.models import LocalModel
+from framework.policy import relay, whole
 from stockade.privacy import ner
 
-INSIDE = Path(__file__).parent / "inside"
-PYTHON = "/usr/bin/python3"
-OPENAI, ANTHROPIC = CLOUD[0], CLOUD[1]
-PATIENT, BORN, MRN, STAFF = "Rosalind Achterberg", "03/14/1961", "84739201", "Dr. Maximilian Oduya"
-IBAN = "DE89 3704 0044 0532 0130 00"
-Request = dict[str, Any]
+BORN, IBAN = "03/14/1961", "DE89 3704 0044 0532 0130 00"
 
 pytestmark = pytest.mark.client(PYTHON)
 
@@ -37,52 +34,8 @@ def local() -> Iterator[LocalModel]:
     model.close()
 
 
-def policy(local: LocalModel | None = None, **privacy: Any) -> str:
-    custom = [
-        {"name": "patients", "pattern": PATIENT, "category": "phi.identifier"},
-        {"name": "staff", "pattern": STAFF, "category": "pii.staff"},
-    ]
-    section: dict[str, Any] = {"endpoints": [EU], "detect": {"custom": custom}, "on_failure": "pass"}
-    if local is not None:
-        section["local"] = {"url": f"http://localhost:{local.port}", "model": "on-premises"}
-    rule = http("python3", OPENAI, ANTHROPIC, EU, methods=["GET", "POST"], name="models")
-    return whole(rule, allow=["python3"], privacy=section | privacy)
-
-
-def chat(text: str, host: str = OPENAI, **more: Any) -> Request:
-    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": text}]} | more
-    return post(f"https://{host}/v1/chat/completions", json.dumps(body))
-
-
-def message(text: str, **more: Any) -> Request:
-    body = {"model": "claude-sonnet-4", "max_tokens": 256, "messages": [{"role": "user", "content": text}]} | more
-    return post(f"https://{ANTHROPIC}/v1/messages", json.dumps(body))
-
-
-def post(url: str, body: str) -> Request:
-    return {"url": url, "body": body, "headers": {"Content-Type": "application/json", "Authorization": "Bearer cloud-credential-1"}}
-
-
-def say(machine: Machine, requests: list[Request], text: str) -> tuple[list[dict[str, Any]], Result]:
-    files = {"says.py": (INSIDE / "says.py").read_text(), "requests.json": json.dumps(requests)}
-    result = machine.run([PYTHON, "says.py", "requests.json"], policy=text, files=files)
-    assert result.status == 0, result
-    return [json.loads(line) for line in result.stdout.splitlines()], result
-
-
-def said(answer: dict[str, Any]) -> str:
-    """What the model said, of an answer of either API, streamed or not."""
-    body = answer["body"]
-    if not body.lstrip().startswith(("data:", "event:")):
-        whole_answer = json.loads(body)
-        return str(whole_answer["choices"][0]["message"]["content"] if "choices" in whole_answer else whole_answer["content"][0]["text"])
-    events = [json.loads(line[5:]) for line in body.splitlines() if line.startswith("data:") and "[DONE]" not in line]
-    deltas = [each["choices"][0]["delta"] if each.get("choices") else each.get("delta", {}) for each in events]
-    return "".join(delta.get("content") or delta.get("text") or "" for delta in deltas)
-
-
-def octets(heard: list[Heard]) -> bytes:
-    return b"".join(each.path.encode() + repr(each.headers).encode() + each.body for each in heard)
+# Without the model, where a machine has none: its layer is missing then, and that alone decides nothing here
+policy = functools.partial(asked.policy, hosts=(EU,), on_failure="pass")
 
 
 def test_the_clinical_workflow(machine: Machine, internet: Internet, local: LocalModel) -> None:

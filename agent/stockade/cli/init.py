@@ -215,9 +215,14 @@ def _presets(talk: _Talk, wanted: Sequence[str] | None, agent: found.Agent | Non
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
+    """Never through a link: root writes where others may have put one."""
+    beside = path.with_name(path.name + ".new") if force else path
     try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
+        if force:
+            beside.unlink(missing_ok=True)
+        with beside.open("x", encoding="utf-8") as file:
             file.write(text)
+        beside.replace(path)
     except FileExistsError:
         raise StockadeError(f"{path} is there already", hint="--force writes over it, --policy names another", code="exists") from None
     except OSError as error:

@@ -5,18 +5,21 @@ Looks and asks, changes nothing. What cannot be told is taken for absent: a poli
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS = 2.0  # a server on the same machine, or nvidia-smi, answers before that
+LIST = 1 << 20  # octets of a server's list of models
+_NAME = re.compile(r"[\w.:/@+\-]{1,128}", re.ASCII)  # of a model, as the router takes it
 _SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -146,13 +149,16 @@ def servers() -> list[Server]:
 
 
 def _models(url: str, many: str, name: str) -> tuple[str, ...] | None:
-    """What a server lists; None when nobody answers, or answers something else."""
+    """What a server lists; None when nobody answers, or answers something else.
+
+    Anybody on the machine may listen there, and root reads it on a terminal: an endless list is cut short, a name that is none left out.
+    """
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=SECONDS) as answer:
-            listed = json.load(answer)[many]
-            return tuple(str(each[name]) for each in listed)
-    except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError):
+            listed = json.loads(answer.read(LIST))[many]
+            return tuple(each[name] for each in listed if _NAME.fullmatch(each[name]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, http.client.HTTPException):
         return None
 
 
