@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypedDict, Unpack
 
 from stockade.audit.chain import Head, seal
 from stockade.audit.end import End
@@ -38,6 +38,19 @@ AGENT = Sandbox(id="", name="stockade", policy="", generation=0)  # whose record
 DEFAULT = Audit()
 
 Detail = dict[str, str | int | list[str]]
+
+
+class Became(TypedDict, total=False):
+    """What became of a begun request: see `Trail.complete`."""
+
+    http: Http | None
+    outcome: Outcome | None
+    effect: Effect | None
+    level: Level | None
+    reason: Reason | None
+    enforced: bool | None
+    detail: Mapping[str, str | int | list[str]] | None
+    required: bool
 
 
 @dataclass(slots=True)
@@ -131,7 +144,12 @@ class Trail:
                     raise
                 return self._journal.hold(fields)
 
-    def finish(
+    def finish(self, token: int, **became: Unpack[Became]) -> int:
+        """As `complete`; returns the seq, 0 where it could not be written."""
+        written = self.complete(token, **became)
+        return 0 if written is None else int(written["seq"])
+
+    def complete(
         self,
         token: int,
         *,
@@ -143,11 +161,11 @@ class Trail:
         enforced: bool | None = None,
         detail: Mapping[str, str | int | list[str]] | None = None,
         required: bool = True,
-    ) -> int:
-        """The one record of a begun request, with what became of it; returns its seq. What is None stays as begun; detail is added.
+    ) -> Json | None:
+        """The one record of a begun request, with what became of it, as it is written. What is None stays as begun; detail is added.
 
         Raises AuditError with the token still open, and ValueError for a token that is not. required False: a record that cannot be written
-        is counted instead, the token is no longer open, and 0 is returned.
+        is counted instead, the token is no longer open, and None is returned.
         """
         changes = {"decision": outcome, "effect": effect, "level": level, "reason": reason}
         with self._lock:
@@ -162,19 +180,20 @@ class Trail:
                 fields["http"] = describe_http(http)
             if detail:
                 fields["detail"] = began["detail"] | describe_detail(detail)
+            written = True
             try:
-                seq = self._write(fields)
+                self._write(fields)
             except AuditError as error:
                 if required:
                     raise
                 self._miss(error)
-                seq = 0
+                written = False
                 with contextlib.suppress(AuditError):  # then it counts as interrupted, should this agent die before the disk is back
                     self._journal.strike(token)
             else:
                 self._journal.strike(token)
         self._tell()
-        return seq
+        return fields if written else None
 
     def recover(self) -> None:
         """Write down that nothing could be written, and how much was missed. Raises AuditError: nothing can be written yet."""

@@ -106,4 +106,13 @@ class Agent:
 
     def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> None:
         """Not awaited: the answer is on its way already, and an agent that cannot write refuses the next `begin`."""
-        self.say("finish", token=token, http=codec.encode_http(http), effect=effect.value, reason=reason.value, detail=detail or {})
+        self.say("finish", **_end(token, http, effect, reason, detail))
+
+    async def conclude(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> str:
+        """As finish, for an answer that names the record. Raises ConnectionError when it could not be written."""
+        name: str = await self._ask("finish", **_end(token, http, effect, reason, detail))
+        return name
+
+
+def _end(token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None) -> codec.Json:
+    return {"token": token, "http": codec.encode_http(http), "effect": effect.value, "reason": reason.value, "detail": detail or {}}

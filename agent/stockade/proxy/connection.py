@@ -22,7 +22,7 @@ from stockade.proxy.leaves import Leaves
 from stockade.proxy.metering import Meter
 from stockade.proxy.relay import Relay, reset_on_close
 from stockade.proxy.settings import Settings
-from stockade.proxy.spine import Caller, Unreached
+from stockade.proxy.spine import Caller, Recorded, Unreached
 from stockade.proxy.taint import SpeakerOf, Taint
 from stockade.proxy.upstream import Unreachable, dial
 from stockade.types import Action, Decision, Destination, Effect, Http, Level, Outcome, Reason, Record, Request
@@ -157,9 +157,9 @@ class Connection:
             detail=said,
         )
 
-    async def refuse(self, level: Level, reason: Reason, error: str, decision: Decision | None = None) -> None:
+    async def refuse(self, level: Level, reason: Reason, error: str, decision: Decision | None = None) -> Recorded:
         """Record that this connection ends here. The caller closes it, whether or not the record could be written."""
-        await self.agent.record(self.served.sandbox, self.record(level, reason, decision=decision, detail={"error": error[:1024]}))
+        return await self.agent.record(self.served.sandbox, self.record(level, reason, decision=decision, detail={"error": error[:1024]}))
 
     async def cut_and_record(self, level: Level, reason: Reason, decision: Decision | None = None, **detail: str | int) -> None:
         """Reset first, then write it down: a trail that is full must not keep a denied connection open."""

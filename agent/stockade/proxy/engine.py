@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import json
 import logging
@@ -325,7 +326,7 @@ class Handler(server.LiveConnectionHandler):
             case http_hooks.HttpResponseHook(flow=flow) if flow.websocket is None:
                 self._over(flow)
             case http_hooks.HttpErrorHook(flow=flow):
-                self._error(flow)
+                await self._error(flow)
             case websocket_layers.WebsocketMessageHook(flow=flow):
                 await self._message(flow)
             case websocket_layers.WebsocketEndHook(flow=flow):
@@ -361,8 +362,8 @@ class Handler(server.LiveConnectionHandler):
     async def _unreadable(self, hook: HeadUnreadableHook) -> None:
         self._refused = True
         refused = Refusal(Level.DESTINATION, Reason.PROTOCOL_ERROR, hook.problem, "")
-        hook.answer = refusal.body(refused, self.caller, "")
-        await self.connection.refuse(refused.level, refused.reason, refused.error)
+        written = await self.connection.refuse(refused.level, refused.reason, refused.error)
+        hook.answer = refusal.body(dataclasses.replace(refused, record=written.id), self.caller, "")
 
     async def _request(self, flow: http.HTTPFlow) -> None:
         self._busy()
@@ -465,11 +466,12 @@ class Handler(server.LiveConnectionHandler):
             otherwise = verdict.otherwise(failure)
             self.exchanges.pop(flow.id, None)
             gone = exchange.finished
-            exchange.finish(Effect.REFUSE, otherwise.reason)
+            name = await exchange.refuse(otherwise.reason)
             if not gone and otherwise.effect is not Effect.REFUSE:
                 return otherwise, await Exchange.open(self.connection, head, otherwise, policy)
             path, decision = exchange.admitted.path, exchange.admitted.decision
-            return otherwise, Refusal(Level.PRIVACY, otherwise.reason, otherwise.error, path, otherwise.hint, decision, otherwise.action)
+            refused = Refusal(Level.PRIVACY, otherwise.reason, otherwise.error, path, otherwise.hint, decision, otherwise.action)
+            return otherwise, dataclasses.replace(refused, record=name)
         return verdict, exchange
 
     def _lead(self, flow: http.HTTPFlow, exchange: Exchange, ask: Answering) -> None:
@@ -544,7 +546,7 @@ class Handler(server.LiveConnectionHandler):
 
         response.stream = passed
 
-    def _error(self, flow: http.HTTPFlow) -> None:
+    async def _error(self, flow: http.HTTPFlow) -> None:
         exchange = self._exchange(flow)
         if exchange is None or exchange.finished:
             return
@@ -555,8 +557,9 @@ class Handler(server.LiveConnectionHandler):
         reason = self._failure.reason if self._failure is not None and str(self._failure) == message else Reason.UPSTREAM_ERROR
         if exchange.status is None:
             refused = Refusal(Level.DESTINATION, reason, message[:1024], exchange.admitted.path)
+            refused = dataclasses.replace(refused, record=await exchange.refuse(reason))
             flow.metadata[ANSWER] = Answer(refusal.body(refused, self.caller, exchange.method))
-            self._over(flow, Effect.REFUSE, reason)
+            self._over(flow)
         else:
             self._over(flow, Effect.PASS, reason)
 

@@ -67,9 +67,9 @@ class Exchange:
             exchange = cls(connection, head.method, outcome, begun, verdict)
             if (stirred := connection.taint.stirred()) is not None:
                 # The kernel tells of a foreign sender when the data is here already, so a quick worker may have asked too early.
-                exchange.finish(Effect.REFUSE, stirred)
+                name = await exchange.refuse(stirred)
                 if stirred is Reason.INTERRUPTED:
-                    return gone(outcome)
+                    return dataclasses.replace(gone(outcome), record=name)
                 continue
             if served.policy is policy or (exchange.once and exchange.denial() is None):
                 return exchange
@@ -90,8 +90,19 @@ class Exchange:
 
     def finish(self, effect: Effect = Effect.PASS, reason: Reason | None = None) -> None:
         """Complete the record; only the first call counts. PASS is whatever effect it was opened with."""
+        if not self.finished:
+            self.connection.agent.finish(self._token, self.http, *self._end(effect, reason), self.told)
+
+    async def refuse(self, reason: Reason) -> str | None:
+        """Complete the record of a request that did not go out, or came to nothing: its name, for the answer; None where it has none."""
         if self.finished:
-            return
+            return None
+        try:
+            return await self.connection.agent.conclude(self._token, self.http, *self._end(Effect.REFUSE, reason), self.told)
+        except ConnectionError:
+            return None
+
+    def _end(self, effect: Effect, reason: Reason | None) -> tuple[Effect, Reason]:
         self.finished = True
         verdict = self.verdict
         if verdict is not None and verdict.ask is not None:
@@ -101,7 +112,7 @@ class Exchange:
                 reason = Reason.PRIVACY_LOCAL_FAILURE
         if verdict is not None and effect is Effect.PASS:
             effect, reason = verdict.effect, reason or verdict.reason
-        self.connection.agent.finish(self._token, self.http, effect, reason or self.admitted.decision.reason, self.told)
+        return effect, reason or self.admitted.decision.reason
 
     def denial(self) -> Decision | None:
         """What the newest policy has against this request, if anything. That its one approval is used up is nothing: it used it."""

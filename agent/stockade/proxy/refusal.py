@@ -66,4 +66,4 @@ def named(answer: bytes, refusal: Refusal) -> bytes:
 
 def _record(refusal: Refusal) -> dict[str, str]:
     """Under which name a person finds why, and the command that says it."""
-    return {} if refusal.record is None else {"record": refusal.record, "explain": f"stockade audit show {refusal.record}"}
+    return {} if not refusal.record else {"record": refusal.record, "explain": f"stockade audit show {refusal.record}"}

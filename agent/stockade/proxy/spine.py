@@ -115,8 +115,10 @@ class Spine(Protocol):
     async def approval(self, sandbox: int, identifier: str) -> dict[str, Any] | None:
         """What a sandbox may read of one of its approvals; None when it has no such."""
 
-    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> None:
-        """Complete the one record of a begun request with its status and byte counts. detail: added to what it was begun with."""
+    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> str:
+        """Complete the one record of a begun request with its status and byte counts, and return its name, empty where the policy goes on
+        without one. detail: added to what it was begun with.
+        """
 
     def figures(self, sandbox: int, figures: Figures) -> None:
         """What the worker measured since it last said so. Not a question: nobody waits."""

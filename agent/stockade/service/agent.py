@@ -354,17 +354,20 @@ class Agent:
     async def approval(self, sandbox: int, identifier: str) -> dict[str, Any] | None:
         return self.desks[sandbox].page(identifier)
 
-    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> None:
+    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> str:
         for desk in self.desks.values():
             desk.over(token)
         # `mode: observe` let it pass, and something that it never lifts stood in the way: refused is refused
         enforced = True if effect is Effect.REFUSE or reason is Reason.POLICY_CHANGED else None
         required = not all(map(self._goes_on, self.governed.values()))
         try:
-            self.trail.finish(token, http=http, effect=effect, reason=reason, enforced=enforced, detail=detail, required=required)
+            written = self.trail.complete(
+                token, http=http, effect=effect, reason=reason, enforced=enforced, detail=detail, required=required
+            )
         except AuditError as error:
             self._fail_audit(error)
             raise
+        return record_id(written) if written is not None else ""
 
     def figures(self, sandbox: int, figures: Figures) -> None:
         self.ledgers[sandbox].figures(figures)

@@ -151,10 +151,11 @@ class Spine:
         assert sandbox == SANDBOX
         return {"id": identifier, "state": "pending"} if identifier in self.approvals.values() else None
 
-    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> None:
+    async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> str:
         began = self.records[token]
         self.records[token] = replace(began, http=http, effect=effect, reason=reason, detail=began.detail | (detail or {}))
         self.finished[token].set()
+        return f"{token + 1}-0123456789ab"
 
     def figures(self, sandbox: int, figures: Figures) -> None:
         assert sandbox == SANDBOX

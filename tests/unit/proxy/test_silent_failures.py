@@ -62,7 +62,8 @@ def test_3_what_is_neither_tls_nor_http_is_closed_and_recorded(proxied):
             reader, writer = await world.dial(number, tls=False)
             writer.write(said)
             status, body = await read_answer(reader)
-            assert status == 403 and refusal(body)["reason"] == "protocol_error"
+            told = refusal(body)
+            assert (status, told["reason"], told["record"]) == (403, "protocol_error", f"{len(world.spine.records)}-0123456789ab")
             assert await reader.read() == b""
         assert [record.reason for record in world.spine.of(Action.CONNECT)] == [Reason.PROTOCOL_ERROR] * 2
         assert seen.connections == 0
@@ -258,9 +259,11 @@ def test_9_failures_of_the_other_side_are_json(proxied):
             (unknown, Reason.RESOLVE_FAILED),
         ):
             status, body = await world.ask(number, "GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")
-            assert (status, refusal(body)["reason"]) == (403, reason.value)
+            told = refusal(body)
+            assert (status, told["reason"]) == (403, reason.value)
             await world.spine.settled()
             assert (world.spine.records[-1].reason, world.spine.records[-1].effect) == (reason, Effect.REFUSE)
+            assert told["record"] == f"{len(world.spine.records)}-0123456789ab"
 
     proxied(scenario, upstream_tls_seconds=1.0)
 
