@@ -98,3 +98,24 @@ def test_every_record_of_a_run_is_exported_in_every_form(machine: Machine) -> No
             assert all(line.startswith("CEF:0|Stockade|Stockade|") for line in lines)
         else:
             assert all(isinstance(json.loads(line), dict) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (f"curl -sS -o body http://{ECHO}:9/x", "upstream_unreachable"),
+        (f"printf 'GET\\r\\n\\r\\n' | curl -sS -o body telnet://{ECHO}:80", "protocol_error"),
+    ],
+)
+def test_an_answer_in_place_of_the_server_names_its_record_whatever_the_reason(machine: Machine, script: str, reason: str) -> None:
+    room = machine.room()
+    policy = whole(http("curl", f"{ECHO}:9", f"{ECHO}:80"), allow=["sh", "curl", "coreutils"])
+    result = machine.run(["sh", "-c", f"{script}; true"], policy=policy, room=room)
+    body = (room / "work" / "body").read_text()
+    answer = json.loads(body[body.index("{") :])
+    assert answer["reason"] == reason
+    told = json.loads(audit(*answer["explain"].split()[2:], result.audit, "-o", "json"))["record"]
+    assert [told] == result.select(reason=reason) and (told["decision"], told["effect"]) == (
+        "allow" if reason == "upstream_unreachable" else "deny",
+        "refuse",
+    )
