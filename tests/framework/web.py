@@ -113,6 +113,7 @@ class Http(http.server.BaseHTTPRequestHandler):
     """What every handler here has: whole bodies in, whole answers out."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body go out apart: the second would wait for the delayed acknowledgement of the first, 40 ms
     server: _Server
 
     def log_message(self, format: str, *args: Any) -> None:
