@@ -23,6 +23,9 @@ from stockade.privacy.wordpiece import GAPS, KINDS, Word, WordPiece
 MODEL = Path(__file__).parent / "model"
 PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """TensorRT builds an engine for every shape of input, minutes at a time: it is used where it is asked for by name, never by itself."""
+CPU = "CPUExecutionProvider"
+FUSED_SLOWLY = ["SkipLayerNormFusion"]
+"""What ONNX Runtime would make of a sum and a norm on the CPU: one node that goes number by number and takes four times as long."""
 TERM = "medical.term"
 """The label of a diagnosis or drug spoken of in general. No finding comes of it, but it is what a patient's words are told from."""
 SUREST = 0.97
@@ -181,13 +184,16 @@ class TokenModel:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Spinning threads would take the processor from the sandboxes between two requests.
+        # Spinning threads would take the processor from the sandboxes, and from each other: beside other work on all cores a run of two
+        # that spin took two to four times as long as one of two that sleep, to gain a tenth where nothing else ran.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         chosen = choose(onnxruntime.get_available_providers(), providers)
         # A machine without a GPU has the CUDA provider and not its libraries; ONNX Runtime tells of it in red and goes on to the next one.
         onnxruntime.set_default_logger_severity(4)
         try:
-            session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=chosen)
+            session = onnxruntime.InferenceSession(
+                str(folder / "model.onnx"), options, providers=chosen, disabled_optimizers=FUSED_SLOWLY if chosen[0] == CPU else None
+            )
             words = WordPiece.read(folder / "vocab.txt")
         except Exception as error:  # ONNX Runtime has a dozen unrelated errors, and a GPU that answers badly may raise any of them
             raise UnusableModel(folder / "model.onnx", f"cannot be loaded on {', '.join(chosen)}: {error}") from error
@@ -223,7 +229,7 @@ class TokenModel:
             rows += windows(number, [len(word.pieces) for word in words], self._manifest.window, self._manifest.overlap)
         scores = [np.zeros((len(words), len(self._manifest.labels)), np.float32) for words in cut]
         rows.sort(key=lambda row: row.tokens)
-        step = 1 if self.provider == "CPUExecutionProvider" else BATCH
+        step = 1 if self.provider == CPU else BATCH
         for at in range(0, len(rows), step):
             self._score(rows[at : at + step], cut, scores)
         return scores
