@@ -1,4 +1,4 @@
-"""How far a sink has come: PATH.NAME.sink beside the trail. Written after each batch that arrived: one may arrive twice, never not."""
+"""How far a sink has come: PATH.NAME.sink beside the trail. Written when batches have arrived: one may arrive twice, never not."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from stockade.audit.file import AuditError
 from stockade.audit.record import Json
 from stockade.audit.sinks.cursor import Cursor, Position
 from stockade.audit.sinks.follow import Follower
-from stockade.audit.sinks.sink import Failed, Item, Refused, Sink
+from stockade.audit.sinks.sink import Doubtful, Failed, Item, Refused, Sink
 from stockade.settings.sinks import Sink as Rules
 from stockade.types import Reason
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 POLL = 0.1  # seconds between two looks at a trail that is not growing
 _FIRST, _MOST = 0.5, 60.0
+_SETTLE_SECONDS, _SETTLE_RECORDS = 30.0, 10_000  # how much is sent on before a receiver that answers nothing has to show that it reads
 
 
 class Delivery:
@@ -34,12 +35,16 @@ class Delivery:
         self.rules, self.retried, self.failing = rules, 0, ""
         self._cursor = Cursor.open(trail, rules.name, start)
         self._follower, self._sink = Follower(trail, self._cursor.position), sink
+        self._doubtful = sink if isinstance(sink, Doubtful) else None
+        self._reached = self._cursor.position  # what was sent, also where nobody knows yet whether it was read
+        self._loose, self._loose_since = 0, 0.0  # records between the two, and when the first was sent
+        self._doubts = 0  # times in a row that a receiver did not show it
         self._ends = float("inf")  # monotonic: when it gives up waiting
         self._stop = threading.Event()
 
     @property
     def sent(self) -> int:
-        return self._cursor.sent
+        return self._cursor.sent + self._loose
 
     @property
     def lost(self) -> int:
@@ -53,10 +58,10 @@ class Delivery:
 
     @property
     def seq(self) -> int:
-        return self._cursor.position.seq
+        return self._reached.seq
 
     def behind(self) -> int:
-        return self._follower.behind(self._cursor.position)
+        return self._follower.behind(self._reached)
 
     def stop(self, drain: float) -> None:
         """End when everything is sent, or after so many seconds."""
@@ -77,9 +82,10 @@ class Delivery:
                     if not self._over():
                         self._done()
                     continue
-                if self._follower.position != self._cursor.position:  # a checkpoint, or what was lost
-                    self._done()
-                if self._stop.is_set():
+                last = self._stop.is_set()
+                if self._follower.position != self._cursor.position and not self._done(last=last):  # a checkpoint, or what was lost
+                    continue
+                if last:
                     break
                 self._stop.wait(POLL)
         except (OSError, AuditError) as error:  # of the trail or the cursor: nothing is lost, the next process goes on from there
@@ -93,10 +99,38 @@ class Delivery:
     def _over(self) -> bool:
         return time.monotonic() >= self._ends
 
-    def _done(self) -> None:
+    def _done(self, *, last: bool = False) -> bool:
+        """Up to here everything was sent. False: it is to be sent again, from where it is known to have arrived."""
+        self._reached = self._follower.position
+        if self._doubtful is not None and self._doubtful.unsure:
+            due = last or self._follower.lost or self._loose >= _SETTLE_RECORDS
+            if not due and time.monotonic() < self._loose_since + _SETTLE_SECONDS:
+                return True
+            if not self._settled(self._doubtful):
+                return False
         self._count_lost()
-        self._cursor.position = self._follower.position
+        self._cursor.position, self._cursor.sent, self._loose = self._reached, self.sent, 0
         self._cursor.save()
+        return True
+
+    def _settled(self, sink: Doubtful) -> bool:
+        try:
+            sink.settle()
+        except Failed as error:
+            self._again(error)
+            return False
+        self._doubts = 0
+        self._well()
+        return True
+
+    def _again(self, error: Failed) -> None:
+        """Back to where everything is known to have arrived, after a while."""
+        self._fail(str(error))
+        self._follower.rewind(self._cursor.position)
+        self._follower.lost = 0  # found again on the way
+        self._reached, self._loose = self._cursor.position, 0
+        self._pause(error.after or min(_MOST, _FIRST * 2**self._doubts) * random.uniform(0.5, 1.5))
+        self._doubts += 1
 
     def _count_lost(self) -> None:
         self._cursor.lost += self._follower.lost
@@ -127,6 +161,9 @@ class Delivery:
             try:
                 left = self._send(left)
             except Failed as error:
+                if self._doubtful is not None and self._loose:  # sent before, on a connection that is no more
+                    self._again(error)
+                    return
                 self._fail(str(error))
                 if self._follower.behind() > self.rules.behind:
                     self._skip(left)
@@ -155,13 +192,18 @@ class Delivery:
             middle = len(batch) // 2
             return self._send(batch[:middle]) + self._send(batch[middle:])
         self._give_up([batch[place] for place in outcome.refused], outcome.why)
-        self._cursor.sent += len(batch) - len(outcome.refused) - len(outcome.again)
+        self._loose_since = self._loose_since if self._loose else time.monotonic()
+        self._loose += len(batch) - len(outcome.refused) - len(outcome.again)
         if outcome.again:
             self._fail(outcome.why)
-        elif self.failing:
+        elif not self._doubts:
+            self._well()
+        return [batch[place] for place in outcome.again]
+
+    def _well(self) -> None:
+        if self.failing:
             log.warning("sink %s takes records again", self.rules.name)
             self.failing = ""
-        return [batch[place] for place in outcome.again]
 
     def _fail(self, why: str) -> None:
         self.retried += 1

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stockade.audit import formats
 from stockade.audit.record import Json
@@ -68,3 +68,15 @@ class Sink(Protocol):
         """Returns when the receiver has it all. Raises Failed and Refused."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Doubtful(Sink, Protocol):
+    """A sink whose receiver answers nothing: that a batch was sent does not mean that anybody read it."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether anything was sent since `settle`."""
+
+    def settle(self) -> None:
+        """Returns when the receiver has read all that was sent. Raises Failed: what was sent since the last time is to be sent again."""

@@ -1,16 +1,18 @@
 """syslog, RFC 5424: over UDP (RFC 5426), TCP with octet counting (RFC 6587) and TLS (RFC 5425).
 
-syslog answers nothing. Over TCP a batch counts as arrived when the receiver's kernel has acknowledged every octet (SIOCOUTQ is 0); what the
-receiver does with it then is its own. Over UDP it counts as arrived when it was sent.
+syslog answers nothing. Over TCP a batch counts as sent when the receiver's kernel has acknowledged every octet (SIOCOUTQ is 0). That does
+not say that the receiver read it: it may be killed, or refuse our certificate, which TLS 1.3 tells after the client has begun to send. So
+from time to time a connection is closed by half: the receiver closes the other half when it has read to our end (a kernel that throws away
+what was not read sends a reset instead), and only then what was sent counts as arrived. Over UDP it counts as arrived when it was sent.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import select
 import socket
-import ssl
 import struct
 import time
 from collections.abc import Sequence
@@ -19,6 +21,8 @@ from stockade.audit.sinks import tls
 from stockade.audit.sinks.sink import ARRIVED, Failed, Item, Outcome
 from stockade.settings.sinks import Sink as Rules
 from stockade.settings.spec import FACILITIES
+
+log = logging.getLogger(__name__)
 
 _NUMBERS = {"kern": 0, "user": 1, "daemon": 3, "auth": 4, "authpriv": 10, "audit": 13, **{f"local{n}": 16 + n for n in range(8)}}
 assert set(_NUMBERS) == set(FACILITIES)
@@ -34,7 +38,9 @@ class SyslogSink:
         self._rules = rules
         self._context = tls.context(rules.tls) if rules.transport == "tls" else None
         self._socket: socket.socket | None = None
+        self._tls: tls.Channel | None = None  # over it
         self._host = _word(socket.gethostname(), 255)
+        self._closes = True  # whether the receiver ends its half after ours
 
     def send(self, batch: Sequence[Item]) -> Outcome:
         messages = [message(item, self._rules.facility, self._host) for item in batch]
@@ -42,15 +48,54 @@ class SyslogSink:
             if self._rules.transport == "udp":
                 return self._datagrams(messages)
             self._stream(b"".join(b"%d %s" % (len(each), each) for each in messages))
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             self.close()
-            raise Failed(f"{self._rules.host}:{self._rules.port}: {error}") from error
+            raise self._failed(error) from error
         return ARRIVED
+
+    def _failed(self, error: OSError) -> Failed:
+        return Failed(f"{self._rules.host}:{self._rules.port}: {error}")
+
+    @property
+    def unsure(self) -> bool:
+        return self._socket is not None and self._rules.transport != "udp"
+
+    def settle(self) -> None:
+        """End the connection by half and wait for the other one."""
+        if not self.unsure:
+            return
+        assert self._socket is not None
+        try:
+            if not self._ended():
+                self._socket.settimeout(self._rules.timeout)
+                self._part(self._socket)
+        except TimeoutError:
+            if self._closes:
+                where = f"{self._rules.host}:{self._rules.port}"
+                log.warning("%s does not close its half of a closed connection: whether it has read all is not known", where)
+            self._closes = False
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            self.close()
+
+    def _part(self, connection: socket.socket) -> None:
+        """Raises OSError, also for an alert."""
+        if self._tls is not None:
+            self._tls.shutdown()
+        else:
+            connection.shutdown(socket.SHUT_WR)
+        while self._read():
+            pass
+
+    def _read(self) -> bytes:
+        assert self._socket is not None
+        return self._socket.recv(65536) if self._tls is None else self._tls.recv(65536)
 
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
-            self._socket = None
+            self._socket = self._tls = None
 
     def _datagrams(self, messages: list[bytes]) -> Outcome:
         if self._socket is None:
@@ -66,39 +111,37 @@ class SyslogSink:
         return Outcome(refused, why=f"it is longer than a datagram ({_DATAGRAM} octets)")
 
     def _stream(self, data: bytes) -> None:
-        if self._socket is not None and self._gone(self._socket):
+        if self._socket is not None and self._ended():  # by itself: it had read what was sent before, or this raises
             self.close()
         if self._socket is None:
-            plain = socket.create_connection((self._rules.host, self._rules.port), self._rules.timeout)
-            try:
-                self._socket = plain if self._context is None else self._context.wrap_socket(plain, server_hostname=self._rules.host)
-            except BaseException:
-                plain.close()
-                raise
+            self._socket = socket.create_connection((self._rules.host, self._rules.port), self._rules.timeout)
+            if self._context is not None:
+                self._tls = tls.Channel(self._socket, self._context, self._rules.host)
         self._socket.settimeout(self._rules.timeout)
-        self._socket.sendall(data)
+        (self._tls or self._socket).sendall(data)
         until = time.monotonic() + self._rules.timeout
         while struct.unpack("i", fcntl.ioctl(self._socket, _SIOCOUTQ, b"\0\0\0\0"))[0]:
             if time.monotonic() > until:
                 raise TimeoutError("the receiver does not acknowledge what it was sent")
-            if self._gone(self._socket):
+            if self._ended():
                 raise ConnectionResetError("the receiver closed the connection")
             time.sleep(_LOOK)
-        if self._gone(self._socket):
+        if self._ended():
             raise ConnectionResetError("the receiver closed the connection")
 
-    @staticmethod
-    def _gone(connection: socket.socket) -> bool:
-        """A receiver says nothing: what can be read is the end of the connection, or of its TLS (tickets apart, which are taken)."""
-        while select.select([connection], [], [], 0)[0]:
-            connection.settimeout(0)
+    def _ended(self) -> bool:
+        """A receiver says nothing: what can be read is the end of the connection, or of its TLS (tickets apart, which are taken).
+
+        Raises OSError for an end that is none: a reset, an alert.
+        """
+        assert self._socket is not None
+        while select.select([self._socket], [], [], 0)[0]:
+            self._socket.settimeout(0)
             try:
-                if not connection.recv(4096):
+                if not self._read():
                     return True
-            except (BlockingIOError, ssl.SSLWantReadError):
+            except BlockingIOError:
                 return False
-            except OSError:
-                return True
         return False
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 
 from stockade.settings.sinks import Tls
@@ -22,3 +24,59 @@ def context(rules: Tls) -> ssl.SSLContext:
             f"cannot use the certificates in {where}: {error}", hint="PEM files that root may read", code="sink_tls"
         ) from error
     return found
+
+
+class Channel:
+    """TLS over a connected socket, whose timeout holds here too: unlike Python's own, it ends one direction and goes on reading the other,
+    and tells an alert from an end.
+    """
+
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext, name: str) -> None:
+        """Raises OSError."""
+        self._plain, self._incoming, self._outgoing = plain, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        try:
+            while True:
+                try:
+                    self._tls.do_handshake()
+                    return
+                except ssl.SSLWantReadError:
+                    self._flush()
+                    self._fill()
+        finally:
+            self._flush()  # an alert too
+
+    def sendall(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._tls.write(view[:65536]) :]
+            self._flush()
+
+    def recv(self, size: int) -> bytes:
+        """Empty at the end, whether or not the other side said that it ends. Raises OSError, also for an alert."""
+        while True:
+            try:
+                return self._tls.read(size)
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._fill()
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                return b""
+
+    def shutdown(self) -> None:
+        """Nothing more will be sent."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        self._flush()
+        self._plain.shutdown(socket.SHUT_WR)
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._plain.sendall(self._outgoing.read())
+
+    def _fill(self) -> None:
+        data = self._plain.recv(65536)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()

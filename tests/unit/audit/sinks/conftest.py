@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -65,6 +66,12 @@ class Rsyslog:
         self._process.terminate()
         self._process.wait(20)
         self._said.close()
+
+    def freeze(self, *, die: bool = False) -> None:
+        """Its kernel goes on taking what comes; it reads nothing more, and with die it never will."""
+        self._process.send_signal(signal.SIGSTOP)
+        if die:
+            self._process.send_signal(signal.SIGKILL)
 
     def received(self) -> list[dict[str, str]]:
         with contextlib.suppress(FileNotFoundError):

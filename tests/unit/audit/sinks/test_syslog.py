@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -120,3 +121,65 @@ def test_a_receiver_that_asks_for_a_certificate_gets_ours(rsyslog: Rsyslog, trai
         texts.append(rest[: int(length)])
         rest = rest[int(length) :]
     assert len(texts) == 25 and all(text.startswith(b"<13") and b"\n" not in text for text in texts)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_what_a_receiver_took_and_did_not_read_before_it_died_comes_again(rsyslog: Rsyslog, path: Path, transport: str) -> None:
+    """Its kernel had acknowledged every octet."""
+    written = Trail.open(path)
+    ((delivery, thread),) = deliver(path, [rules(rsyslog, transport)], Position())
+    written.append(BOX, connect("read.example"))
+    until(lambda: len(rsyslog.news()) == 1, "the connection stands, and what comes on it is read")
+    rsyslog.freeze()
+    for number in range(20):
+        written.append(BOX, connect(f"host{number}.example"))
+    until(lambda: delivery.sent == 21, f"{delivery.sent} sent, {delivery.failing}")
+    rsyslog.freeze(die=True)
+    rsyslog.stop()
+    assert len(rsyslog.news()) == 1, "nobody has read the rest"
+    rsyslog.start()
+    written.close()
+    delivery.stop(30)
+    thread.join(60)
+    assert (delivery.sent, delivery.lost, delivery.failing) == (21, 0, "") and delivery.retried
+    until(lambda: {json.loads(one["text"])["seq"] for one in rsyslog.news()} == set(range(1, 22)), "all of it")
+
+
+def test_a_client_that_tls_refuses_after_it_has_begun_to_send_has_delivered_nothing(rsyslog: Rsyslog, trail: Path, tmp_path: Path) -> None:
+    """TLS 1.3: our handshake is over before the receiver has seen that we have no certificate."""
+    ca = Authority.root()
+    server = ca.issue(tmp_path, "localhost")
+    (tmp_path / "ca.pem").write_bytes(pem(ca.certificate))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem")
+    context.load_cert_chain(server.chain, server.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    taken = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        plain, _ = listener.accept()
+        listener.close()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        connection = context.wrap_bio(incoming, outgoing, server_side=True)
+        with plain:
+            incoming.write(plain.recv(65536))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                connection.do_handshake()
+            plain.sendall(outgoing.read())
+            taken.wait(20)
+            incoming.write(plain.recv(1 << 20))
+            with contextlib.suppress(ssl.SSLError):
+                connection.do_handshake()
+            plain.sendall(outgoing.read())
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    wanted = rules(rsyslog, "tls", port=listener.getsockname()[1], tls=Tls(tmp_path / "ca.pem"))
+    ((delivery, shipping),) = deliver(trail, [wanted], Position())
+    until(lambda: delivery.sent == 25, delivery.failing)
+    taken.set()
+    thread.join(20)
+    delivery.stop(0.4)
+    shipping.join(20)
+    assert json.loads(Path(f"{trail}.siem.sink").read_text())["sent"] == delivery.sent == 0 and delivery.lost == 0
+    assert "certificate" in delivery.failing or "Connection refused" in delivery.failing, delivery.failing
