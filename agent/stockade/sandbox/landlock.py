@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import IntFlag
 
 from stockade.sandbox import libc
@@ -117,18 +117,18 @@ def grants(plan: Plan) -> Iterator[tuple[str, Right]]:
         yield node.path, TERMINAL
 
 
-def rules(plan: Plan) -> int:
-    """A ruleset for the plan, as a descriptor for restrict(). Needs to see the sandbox's root, and rights to walk it. Raises OSError."""
-    ruleset = create(plan.landlock)
-    for path, rights in grants(plan):
+def rules(granted: Iterable[tuple[str, Right]], version: int) -> int:
+    """A ruleset that grants so much, as a descriptor for restrict(). Needs the sandbox's root, and rights to walk it. Raises OSError."""
+    ruleset = create(version)
+    for path, rights in granted:
         descriptor = libc.open_path(path)
         try:
-            allow(ruleset, descriptor, rights, plan.landlock)
+            allow(ruleset, descriptor, rights, version)
         finally:
             os.close(descriptor)
     for descriptor in range(3):  # /dev/stdin and its like lead to the host's node, which no path of the sandbox names
         if _is_device(descriptor):
-            allow(ruleset, descriptor, TERMINAL if os.isatty(descriptor) else NODE, plan.landlock)
+            allow(ruleset, descriptor, TERMINAL if os.isatty(descriptor) else NODE, version)
     return ruleset
 
 

@@ -1,7 +1,8 @@
 """The launcher: a child forked before the agent holds any key. It makes the namespaces, opens the agent's sockets in them, and at last
-becomes the sandbox. Two messages from the agent (where to listen, then the Plan), two back (sockets, then the PID of the sandbox's init).
+becomes the sandbox. Two messages from the agent (where to listen, then the Plan), two back (sockets, then the PID of the sandbox's init);
+what fails after that, init says itself.
 
-    launcher      root; in the listeners' cgroup, so that its sockets answer ORIGIN; ends when the sandbox runs
+    launcher      root; in the listeners' cgroup, so that its sockets answer ORIGIN; ends when the sandbox's view is built
     └── init      PID 1 of the sandbox: reaps, forwards signals, ends with the command's status; no capability, no ptrace, not dumpable
         └── CMD
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import dataclasses
 import errno
 import gc
 import os
@@ -20,8 +22,6 @@ import socket
 import struct
 import sys
 import traceback
-from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from stockade.kernel.abi import Network
@@ -56,6 +56,7 @@ class Launcher:
 
     def __init__(self, pid: int, channel: socket.socket) -> None:
         self.pid, self._channel = pid, channel
+        self._over = False
 
     @classmethod
     def fork(cls, stdio: tuple[int, int, int] = (0, 1, 2)) -> Launcher:
@@ -82,16 +83,26 @@ class Launcher:
 
     def start(self, plan: Plan) -> int:
         """Become the sandbox and exec the command. Returns the PID of the sandbox's init, a child of this process (a subreaper)."""
-        _send(self._channel, plan)
+        _send(self._channel, dataclasses.replace(plan, files={}))
+        _send_files(self._channel, plan.files)
         pid = int(str(_receive(self._channel, "sandbox")))
         os.waitpid(self.pid, 0)
+        self._over = True
+        failure = b""
+        while part := self._channel.recv(512):
+            failure += part
         self._channel.close()
+        if failure:
+            os.waitpid(pid, 0)
+            raise StockadeError(f"cannot make the sandbox: {failure.decode(errors='replace')}", code="launch")
         return pid
 
     def abandon(self) -> None:
-        with contextlib.suppress(OSError):
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        if not self._over:
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+            self._over = True
         self._channel.close()
 
 
@@ -147,6 +158,19 @@ def _message(channel: socket.socket) -> object:
     return message
 
 
+def _send_files(channel: socket.socket, files: dict[str, bytes]) -> None:
+    """Beside the Plan, not in it: to pickle half a megabyte and back takes a millisecond."""
+    _send(channel, [(path, len(content)) for path, content in files.items()])
+    for content in files.values():
+        channel.sendall(content)
+
+
+def _files(channel: socket.socket) -> dict[str, bytes]:
+    sizes = _message(channel)
+    assert isinstance(sizes, list)
+    return {path: _read(channel, size) for path, size in sizes}
+
+
 def _receive(channel: socket.socket, what: str) -> object:
     try:
         message = _message(channel)
@@ -162,9 +186,9 @@ def _serve(channel: socket.socket) -> NoReturn:
     """The launcher's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; what becomes of it is the agent's to say
     try:
-        libc.set_title("stockade-init")
-        libc.prctl(libc.PR_SET_DUMPABLE, 0)
         gc.disable()  # it would touch, and so copy, every page that was inherited
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)
+        os.umask(0o022)
         network = _message(channel)
         assert isinstance(network, Network)
         sockets = _network_namespace(network)
@@ -172,9 +196,10 @@ def _serve(channel: socket.socket) -> NoReturn:
         _hand(channel, sockets)
         for listening in sockets:
             listening.close()
+        libc.set_title("stockade-init")
         plan = _message(channel)
         assert isinstance(plan, Plan)
-        _send(channel, _become(plan, channel))
+        _become(dataclasses.replace(plan, files=_files(channel)), channel)
         os._exit(0)
     except EOFError:
         os._exit(1)
@@ -187,8 +212,12 @@ def _serve(channel: socket.socket) -> NoReturn:
 
 def _network_namespace(network: Network) -> list[socket.socket]:
     os.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWIPC | libc.CLONE_NEWUTS)
-    with contextlib.suppress(OSError):  # a host without IPv6 has no such file; the address is refused below, which says so
-        Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("0")
+    with contextlib.suppress(FileNotFoundError):  # a host without IPv6 has no such file; the address is refused below, which says so
+        switch = os.open("/proc/sys/net/ipv6/conf/lo/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(switch, b"0")
+        finally:
+            os.close(switch)
     loopback.bring_up(network)
     return _listening(network)
 
@@ -223,43 +252,33 @@ def _bind(unbound: socket.socket, family: int, network: Network, port: int) -> N
     unbound.bind((str(network.agent6 if family == socket.AF_INET6 else network.agent4), port))
 
 
-def _become(plan: Plan, channel: socket.socket) -> int:
-    """Everything that needs root, in the order in which each step still can be done. Returns the PID of init, seen from outside.
+def _become(plan: Plan, channel: socket.socket) -> None:
+    """Everything that needs root, in the order in which each step still can be done. Tells the agent the PID of init, seen from outside.
 
-    Init is born before its view is built, and joins its cgroups meanwhile: each of them takes as long as all the mounts.
+    Init is born before its view is built. Meanwhile it joins its cgroups, each of which takes as long as all the mounts, and does what
+    needs no view. From then on this process is in nobody's way: it ends while init goes on.
     """
     own = os.open(plan.cgroup, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     joining = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in plan.joins]
     people = view.user_namespace((plan.identity, plan.identity), plan.user) if plan.identity is not None else None
     os.unshare(libc.CLONE_NEWNS | libc.CLONE_NEWPID)
     built_read, built_write = os.pipe()
-    failed_read, failed_write = os.pipe()
     pid = libc.fork_into(own)
     if pid == 0:
-        os.close(failed_read)
         os.close(built_write)
-        channel.close()
         try:
             _join(joining)
-            if os.read(built_read, 1):
-                _init(plan, people, lambda: os.close(failed_write))
+            _init(plan, people, built_read, channel)
         except BaseException:
-            os.write(failed_write, traceback.format_exc(limit=-1).strip().splitlines()[-1].encode()[:500])
+            os.read(built_read, 1)  # the launcher speaks first
+            os.write(channel.fileno(), traceback.format_exc(limit=-1).strip().splitlines()[-1].encode()[:500])
         os._exit(125)
     os.close(built_read)
-    os.close(failed_write)
-    try:
-        view.build(plan)  # init's root and working directory move with it: pivot_root(2)
-        libc.set_hostname(plan.name)
+    view.build(plan)  # init's root and working directory move with it: pivot_root(2)
+    libc.set_hostname(plan.name)
+    _send(channel, pid)
+    with contextlib.suppress(BrokenPipeError):  # somebody killed init: the agent, who knows it, learns so from its end
         os.write(built_write, b"1")
-    finally:
-        os.close(built_write)
-    failure = b""
-    while part := os.read(failed_read, 512):
-        failure += part
-    if failure:
-        raise OSError(failure.decode(errors="replace"))
-    return pid
 
 
 def _join(cgroups: list[int]) -> None:
@@ -270,18 +289,22 @@ def _join(cgroups: list[int]) -> None:
     os.unshare(libc.CLONE_NEWCGROUP)
 
 
-def _init(plan: Plan, people: int | None, ready: Callable[[], None]) -> NoReturn:
+def _init(plan: Plan, people: int | None, built: int, channel: socket.socket) -> NoReturn:
     """PID 1 of the sandbox. It stays, without rights, to reap orphans and pass on signals and the command's status.
 
-    people: the user namespace to be somebody else in. Landlock holds init as well: in a domain outside its own the command could not signal
-    it, and what runs beside init is no more than init.
+    people: the user namespace to be somebody else in. built: can be read once the view is there, and ends when it will not be. channel: to
+    the agent, which takes its end for the command's beginning. Landlock holds init as well: in a domain outside its own the command could
+    not signal it, and what runs beside init is no more than init.
     """
-    libc.mount("proc", "/proc", "proc", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ruleset = landlock.rules(plan) if plan.landlock else None
-    _give_up_root(plan, people)
-    os.umask(0o022)
+    libc.drop_bounding_capabilities()
     libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    granted = list(landlock.grants(plan))
+    if not os.read(built, 1):
+        os._exit(125)  # the launcher says why
+    libc.mount("proc", "/proc", "proc", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
+    ruleset = landlock.rules(granted, plan.landlock) if plan.landlock else None
+    _give_up_root(plan, people)
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
     os.chdir(plan.workdir)
     if ruleset is not None:
@@ -290,9 +313,8 @@ def _init(plan: Plan, people: int | None, ready: Callable[[], None]) -> NoReturn
     signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, signal.SIGCHLD))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     libc.close_on_exec_from(3)
-    command = _spawn(plan, ready)
-    ready()
-    libc.close_from(3)
+    command = _spawn(plan, channel)
+    libc.close_from(3)  # the agent's channel is one
     while True:
         told = signal.sigwaitinfo((*_FORWARDED, signal.SIGCHLD))
         if told.si_signo != signal.SIGCHLD:
@@ -308,7 +330,7 @@ def _init(plan: Plan, people: int | None, ready: Callable[[], None]) -> NoReturn
 
 
 def _give_up_root(plan: Plan, people: int | None) -> None:
-    libc.drop_bounding_capabilities()
+    """The bounding and ambient sets of capabilities are empty by now."""
     os.setgroups(sorted({node.group for node in plan.devices if node.group is not None}))
     user = plan.user
     if people is not None and plan.identity is not None:
@@ -323,13 +345,15 @@ def _give_up_root(plan: Plan, people: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (plan.processes, plan.processes))
 
 
-def _spawn(plan: Plan, ready: Callable[[], None]) -> int:
+def _spawn(plan: Plan, channel: socket.socket) -> int:
     """Start the command; its PID. Ends init with the status of a shell when it cannot be.
 
     posix_spawn shares init's memory until the exec: a fork would copy the page tables of a Python first, and touch hundreds of its pages.
     """
     status, said = NOT_FOUND, "not found in the sandbox"
     for path in _candidates(plan.argv[0], plan.environment.get("PATH", os.defpath)):
+        if not os.path.lexists(path):  # a vfork says the same, and takes as long as a hundred of these
+            continue
         try:
             return os.posix_spawn(
                 path,
@@ -346,7 +370,7 @@ def _spawn(plan: Plan, ready: Callable[[], None]) -> int:
                 said += "\n  hint: nothing that is writable inside can be executed, unless the policy says `exec: {writable: true}`"
             if error.errno != errno.EACCES:
                 break
-    ready()
+    channel.close()
     sys.stderr.write(f"stockade: {plan.argv[0]}: {said}\n")
     sys.stderr.flush()
     os._exit(status)

@@ -9,6 +9,7 @@ import signal
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 _holding = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock during the call, which a fork must
 
 CLONE_INTO_CGROUP = 0x200000000
@@ -25,7 +26,7 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOVE_MOUNT_EMPTY_PATHS = 0x4 | 0x40
-_RESOLVE_NO_SYMLINKS = 0x4
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x2, 0x4, 0x10
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR, _SYS_CLOSE_RANGE, _SYS_OPENAT2, _SYS_CLONE3 = 428, 429, 442, 436, 437, 435
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECCOMP = 1, 4, 24, 22
@@ -85,6 +86,12 @@ def open_path(path: str) -> int:
     return _check(_libc.syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), how, 24), f"open {path}")
 
 
+def open_in_root(directory: int, path: str, flags: int) -> int:
+    """Open with that directory as the root: neither `..` nor a symbolic link leads out of it (openat2(2)). Raises OSError."""
+    how = ctypes.create_string_buffer(struct.pack("<QQQ", flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS), 24)
+    return _check(_libc.syscall(_SYS_OPENAT2, directory, os.fsencode(path), how, 24), f"open {path}")
+
+
 def bind(source: str, target: str, attributes: int, user_namespace: int | None = None) -> None:
     """Bind source with everything mounted below it, with MOUNT_ATTR_* on all of it (mount(2)'s own flags miss what lies below).
 
@@ -127,8 +134,11 @@ def _set_attributes(tree: int, source: str, recursive: int, attributes: int, use
 
 def set_title(title: str) -> None:
     """What /proc/PID/cmdline shows of this process: its own arguments name the policy and the trail. Needs /proc."""
-    with open("/proc/self/stat") as file:  # noqa: PTH123
-        fields = file.read().rpartition(")")[2].split()
+    file = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fields = os.read(file, 4096).rpartition(b")")[2].split()
+    finally:
+        os.close(file)
     start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end: 48 and 49, counted from the PID
     ctypes.memset(start, 0, end - start)
     ctypes.memmove(start, title.encode(), min(len(title), end - start - 1))
@@ -143,8 +153,7 @@ def pivot_root(new_root: str) -> None:
 
 
 def prctl(option: int, *arguments: int) -> int:
-    padded = [ctypes.c_ulong(a) for a in (*arguments, 0, 0, 0, 0)[:4]]
-    return _check(_libc.prctl(option, *padded), f"prctl {option}")
+    return _check(_libc.prctl(option, *(*arguments, 0, 0, 0, 0)[:4]), f"prctl {option}")
 
 
 def set_hostname(name: str) -> None:
@@ -181,8 +190,9 @@ def drop_capabilities() -> None:
 
 def drop_bounding_capabilities() -> None:
     """Empty the bounding and ambient sets: no exec gives a capability back."""
-    with open("/proc/sys/kernel/cap_last_cap") as file:  # noqa: PTH123
-        last = int(file.read())
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    for capability in range(last + 1):
-        prctl(PR_CAPBSET_DROP, capability)
+    capability = 0
+    while not _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+        capability += 1
+    if not capability or ctypes.get_errno() != errno.EINVAL:  # which says that the one before was the last that the kernel knows
+        _check(-1, f"drop capability {capability}")

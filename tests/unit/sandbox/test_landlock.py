@@ -97,7 +97,7 @@ from stockade.sandbox.plan import Bind, Plan
 room = sys.argv[1]
 binds = (Bind("/usr", "/usr"), Bind(room + "/work", room + "/work", True, False))
 plan = Plan("box", 1, "", (), (), {{}}, "/", binds, {{}}, {{}}, (), room + "/home", b"", landlock=landlock.abi())
-ruleset = landlock.rules(plan)
+ruleset = landlock.rules(landlock.grants(plan), plan.landlock)
 libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
 landlock.restrict(ruleset, plan.landlock)
 
