@@ -15,7 +15,7 @@ BPF_ARRAY(levels, __u32, 1);
 SHARED_HASH(binaries, struct binary_key, struct binary, 65536);
 
 /* (interpreter, script path) -> identity. Written by the agent at policy load. Full: the policy does not load. */
-SHARED_HASH(scripts, struct script_key, struct script, 8192);
+SHARED_HASH(scripts, struct script_key, struct script, 65536);
 
 /* tgid -> tag. Written at exec and fork, deleted when the whole group is dead. Full: the new image is killed, the fork is untagged. */
 SHARED_HASH(tasks, __u32, struct task, 65536);
@@ -27,10 +27,10 @@ SHARED_HASH(verdicts, struct verdict_key, __u32, 262144);
 BPF_LPM_TRIE(literals, struct literal_key, __u32, 65536);
 
 /* Loopback ports that belong to the host (rules on `localhost`). Written by the agent at policy load. */
-SHARED_HASH(services, struct service_key, __u32, 4096);
+SHARED_HASH(services, struct service_key, __u32, 16384);
 
 /* Names of loader variables per sandbox, by prefix: 1 refuses, 2 is what BINARY_ISOLATED asks for, 4 spoils it. Written by the agent at start. */
-BPF_LPM_TRIE(variables, struct variable_key, __u32, 16384);
+BPF_LPM_TRIE(variables, struct variable_key, __u32, 131072);
 
 /* 4-tuple -> origin, from the SYN to the end of the handshake. Written or deleted on every TCP connect. Full: no origin, so the worker
    closes the connection. */

@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,15 @@ class Pinned:
     pin: str
     info: syscall.LinkInfo
 
+    @classmethod
+    def of(cls, link: Link) -> Pinned:
+        return cls(link.name, link.pin.name, link.info)
+
+    @property
+    def number(self) -> int:
+        """Which link of its agent's it was, from 1."""
+        return int(self.pin.split("_")[1])
+
 
 class Kernel:
     """The programs and maps of one agent."""
@@ -76,6 +85,7 @@ class Kernel:
         code = bytecode.compiled(network.defines())
         self._descriptors: list[int] = []
         self.links: list[Link] = []
+        self._made = 0  # links so far: no two pins have one name
         ours = False
         try:
             maps = {shape.name: self._own(syscall.map_create(shape)) for shape in code.maps}
@@ -99,14 +109,14 @@ class Kernel:
         self._opens_code = code.linked(OPENS_HOOK.program, maps)  # loaded when a policy asks
 
     @classmethod
-    def adopt(cls, network: Network, pins: Path, links: Iterable[Pinned], refuses_by: Backend) -> Kernel:
+    def adopt(cls, network: Network, pins: Path, links: Sequence[Pinned], refuses_by: Backend) -> Kernel:
         """The programs and maps that a dead agent pinned, as they go on deciding. Loads nothing but what asks for a file's key.
 
         links: all that it had. Raises Lost when one of them does not hold any more, StockadeError.
         """
         self = cls.__new__(cls)
         self.network, self.pins, self.backend = network, pins, refuses_by
-        self._descriptors, self.links = [], []
+        self._descriptors, self.links, self._made = [], [], max((pinned.number for pinned in links), default=0)
         code = bytecode.compiled(network.defines())
         lost: list[str] = []
         maps: dict[str, int] = {}
@@ -119,14 +129,9 @@ class Kernel:
                 lost.append(f"map {shape.name} is no longer pinned ({error.strerror})")
         for pinned in links:
             try:
-                link = Link.found(pinned.name, pins / pinned.pin, pinned.info)
-            except OSError as error:
-                lost.append(f"{pinned.name} is no longer pinned ({error.strerror})")
-                continue
-            self._own(link.descriptor)
-            self.links.append(link)
-            if (words := link.lost()) is not None:
-                lost.append(words)
+                self.take_over(pinned)
+            except Lost as one:
+                lost += map(str, one.args)
         try:
             if lost:
                 raise Lost(*lost)
@@ -138,9 +143,22 @@ class Kernel:
             raise
         return self
 
+    def take_over(self, pinned: Pinned) -> Link:
+        """A link that a dead agent pinned among these. Raises Lost."""
+        try:
+            link = Link.found(pinned.name, self.pins / pinned.pin, pinned.info)
+        except OSError as error:
+            raise Lost(f"{pinned.name} is no longer pinned ({error.strerror})") from None
+        self._made = max(self._made, pinned.number)
+        self._own(link.descriptor)
+        self.links.append(link)
+        if (words := link.lost()) is not None:
+            raise Lost(words)
+        return link
+
     def held_by(self) -> tuple[Pinned, ...]:
         """What `adopt` must find."""
-        return tuple(Pinned(link.name, link.pin.name, link.info) for link in self.links)
+        return tuple(map(Pinned.of, self.links))
 
     @property
     def _hooks(self) -> tuple[Hook, ...]:
@@ -163,7 +181,8 @@ class Kernel:
 
     def _link(self, name: str, fd: int) -> None:
         self._own(fd)
-        self.links.append(Link.pinned(name, fd, self.pins / f"link_{len(self.links) + 1:02}_{name}"))
+        self._made += 1
+        self.links.append(Link.pinned(name, fd, self.pins / f"link_{self._made:02}_{name}"))
 
     def attach_tracepoints(self) -> None:
         """exec, fork and exit, what the kernel refuses, and who sends, for every governed cgroup; and what refuses an exec before that.
@@ -182,7 +201,9 @@ class Kernel:
             self.backend = Backend.TRACEPOINT
 
     def count_opens(self) -> None:
-        """For the sandboxes that asked (opens.ask). Raises StockadeError."""
+        """For the sandboxes that asked (opens.ask). May be called for each of them. Raises StockadeError."""
+        if any(link.name == OPENS_HOOK.program for link in self.links):
+            return
         try:
             program = self._own(self._load(OPENS_HOOK, self._opens_code))
             self._link(OPENS_HOOK.program, syscall.link_raw_tracepoint(program, OPENS_HOOK.where.partition(":")[2]))
@@ -193,17 +214,21 @@ class Kernel:
         """Attach every per-sandbox program to this cgroup. Raises StockadeError: a sandbox with a hook missing is not started."""
         self._attach("sandbox", cgroup)
 
-    def guard_devices(self, cgroup: Path, sandbox: int, allowed: Iterable[Device]) -> None:
+    def guard_devices(self, cgroup: Path, sandbox: int, allowed: Iterable[Device]) -> Link:
         """Let this cgroup open the devices of every sandbox, and these. Raises StockadeError."""
         fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             code = devices.program([*devices.SAFE, *allowed], sandbox, self.maps.events)
-            program = self._own(syscall.prog_load("devices", devices.PROGRAM_TYPE, devices.ATTACH_TYPE, code))
-            self._link("devices", syscall.link_cgroup(program, fd, devices.ATTACH_TYPE))
+            program = syscall.prog_load("devices", devices.PROGRAM_TYPE, devices.ATTACH_TYPE, code)
+            try:
+                self._link("devices", syscall.link_cgroup(program, fd, devices.ATTACH_TYPE))
+            finally:
+                os.close(program)  # the link holds it
         except OSError as error:
             raise StockadeError(f"cannot attach devices (sandbox): {error.strerror or error}", code="bpf_attach") from None
         finally:
             os.close(fd)
+        return self.links[-1]
 
     def answer_origins(self, cgroup: Path) -> None:
         """Let sockets created in this cgroup be asked for ORIGIN."""
@@ -236,10 +261,14 @@ class Kernel:
     def _unlink_from(self, first: int) -> None:
         """Take off again what was attached last, down to link number `first`."""
         while len(self.links) > first:
-            link = self.links.pop()
-            link.pin.unlink()
-            self._descriptors.remove(link.descriptor)
-            os.close(link.descriptor)
+            self.take_off(self.links[-1])
+
+    def take_off(self, link: Link) -> None:
+        """What it attached, off the kernel: of a sandbox that has ended, while others go on."""
+        self.links.remove(link)
+        link.pin.unlink(missing_ok=True)
+        self._descriptors.remove(link.descriptor)
+        os.close(link.descriptor)
 
     def close(self, *, unpin: bool = True) -> None:
         """Release the descriptors; with unpin, take the programs off the kernel too."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stockade.kernel import abi, syscall
 
@@ -17,6 +18,19 @@ _ZERO = struct.pack("<I", 0)
 _U32 = struct.Struct("<I")
 _REFUSES, _ISOLATES, _SPOILS = 1, 2, 4  # values of `variables`
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_BY_SANDBOX = (  # maps whose keys say of which sandbox they are, and where
+    ("binaries", abi.BINARY_KEY, 0),
+    ("scripts", abi.SCRIPT_KEY, 0),
+    ("variables", abi.VARIABLE_KEY, 1),
+    ("verdicts", abi.VERDICT_KEY, 0),
+    ("literals", abi.LITERAL_KEY, 1),
+    ("services", abi.SERVICE_KEY, 0),
+    ("askers", abi.ASKER_KEY, 0),
+    ("counted_directories", abi.BINARY_KEY, 0),
+    ("opened", abi.OPEN_KEY, 0),
+    ("opened_told", abi.OPEN_KEY, 0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,22 @@ class Maps:
     def switch(self, sandbox: int, cgroup_id: int, generation: int, flags: abi.SandboxFlag) -> None:
         """Put a generation in force: one update, read once per decision."""
         syscall.map_update(self._fd["sandboxes"], struct.pack("<Q", cgroup_id), abi.SANDBOX.pack(sandbox, generation, flags, 0))
+
+    def release(self, sandbox: int, cgroup_id: int) -> None:
+        """Forget a sandbox of which nothing runs any more, so that its number may be another's. In a thread: it reads whole maps."""
+        syscall.map_delete(self._fd["sandboxes"], struct.pack("<Q", cgroup_id))
+        for name, layout, at in _BY_SANDBOX:
+            self._delete(name, layout, lambda fields, at=at: fields[at] == sandbox)
+        syscall.map_delete(self._fd["usages"], _U32.pack(sandbox))
+
+    def _delete(self, name: str, layout: struct.Struct, stale: Callable[[tuple[Any, ...]], bool]) -> None:
+        """Every key of which `stale` says so."""
+        found, key = [], None
+        while (key := syscall.map_next_key(self._fd[name], key, layout.size)) is not None:
+            if stale(layout.unpack(key)):
+                found.append(key)
+        for key in found:
+            syscall.map_delete(self._fd[name], key)
 
     def generation(self, cgroup_id: int) -> int | None:
         """The generation in force; None for a cgroup that is not governed."""
@@ -139,14 +169,7 @@ class Maps:
         """Delete the verdicts of every generation of this sandbox except one."""
         for name, layout in (("verdicts", abi.VERDICT_KEY), ("literals", abi.LITERAL_KEY), ("services", abi.SERVICE_KEY)):
             at = 1 if layout is abi.LITERAL_KEY else 0
-            stale = []
-            key = None
-            while (key := syscall.map_next_key(self._fd[name], key, layout.size)) is not None:
-                fields = layout.unpack(key)
-                if fields[at] == sandbox and fields[at + 1] != but:
-                    stale.append(key)
-            for key in stale:
-                syscall.map_delete(self._fd[name], key)
+            self._delete(name, layout, lambda fields, at=at: fields[at] == sandbox and fields[at + 1] != but)
 
     # reading
 
