@@ -8,9 +8,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import struct
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from stockade.kernel import abi, syscall
 
@@ -81,14 +80,15 @@ class Maps:
         """Forget a sandbox of which nothing runs any more, so that its number may be another's. In a thread: it reads whole maps."""
         syscall.map_delete(self._fd["sandboxes"], struct.pack("<Q", cgroup_id))
         for name, layout, at in _BY_SANDBOX:
-            self._delete(name, layout, lambda fields, at=at: fields[at] == sandbox)
+            self._delete(name, layout, at, sandbox)
         syscall.map_delete(self._fd["usages"], _U32.pack(sandbox))
 
-    def _delete(self, name: str, layout: struct.Struct, stale: Callable[[tuple[Any, ...]], bool]) -> None:
-        """Every key of which `stale` says so."""
+    def _delete(self, name: str, layout: struct.Struct, at: int, sandbox: int, but: int | None = None) -> None:
+        """Every key of a sandbox, which stands at a place of it; of every generation but one, which stands next to it."""
         found, key = [], None
         while (key := syscall.map_next_key(self._fd[name], key, layout.size)) is not None:
-            if stale(layout.unpack(key)):
+            fields = layout.unpack(key)
+            if fields[at] == sandbox and (but is None or fields[at + 1] != but):
                 found.append(key)
         for key in found:
             syscall.map_delete(self._fd[name], key)
@@ -168,8 +168,7 @@ class Maps:
     def forget_generations(self, sandbox: int, *, but: int) -> None:
         """Delete the verdicts of every generation of this sandbox except one."""
         for name, layout in (("verdicts", abi.VERDICT_KEY), ("literals", abi.LITERAL_KEY), ("services", abi.SERVICE_KEY)):
-            at = 1 if layout is abi.LITERAL_KEY else 0
-            self._delete(name, layout, lambda fields, at=at: fields[at] == sandbox and fields[at + 1] != but)
+            self._delete(name, layout, 1 if layout is abi.LITERAL_KEY else 0, sandbox, but)
 
     # reading
 

@@ -37,6 +37,7 @@ class Served:
     leaves: Leaves
     listeners: list[socket.socket]
     connections: set[Open] = field(default_factory=set)
+    accepting: list[asyncio.Task[None]] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
     _room: asyncio.Semaphore | None = None
 

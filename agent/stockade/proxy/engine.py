@@ -101,6 +101,10 @@ class Engine:
         self.tls.trust.connection("rehearsal.example", (b"h2",))
         self.router.rehearse()
 
+    def forget(self, sandbox: int) -> None:
+        """Keep nothing of a sandbox that has ended."""
+        self.router.forget(sandbox)
+
     async def handle(self, connection: Connection) -> None:
         reader, writer = await asyncio.open_connection(sock=connection.client)
         handler = Handler(connection, self, reader, writer)

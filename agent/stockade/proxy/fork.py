@@ -118,6 +118,11 @@ class Worker:
         for sock in listeners:
             sock.close()
 
+    async def release(self, sandbox: int) -> None:
+        """Cut what is left of a sandbox that has ended, and forget it; returns when all of it is on record. Raises ConnectionError."""
+        await self._command(("release", sandbox), [])
+        self._sandboxes.discard(sandbox)
+
     async def reload(self, sandbox: int, policy: Any) -> None:
         """Returns when the worker decides under the new policy and what it denies is cut and recorded. Raises ConnectionError."""
         await self._judged(policy)

@@ -34,6 +34,10 @@ class Router:
         self._before: weakref.WeakKeyDictionary[Exchange, str] = weakref.WeakKeyDictionary()  # the end of the message before
         self._detections: dict[int, tuple[Privacy, Detection]] = {}  # by sandbox, of the privacy section that was last in force
 
+    def forget(self, sandbox: int) -> None:
+        """It has ended: what was redacted in it is nobody's any more."""
+        self._vaults.pop(sandbox, None)
+
     def rehearse(self) -> None:
         """Load what Python loads on first use."""
         for codec in ("utf-16", "utf-16-le", "utf-8-sig", "latin-1"):

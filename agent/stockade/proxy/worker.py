@@ -40,6 +40,7 @@ from stockade.proxy.tls import Tls
 from stockade.proxy.upstream import Trust, Unreachable
 from stockade.types import Decision, Level, Reason
 
+LAST_WORDS = 5.0  # seconds in which connections of a sandbox that has ended get their records
 _DESCRIPTORS = {"judge": 1, "classifier": 1, "serve": 4, "pass": 2}  # that come with a command
 
 _log = logging.getLogger("stockade.proxy")
@@ -138,10 +139,11 @@ class Proxy:
             return
         self._spawn(self._obey(number, command, sockets))
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -161,6 +163,8 @@ class Proxy:
                 case ("reload", sandbox, packed):
                     with unhurried():
                         await self._reload(sandbox, pickle.loads(packed))  # noqa: S301 - from the agent
+                case ("release", sandbox):
+                    await self._release(sandbox)
                 case ("pass", sandbox, port, source):
                     value = codec.encode_passed(await self._pass(sandbox, port, source, *sockets))
                 case ("stop",):
@@ -183,7 +187,7 @@ class Proxy:
         self._engine.classifier.changed = served.meter.stir
         for listener in listeners:
             listener.setblocking(False)
-            self._spawn(self._accept(served, listener))
+            served.accepting.append(self._spawn(self._accept(served, listener)))
 
     async def _reload(self, sandbox: int, policy: Any) -> None:
         served = self._served[sandbox]
@@ -217,18 +221,40 @@ class Proxy:
 
     def _tell(self, served: Served) -> None:
         """What was measured since the last time. Not evidence: nobody waits for it."""
+        if self._served.get(served.sandbox) is not served:  # it has been released since
+            return
         found = served.meter.take(map(_kind, served.connections), self._engine.classifier.figures())
         self._agent.say("figures", sandbox=served.sandbox, **metering.encode(found))
 
     async def _stop(self) -> None:
         for served in self._served.values():
-            for listener in served.listeners:
-                asyncio.get_running_loop().remove_reader(listener)
-                listener.close()
-            for connection in list(served.connections):
-                if connection.live is not None:
-                    connection.live.interrupt()
-            self._tell(served)
+            self._close(served)
+
+    def _close(self, served: Served) -> None:
+        """Accept nothing more of a sandbox, and cut what is there."""
+        for listener in served.listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
+        for connection in list(served.connections):
+            if connection.live is not None:
+                connection.live.interrupt()
+        self._tell(served)
+
+    async def _release(self, sandbox: int) -> None:
+        """The sandbox has ended: what it had here goes, once it is on record, and nothing of it is left for the next."""
+        served = self._served[sandbox]
+        self._close(served)
+        for accepting in served.accepting:
+            accepting.cancel()
+        until = time.monotonic() + LAST_WORDS
+        while served.connections and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        for connection in list(served.connections):
+            connection.reset()
+        del self._served[sandbox]
+        for key in [key for key in self._callers if key[0] == sandbox]:
+            del self._callers[key]
+        self._engine.forget(sandbox)
 
     # connections of a sandbox
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import select
@@ -29,13 +30,15 @@ from stockade.sandbox.limits import Limits, Wanted
 from stockade.sandbox.roster import Enrolment, Roster
 from stockade.service import orphans, state, verbs
 from stockade.service.control import Control
-from stockade.service.embedded import load_for
+from stockade.service.enforcement import lost_of
 from stockade.service.generations import Detail
 from stockade.service.governed import Governed
+from stockade.service.session import load_for
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.service.state import Process, State
 from stockade.service.static import demand_same
+from stockade.service.station import Station
 from stockade.service.tenure import Charge, Tenure
 from stockade.service.watch import Watch
 from stockade.service.workers import Workers
@@ -81,7 +84,7 @@ def adopt(name: str, settings: Settings, done: Callable[[Adopted], None]) -> int
         if found.worker is not None:
             _end_worker(found.worker)
         sockets = listen_again(init, settings.network, slot.listeners)
-        workers = Workers(Workers.fork(settings), settings)
+        workers = Workers.of(settings)
         adoption = _Adoption(settings, slot, found, names, init, sockets, workers, done)
         try:
             return asyncio.run(adoption.main())
@@ -158,11 +161,15 @@ class _Adoption:
             wanted = Wanted(process.pids, process.memory, process.cpu)
             limits = Limits.impose(slot.sandbox, wanted, best_effort="limits" in following.best_effort)
             kept = dataclasses.replace(kept, policy=following)
-            charge = Charge(slot, kernel, trail, governed, self._sockets, limits, self._watch, self._load, kept, found.build)
-            tenure = Tenure(self._settings, charge, self._workers)
+            listen = kept.order.listen(self._settings.configured.metrics)
+            station = Station(found.sandbox.name, self._settings, kernel, trail, self._workers, listen)
+            held = functools.partial(lost_of, kernel.links)
+            tenure = Tenure(station, Charge(slot, governed, self._sockets, limits, self._watch, self._load, held, kept, found.build))
             silence, counted = slot.last_beat()
             tenure.resume(counted)
+            await station.begin(stack)
             await tenure.begin(stack)
+            station.serve_metrics()
             self.ours = True
             gap = math.ceil(silence + time.monotonic() - began)
             detail: Detail = {
@@ -172,10 +179,10 @@ class _Adoption:
                 "changed_binaries": changed,
                 **summary(following),
             }
-            tenure.agent.lifecycle(governed, Reason.ADOPTED, detail)
+            station.agent.lifecycle(governed, Reason.ADOPTED, detail)
             if why is not None:
                 said: Detail = {"why": str(why), "cause": ["adoption"]}
-                tenure.agent.write(
+                station.agent.write(
                     governed, Record(Action.POLICY, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.RELOAD_REFUSED, detail=said)
                 )
             control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed))

@@ -63,9 +63,11 @@ class Agent:
         self.governed: dict[int, Governed] = {}
         self.desks: dict[int, Desk] = {}
         self.ledgers: dict[int, Ledger] = {}
+        self._counting: dict[str, Ledger] = {}  # by the sandbox's id
+        trail.subscribers.append(self._written_down)
         self.sinks: Callable[[], tuple[Sink, ...]] = tuple  # how they stand, where the trail has any
         self.own_ports: set[int] = set()  # of this host that no sandbox is led to
-        self.exec_refused: Callable[[Event], None] = lambda _event: None
+        self.refusing: dict[int, Callable[[Event], None]] = {}  # told of each exec of a sandbox that is refused
         self._ring = Ring(kernel.maps.events, self.handle)
         self.counted = kernel.maps.failures() | self._ring.lost
         self._every = failures_every
@@ -78,13 +80,19 @@ class Agent:
         """Serve this sandbox from now on, and count what is written of it."""
         ledger = self.ledgers[governed.number] = Ledger()
         self.governed[governed.number] = governed
-
-        def written(record: Json) -> None:
-            if record["sandbox"]["id"] == governed.sandbox.id:
-                ledger.record(record)
-
-        self.trail.subscribers.append(written)
+        self._counting[governed.sandbox.id] = ledger
         return ledger
+
+    def _written_down(self, record: Json) -> None:
+        if (ledger := self._counting.get(record["sandbox"]["id"])) is not None:
+            ledger.record(record)
+
+    def forget(self, number: int) -> None:
+        """It has ended, and everything of it is on record."""
+        governed = self.governed.pop(number)
+        del self.ledgers[number], self._counting[governed.sandbox.id]
+        self.desks.pop(number, None)
+        self.refusing.pop(number, None)
 
     def start(self) -> None:
         """Read the kernel's events on the running loop."""
@@ -138,7 +146,7 @@ class Agent:
         self.write(governed, record)
         self.ledgers[event.sandbox].happened(Stage.EXEC if event.type is EventType.EXEC else None, event.time)
         if event.type is EventType.EXEC and record.outcome is Outcome.DENY:
-            self.exec_refused(event)
+            self.refusing.get(event.sandbox, _nobody)(event)
 
     async def _explain(self, governed: Governed, record: Record, packet: bytes) -> None:
         record.detail["packet"] = await asyncio.to_thread(explain_packet, packet)
@@ -376,3 +384,7 @@ class Agent:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=name)  # type: ignore[arg-type]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _nobody(_event: Event) -> None:
+    """Asked to be told."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from stockade.kernel.abi import Network
@@ -30,6 +31,19 @@ HIDDEN = (
 _LINKS = 40  # that the kernel follows on the way to one file
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Of whoever asks for a sandbox: where they are, their home, and their environment."""
+
+    directory: Path
+    home: Path
+    environment: Mapping[str, str]
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        return cls(Path.cwd(), Path.home(), dict(os.environ))
+
+
 def draw(
     *,
     name: str,
@@ -43,13 +57,14 @@ def draw(
     limits: Limits,
     network: Network,
     authority_pem: bytes,
+    around: Surroundings,
 ) -> Plan:
-    """The plan. workdir None: the current directory, unless that is / or the caller's home. Raises StockadeError."""
+    """The plan. workdir None: the caller's directory, unless that is / or the caller's home. Raises StockadeError."""
     executable, person = policy.exec.writable, Person.named(policy.process.user)
     store = trust.build(authority_pem)
     system, links = view.system_binds()
     shown = [*system, *_of_policy(policy, user), *_of_order(binds, user, executable=executable)]
-    directory = workdir or (Path.cwd() if Path.cwd() not in (Path("/"), Path.home()) else None)
+    directory = workdir or (around.directory if around.directory not in (Path("/"), around.home) else None)
     if directory is not None:
         shown.append(view.workdir_bind(directory, user, executable=executable))
     inside = shown[-1].target if directory is not None else "/tmp"
@@ -60,7 +75,7 @@ def draw(
         cgroup=str(cgroup.path),
         joins=tuple(str(path) for path in limits.joins),
         argv=command,
-        environment=_environment(policy, person, store.variables),
+        environment=_environment(policy, person, store.variables, around.environment),
         workdir=inside,
         binds=tuple(shown),
         links=links,
@@ -167,13 +182,13 @@ def _shown_as(path: Path, binds: list[Bind]) -> list[str]:
     return [*shown, str(found)] if found.is_relative_to("/etc") else shown
 
 
-def _environment(policy: Policy, person: Person, trusted: dict[str, str]) -> dict[str, str]:
+def _environment(policy: Policy, person: Person, trusted: dict[str, str], outside: Mapping[str, str]) -> dict[str, str]:
     """Empty but for a short list: whoever starts Stockade has secrets in theirs."""
     environment = {"PATH": PATH, **person.environment(), "SHELL": "/bin/sh", "TMPDIR": "/tmp"}
     environment["PYTHONNOUSERSITE"] = "1"  # $HOME is writable: without it any package there runs in every Python tool (bpf/exec.c insists)
-    environment |= {name: os.environ[name] for name in INHERITED if name in os.environ} | trusted
+    environment |= {name: outside[name] for name in INHERITED if name in outside} | trusted
     for name, value in policy.process.env:
-        if (given := os.environ.get(name) if value is None else value) is not None:
+        if (given := outside.get(name) if value is None else value) is not None:
             environment[name] = given
     return environment
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from stockade.kernel.links import Link
@@ -18,16 +18,21 @@ from stockade.kernel.links import Link
 EVERY = 0.5  # seconds; 25 links are looked at in a third of a millisecond
 
 
-class Enforcement:
-    """init: PID of the sandbox's init, which was put into its cgroup by now."""
+def lost_of(links: Iterable[Link]) -> list[str]:
+    """What became of those that do not hold any more."""
+    return [words for link in links if (words := link.lost()) is not None]
 
-    def __init__(self, links: Sequence[Link], init: int) -> None:
-        self._links, self._init = links, init
+
+class Enforcement:
+    """held: what is lost of what holds the sandbox, in words. init: PID of its init, which was put into its cgroup by now."""
+
+    def __init__(self, held: Callable[[], list[str]], init: int) -> None:
+        self._held, self._init = held, init
         self._place = _cgroup_of(init)
 
     def lost(self) -> list[str]:
         """What is no longer as it was, in words."""
-        found = [words for link in self._links if (words := link.lost()) is not None]
+        found = self._held()
         place = _cgroup_of(self._init)
         if place is not None and place != self._place:
             found.append(f"the sandbox was moved to cgroup {place}")

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from stockade.metrics.collector import Page
 from stockade.metrics.endpoint import Endpoint
 from stockade.metrics.listen import Listen
 from stockade.metrics.samples import samples
+from stockade.metrics.snapshot import Snapshot
 from stockade.metrics.targets import Target, sweep
 from stockade.service.control import running
-from stockade.service.observed import Observed
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +27,12 @@ FRESH = 1.0  # seconds for which a page is as good as a new one
 class Exported:
     """The page of an agent, served as long as it lives. Made only where somebody said where to listen."""
 
-    def __init__(self, listen: Listen, directory: Path, name: str) -> None:
-        """directory: of targets."""
+    def __init__(self, listen: Listen, directory: Path, name: str, snapshots: Callable[[], list[Snapshot]]) -> None:
+        """directory: of targets. snapshots: of the sandboxes that the agent serves now."""
         self.endpoint = Endpoint(listen, self._render)
         self._listen, self._directory, self._name = listen, directory, name
         self._page = Page()
-        self._observed: Observed | None = None
+        self._snapshots = snapshots
         self._made: dict[str, tuple[float, tuple[bytes, str]]] = {}
         self._target = Target(directory, name)
         self.kept = False  # what is left behind when it is closed: a target that is down
@@ -40,9 +41,8 @@ class Exported:
         """Take the port. Raises StockadeError."""
         self.endpoint.open()
 
-    def serve(self, observed: Observed, control: Path) -> None:
+    def serve(self, control: Path) -> None:
         """Answer from now on, and let a Prometheus find out where. control: the directory of control sockets."""
-        self._observed = observed
         self.endpoint.serve()
         try:
             self._target.write(self.endpoint.address, self._listen.scheme)
@@ -59,8 +59,7 @@ class Exported:
         made = self._made.get(accept)
         if made is not None and time.monotonic() - made[0] < FRESH:
             return made[1]
-        assert self._observed is not None
-        found = list(samples([self._observed.snapshot()], self.endpoint.requests))
+        found = list(samples(self._snapshots(), self.endpoint.requests))
         page = await asyncio.to_thread(self._page.render, found, accept)
         self._made = {accept: (time.monotonic(), page)}
         return page

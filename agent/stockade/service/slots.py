@@ -20,6 +20,7 @@ from stockade.service.settings import Settings
 from stockade.service.state import StateFile
 from stockade.types import StockadeError
 
+_TURNS = 200  # of other processes, in which what was killed has gone
 _BEAT = 1024  # octets: what is written over the last one covers it
 
 
@@ -77,13 +78,17 @@ class Slot:
         self.sandbox.remove()
         self.listeners.remove()
 
-    def release(self) -> None:
-        """Kill what is left in the sandbox, and take its cgroups, and what was written down of it, away."""
-        self.sandbox.kill()
-        for _ in range(200):
+    def empty(self) -> None:
+        """Kill what is left in the sandbox, and let it be gone."""
+        for _ in range(_TURNS):
+            self.sandbox.kill()
             if not self.sandbox.populated():
                 break
             os.sched_yield()
+
+    def release(self) -> None:
+        """Kill what is left in the sandbox, and take its cgroups, and what was written down of it, away."""
+        self.empty()
         self.sandbox.remove()
         self.listeners.remove()
         limits.remove(self.sandbox)

@@ -1,10 +1,15 @@
-"""The proxy worker that serves one sandbox, and the next one when that dies, for whom connections wait meanwhile."""
+"""The proxy worker of an agent, and the next one when that dies, for whom connections of every sandbox wait meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
+from stockade.audit import AuditError
 from stockade.proxy import Authority, Listeners, Worker
 from stockade.sandbox import seccomp
 from stockade.sandbox.launch import Sockets
@@ -13,49 +18,104 @@ from stockade.service.governed import Governed
 from stockade.service.settings import Settings
 from stockade.types import Reason, StockadeError
 
+log = logging.getLogger(__name__)
+
+_LISTENERS = 4  # of the sockets inside a sandbox: those that the worker accepts from
+_PAUSES = (0.2, 1.0, 5.0, 30.0)  # seconds until another is started, when one could not be, and the next one neither
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A sandbox that is served. listeners: kept here for the next worker. changed: called when another one serves it."""
+
+    governed: Governed
+    listeners: tuple[socket.socket, ...]
+    authority: Authority
+    changed: Callable[[], None]
+
 
 class Workers:
-    """first: forked before this process held a key, a thread or a loop. changed: called when another one serves."""
+    """first: forked before this process held a key, a thread or a loop. fork: another one."""
 
-    def __init__(self, first: Worker, settings: Settings) -> None:
+    def __init__(self, first: Worker, fork: Callable[[], Awaitable[Worker]]) -> None:
         self.current = first
-        self.changed: Callable[[], None] = lambda: None
-        self._settings = settings
+        self._fork = fork
+        self._agent: Agent | None = None
+        self._places: dict[int, _Place] = {}
         self._watching: asyncio.Task[None] | None = None
         self._ready = False
 
     @classmethod
-    def fork(cls, settings: Settings) -> Worker:
+    def of(cls, settings: Settings) -> Workers:
+        """Forked from this very process, now and later."""
+
+        async def again() -> Worker:
+            return cls.fork(settings)
+
+        return cls(cls.fork(settings), again)
+
+    @staticmethod
+    def fork(settings: Settings) -> Worker:
         user = settings.proxy_user
         return Worker.fork(uid=user, gid=user, classifier_uid=settings.classifier_user, confine=seccomp.confinement(seccomp.WORKER))
 
-    async def serve(self, agent: Agent, governed: Governed, sockets: Sockets, authority: Authority) -> None:
-        """Hand the listeners over; when the worker dies, to the next one. Raises StockadeError when the first does not start."""
-        kept = [sock.dup() for sock in sockets[:4]]
-
-        async def start(worker: Worker) -> None:
-            await worker.connect(agent)
-            listeners = Listeners(*(sock.dup() for sock in kept))
-            await worker.serve(governed.number, listeners, authority, governed.policy)
-            self._ready = True
-
-        async def watch() -> None:
-            while True:
-                await self.current.lost.wait()
-                self._ready = False
-                agent.ledgers[governed.number].worker_gone()
-                agent.lifecycle(governed, Reason.WORKER_LOST, {"pid": self.current.pid})
-                self.current = self.fork(self._settings)
-                self.changed()
-                await start(self.current)
-
-        for sock in sockets[:4]:
-            sock.close()
+    async def begin(self, agent: Agent) -> None:
+        """Returns when the first one is there. Raises StockadeError when it does not start."""
+        self._agent = agent
         try:
-            await start(self.current)
+            await self.current.connect(agent)
         except ConnectionError as error:
-            raise StockadeError(f"the proxy worker did not start: {error}", code="worker") from None
-        self._watching = asyncio.create_task(watch())
+            raise _not_started(error) from None
+        self._ready = True
+        self._watching = asyncio.create_task(self._watch(agent))
+
+    async def serve(self, governed: Governed, sockets: Sockets, authority: Authority, changed: Callable[[], None]) -> None:
+        """Hand its listeners over; when the worker dies, to the next one. Raises StockadeError when this one does not take them."""
+        place = self._places[governed.number] = _Place(governed, tuple(sockets[:_LISTENERS]), authority, changed)
+        try:
+            await self._hand(place)
+        except ConnectionError as error:
+            raise _not_started(error) from None
+
+    async def _hand(self, place: _Place) -> None:
+        listeners = Listeners(*(sock.dup() for sock in place.listeners))
+        await self.current.serve(place.governed.number, listeners, place.authority, place.governed.policy)
+
+    async def release(self, number: int) -> None:
+        """The sandbox has ended: returns when what it had open is cut and on record. May be called twice."""
+        place = self._places.pop(number, None)
+        if place is None:
+            return
+        for sock in place.listeners:
+            sock.close()
+        with contextlib.suppress(ConnectionError):
+            await self.current.release(number)
+
+    async def _watch(self, agent: Agent) -> None:
+        failed = 0
+        while True:
+            await self.current.lost.wait()
+            self._ready = False
+            lost = self.current.pid
+            for place in list(self._places.values()):
+                agent.ledgers[place.governed.number].worker_gone()
+                try:
+                    agent.lifecycle(place.governed, Reason.WORKER_LOST, {"pid": lost})
+                except AuditError as error:
+                    log.error("audit trail: %s", error)
+            try:
+                self.current = await self._fork()
+                for place in list(self._places.values()):
+                    place.changed()
+                await self.current.connect(agent)
+                for place in list(self._places.values()):
+                    await self._hand(place)
+            except (ConnectionError, OSError, StockadeError) as error:
+                log.error("no proxy worker: %s", error)
+                await asyncio.sleep(_PAUSES[min(failed, len(_PAUSES) - 1)])
+                failed += 1
+                continue
+            self._ready, failed = True, 0
 
     @property
     def serving(self) -> int:
@@ -66,4 +126,12 @@ class Workers:
         """May be called twice."""
         if self._watching is not None:
             self._watching.cancel()
+        for place in self._places.values():
+            for sock in place.listeners:
+                sock.close()
+        self._places.clear()
         await self.current.close()
+
+
+def _not_started(error: ConnectionError) -> StockadeError:
+    return StockadeError(f"the proxy worker did not start: {error}", code="worker")
