@@ -312,3 +312,29 @@ int enrol(struct bpf_raw_tracepoint_args *ctx)
 	enrolled.update(&zero, &facts);
 	return 0;
 }
+
+/*
+ * Tag a process that ran before its sandbox was governed: by BPF_PROG_TEST_RUN, with (tgid, sandbox, identity, exec id, the three words of
+ * the file's key, flags). Never over a tag: what exec or fork has said since is newer than what the agent read in /proc.
+ */
+int identify(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u32 tgid = ctx->args[0], sandbox = ctx->args[1];
+	struct usage *usage = usages.lookup(&sandbox);
+	struct task tag = {};
+
+	tag.sandbox = sandbox;
+	tag.identity = ctx->args[2];
+	tag.exec_id = ctx->args[3];
+	tag.exe.ino = ctx->args[4];
+	tag.exe.dev = ctx->args[5];
+	tag.exe.gen = ctx->args[6];
+	tag.flags = ctx->args[7];
+	if (!usage || usage->tasks >= QUOTA_TASKS) {
+		count_failure(FAIL_QUOTA);
+		return 0;
+	}
+	if (!tasks.insert(&tgid, &tag))
+		__sync_fetch_and_add(&usage->tasks, 1);
+	return 0;
+}

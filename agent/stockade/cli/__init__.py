@@ -18,6 +18,7 @@ from stockade.types import StockadeError
 VERBS = {
     "init": "set up a first policy for a project, and try it",
     "run": "run a command held to a policy",
+    "attach": "hold a container, a unit or a process that runs already to a policy",
     "adopt": "take over a sandbox whose agent has died",
     "sandbox": "list sandboxes, or end one",
     "status": "say which sandboxes run, and how it goes",

@@ -94,6 +94,7 @@ FAILURES = (
 
 SYNTHETIC_V4 = ipaddress.IPv4Network("198.18.0.0/15")
 SYNTHETIC_V6 = ipaddress.IPv6Network("fd57:a11d::/64")
+TASK_WEAK = 2  # enum task_flag
 NAME_LOCALHOST = 1  # the "name" of the host's loopback services in verdict keys
 SCRIPT_PATH = 256
 OPEN_UNKNOWN, OPEN_ROOM, OPEN_STEPS, OPENS_APART = 0, 0xFFFFFFFF, 64, 4096

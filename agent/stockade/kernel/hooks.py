@@ -31,6 +31,7 @@ HOOKS = (
     Hook("on_exit", _RAW_TRACEPOINT, 0, "tracepoint:sched_process_exit"),
     Hook("on_refusal", _RAW_TRACEPOINT, 0, "tracepoint:sys_exit"),
     Hook("enrol", _RAW_TRACEPOINT, 0, "run"),
+    Hook("identify", _RAW_TRACEPOINT, 0, "run"),
     Hook("connect4", _SOCK_ADDR, 10, "sandbox"),
     Hook("connect6", _SOCK_ADDR, 11, "sandbox"),
     Hook("sendmsg4", _SOCK_ADDR, 14, "sandbox"),

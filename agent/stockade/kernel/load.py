@@ -102,7 +102,7 @@ class Kernel:
         self.maps.set_exec_steps([self._programs[program] for program in EXEC_STEPS])
 
     def _know(self, code: bytecode.Bytecode, maps: dict[str, int]) -> None:
-        self.maps = Maps(maps, {shape.name: shape for shape in code.maps}, self._programs["enrol"])
+        self.maps = Maps(maps, {shape.name: shape for shape in code.maps}, self._programs["enrol"], self._programs.get("identify"))
         by_lsm = self.backend is Backend.LSM
         self.refusals = Refusals(maps["refused_calls"], maps["refusals"], maps["refusal_epoch"], mappings_told=by_lsm)
         self.opens = Opens(maps["counted_directories"], maps["opened"], maps["opened_told"])

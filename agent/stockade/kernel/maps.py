@@ -51,8 +51,14 @@ class KernelAsker:
 
 
 class Maps:
-    def __init__(self, descriptors: Mapping[str, int], shapes: Mapping[str, syscall.MapShape], enrol_program: int) -> None:
-        self._fd, self._shapes, self._enrol = descriptors, shapes, enrol_program
+    def __init__(
+        self,
+        descriptors: Mapping[str, int],
+        shapes: Mapping[str, syscall.MapShape],
+        enrol_program: int,
+        identify_program: int | None = None,
+    ) -> None:
+        self._fd, self._shapes, self._enrol, self._identify = descriptors, shapes, enrol_program, identify_program
 
     @property
     def events(self) -> int:
@@ -171,6 +177,13 @@ class Maps:
             self._delete(name, layout, 1 if layout is abi.LITERAL_KEY else 0, sandbox, but)
 
     # reading
+
+    def identify(self, pid: int, task: KernelTask, facts: abi.FileFacts, *, weak: bool) -> bool:
+        """Tag a process that ran before its sandbox was governed. False: it has a tag, which is newer, or there is no room for one."""
+        assert self._identify is not None, "who takes a sandbox over finds its processes tagged"
+        arguments = (pid, task.sandbox, task.identity, task.exec_id, facts.ino, facts.dev, facts.generation, abi.TASK_WEAK if weak else 0)
+        syscall.prog_test_run(self._identify, arguments)
+        return self.task(pid) == task
 
     def task(self, pid: int) -> KernelTask | None:
         """The tag of a process; None for one that is of no sandbox."""

@@ -7,7 +7,6 @@ Knows no kernel map: the agent enrols what stands here.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stockade.policy import Families, Policy
+from stockade.sandbox.root import Host, Root
 from stockade.types import Binary, Outcome, Reason
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -72,8 +72,9 @@ class Roster:
 class Resolver:
     """Resolves a policy's names once, at start: exec is static."""
 
-    def __init__(self, policy: Policy, families: Families, search: str = PATH, *, weak: bool = False) -> None:
+    def __init__(self, policy: Policy, families: Families, search: str = PATH, *, weak: bool = False, root: Root | None = None) -> None:
         self._policy, self._families, self._search = policy, families, search.split(":")
+        self._root: Root = root or Host()
         self._identity = "weak" if weak else "strong"
         self._hashes = _Hashes()
         self._opened: dict[tuple[int, int], File] = {}
@@ -123,7 +124,7 @@ class Resolver:
                     spellings = tuple(self._spellings[key])
                     bare_number = by_file[at].number
                     enrol(Enrolment(number, pair, interpreter, True, bare_number, spellings, script_number, step == 1, carrier, isolated))
-        roster.loaders = tuple(loader for pattern in LOADERS for path in _matching(pattern) if (loader := self._open(path)))
+        roster.loaders = tuple(loader for pattern in LOADERS for path in self._root.matching(pattern) if (loader := self._open(path)))
         self._hashes.save()
         return roster
 
@@ -145,7 +146,7 @@ class Resolver:
                 key = self._key(opened)
                 self._files.setdefault(key, opened)
                 self._names.setdefault(key, [Path(path).name])
-                self._spell(key, path)
+                self._spell(key, path, opened)
                 return key
         return None
 
@@ -163,20 +164,20 @@ class Resolver:
                 names = self._names.setdefault(key, [])
                 if name not in names:
                     names.append(name)
-                self._spell(key, path)
+                self._spell(key, path, file)
         return found
 
-    def _spell(self, key: tuple[int, int], path: str) -> None:
+    def _spell(self, key: tuple[int, int], path: str, file: File) -> None:
         """A script is known by the path it is started by: every PATH entry that leads to it, and its own."""
         spellings = self._spellings.setdefault(key, [])
-        for spelling in (path, os.path.realpath(path)):
+        for spelling in (path, self._root.real(path, file.descriptor)):
             if spelling not in spellings:
                 spellings.append(spelling)
 
     def _candidates(self, pattern: str) -> Iterable[str]:
         patterns = [pattern] if "/" in pattern else [f"{directory}/{pattern}" for directory in self._search]
         for each in patterns:
-            yield from _matching(each)
+            yield from self._root.matching(each)
 
     @staticmethod
     def _key(file: File) -> tuple[int, int]:
@@ -186,7 +187,7 @@ class Resolver:
     def _open(self, path: str) -> File | None:
         """None for what cannot be executed: no such file, not a regular one, no execute bit."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = self._root.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return None
         state = os.fstat(descriptor)
@@ -197,7 +198,7 @@ class Resolver:
         head = os.pread(descriptor, 256, 0)
         words = head[2:].split(b"\n", 1)[0].split() if head.startswith(b"#!") else []
         interpreter = tuple(os.fsdecode(word) for word in words)
-        self._opened[key] = File(os.path.realpath(path), descriptor, self._hashes.of(descriptor, state), interpreter)
+        self._opened[key] = File(self._root.real(path, descriptor), descriptor, self._hashes.of(descriptor, state), interpreter)
         return self._opened[key]
 
     def _chain(self, script: File) -> list[File]:
@@ -209,13 +210,6 @@ class Resolver:
             second = next((file for path in self._candidates(script.interpreter[1]) if (file := self._open(path))), None)
             return [first, second] if second and not second.interpreter else [first]
         return [first]
-
-
-def _matching(pattern: str) -> list[str]:
-    """Paths that exist for an absolute path or glob, sorted."""
-    if not glob.has_magic(pattern):
-        return [pattern] if os.path.lexists(pattern) else []
-    return sorted(str(path) for path in Path("/").glob(pattern.lstrip("/")))
 
 
 class _Hashes:

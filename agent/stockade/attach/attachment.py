@@ -1,0 +1,307 @@
+"""A container that is governed although somebody else started it: begun, held, and let go of.
+
+Takes a kernel, a trail and a target; forks nothing and owns no process, so that a foreground command and a daemon can both have one. What
+cannot be given to processes that run is said: in the record of its start, and to whoever attached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stockade import signing
+from stockade.attach import existing
+from stockade.attach.device import NOTHING, Closed
+from stockade.attach.existing import Conversation
+from stockade.attach.running import Known, Running
+from stockade.attach.target import Target
+from stockade.audit import Trail
+from stockade.kernel.abi import Network
+from stockade.kernel.load import Kernel
+from stockade.policy import Policy, load_families
+from stockade.policy.summary import summary
+from stockade.proxy import Authority
+from stockade.sandbox import exited
+from stockade.sandbox.joined import Joined
+from stockade.sandbox.launch import Sockets
+from stockade.sandbox.limits import Limits
+from stockade.sandbox.root import Foreign
+from stockade.sandbox.roster import PATH, Resolver, Roster
+from stockade.service import verbs
+from stockade.service.control import Control
+from stockade.service.generations import Load
+from stockade.service.governed import Governed
+from stockade.service.order import Order
+from stockade.service.settings import Settings
+from stockade.service.slots import Slot
+from stockade.service.state import Kept
+from stockade.service.tenure import Charge, Tenure
+from stockade.service.watch import Watch
+from stockade.service.workers import Workers
+from stockade.types import Outcome, Reason, Sandbox, StockadeError
+
+log = logging.getLogger(__name__)
+
+EVERY = 0.5  # seconds between two looks at what holds it
+DEVICES_EVERY = 10  # of these looks: whether the filter on its devices is still there
+NEVER = "trust store, Landlock, seccomp"  # of processes that run already
+Existing = Literal["cut", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """What somebody attaches with. trusted: what of the trust store the container was given before it started, in words."""
+
+    order: Order
+    policy: Policy
+    watch: Watch
+    load: Load
+    authority: Authority
+    existing: Existing = "cut"
+    trusted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What came of it, for people. held: nothing is known by which it could get out."""
+
+    name: str
+    processes: tuple[Known, ...]
+    connections: tuple[Conversation, ...]
+    device: str
+    unheld: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def held(self) -> bool:
+        return not self.unheld
+
+
+class Attachment:
+    """joined: its network namespace. sockets: the agent's, in there. pins: where the kernel's programs stay when the agent is gone."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        slot: Slot,
+        target: Target,
+        charged: Charged,
+        kernel: Kernel,
+        trail: Trail,
+        joined: Joined,
+        sockets: Sockets,
+    ) -> None:
+        self._settings, self._slot, self.target, self._charged = settings, slot, target, charged
+        self._kernel, self._trail, self._joined, self._sockets = kernel, trail, joined, sockets
+        self._device = Closed(joined, target.cgroup.id)
+        self.name = charged.order.name or target.called
+
+    async def begin(self, stack: contextlib.AsyncExitStack, workers: Workers) -> Standing:
+        """Governed when this returns. What is to be undone goes onto the stack. Raises StockadeError: it is as it was, and not governed."""
+        policy, kernel, target, network = self._charged.policy, self._kernel, self.target, self._kernel.network
+        control = Control.take(self._settings.control, self.name)
+        stack.callback(control.close)
+        roster = await asyncio.to_thread(self._roster, policy)
+        sandbox = Sandbox(uuid.uuid4().hex[:12], self.name, policy.name, policy.generation, dict(policy.labels))
+        self.governed = governed = Governed(self._slot.number, sandbox, target.cgroup, policy, roster, kernel.maps, network)
+        self._register(governed)
+        # 1) who is there: exec and fork are told of from here on, so that nobody is missed between two looks
+        processes = await asyncio.to_thread(Running(governed, kernel.maps).identify)
+        # 2) who answers
+        self.tenure = tenure = Tenure(self._settings, self._charge(governed, network), workers)
+        self._workers = workers
+        await tenure.begin(stack)
+        # 3) the rules, and the devices beside them
+        self._sweep()
+        kernel.govern(target.cgroup.path)
+        stack.callback(self._device.open)
+        if not target.on_host_network:
+            await asyncio.to_thread(self._device.close)
+        # 4) what it had before
+        connections = await asyncio.to_thread(self._connections)
+        standing = Standing(self.name, tuple(processes), connections, self._device.by, tuple(self._unheld()), roster.missing)
+        tenure.agent.lifecycle(governed, Reason.STARTED, self._said(standing, policy))
+        control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))
+        return standing
+
+    def _roster(self, policy: Policy) -> Roster:
+        """The policy's names, as they are in the container. Everything in it may be written by it: weak."""
+        target = self.target
+        try:
+            directory = os.open(target.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StockadeError(f"the root of {target.called} cannot be opened: {error.strerror}", code="no_process") from None
+        try:
+            container = target.container
+            search = ":".join(dict.fromkeys((*filter(None, (container.search if container else "").split(":")), *PATH.split(":"))))
+            return Resolver(policy, load_families(), search, weak=True, root=Foreign(directory)).roster(self._command())
+        finally:
+            os.close(directory)
+
+    def _command(self) -> str | None:
+        container = self.target.container
+        if container is not None and container.command:
+            return container.command[0]
+        try:
+            return os.readlink(f"/proc/{self.target.init}/exe")  # noqa: PTH115 (a path of the container's)
+        except OSError:
+            return None
+
+    def _register(self, governed: Governed) -> None:
+        kernel = self._kernel
+        try:
+            kernel.maps.register(governed.number, governed.cgroup.id, governed.cgroup.level, governed.policy.generation, governed.flags)
+            governed.enrol()
+            governed.compile(governed.policy)
+        except (OSError, ValueError) as error:
+            raise StockadeError(f"the policy does not fit into the kernel's maps: {error}", code="maps") from None
+        kernel.answer_origins(self._slot.listeners.path)
+        kernel.attach_tracepoints()
+
+    def _charge(self, governed: Governed, network: Network) -> Charge:
+        charged, kernel = self._charged, self._kernel
+        order = charged.order.anywhere(self._trail.path)
+        kept = Kept(order, charged.policy, tuple(governed.roster), governed.facts, (), kernel.held_by(), kernel.backend, charged.authority)
+        limits = Limits(governed.cgroup)  # its runtime's
+        return Charge(self._slot, kernel, self._trail, governed, self._sockets, limits, charged.watch, charged.load, kept, "")
+
+    def _sweep(self) -> None:
+        """What an agent that died left on this cgroup. Beside it nothing gets through: each would take the other's address for a trick."""
+        for pins in self._kernel.pins.parent.glob(f"{pins_of(self.target.cgroup.id)}-*"):
+            if pins != self._kernel.pins:
+                shutil.rmtree(pins, ignore_errors=True)
+
+    def _connections(self) -> tuple[Conversation, ...]:
+        """Those that lead out of the namespace. Raises StockadeError when they cannot be listed."""
+        try:
+            found = [each for each in existing.conversations(self._joined, self.target.cgroup.processes()) if each.leaves]
+        except OSError as error:
+            raise StockadeError(str(error.strerror or error), code="connections") from None
+        if self._charged.existing == "cut":
+            for each in found:
+                existing.cut(self._joined, each)
+        return tuple(found)
+
+    def _unheld(self) -> list[str]:
+        """Why it can get out all the same."""
+        target = self.target
+        found = [f"it keeps {capability}" for capability in target.fatal()]
+        if target.on_host_network and target.raw:
+            found.append("it shares the host's network and may send raw packets (CAP_NET_RAW)")
+        return found
+
+    def _said(self, standing: Standing, policy: Policy) -> dict[str, str | int | list[str]]:
+        target, kernel, charged = self.target, self._kernel, self._charged
+        container = target.container
+        return {
+            "attached": str(target.cgroup.path),
+            "pid": target.init,
+            **({"runtime": container.runtime} if container is not None else {}),
+            "processes": [str(each) for each in standing.processes],
+            "connections": [str(each) for each in standing.connections],
+            "existing": charged.existing,
+            "device": standing.device,
+            "held": "yes" if standing.held else "no",
+            "not_held": list(standing.unheld),
+            "not_given": NEVER if not charged.trusted else "Landlock, seccomp",
+            "trust_store": charged.trusted or "not given: HTTP rules refuse what does not trust the sandbox's own CA",
+            "exec_backend": kernel.backend.value,
+            "senders": "told by the kernel" if kernel.tells_senders else "unknown: a socket speaks for whoever connected it",
+            "sources": [str(path) for path in policy.sources],
+            "missing_binaries": list(standing.missing),
+            **signing.said(charged.authority),
+            **summary(policy),
+            **({"metrics": self.tenure.metrics} if self.tenure.metrics else {}),
+        }
+
+    async def hold(self, leave: asyncio.Event) -> int | None:
+        """Until the container ends, or `leave` is set. The status of its first process; None when it was let go of, or nobody knows.
+
+        Raises StockadeError when what holds it was taken away: everything in it was killed.
+        """
+        tenure, governed = self.tenure, self.governed
+        async with contextlib.AsyncExitStack() as stack:
+            for watching in (tenure.generations.watch(), tenure.desk.watch()):
+                stack.callback(asyncio.create_task(watching).cancel)
+            ended = asyncio.create_task(self._ended())
+            stack.callback(ended.cancel)
+            leaving = asyncio.create_task(leave.wait())
+            stack.callback(leaving.cancel)
+            lost = await self._watch({ended, leaving})
+            status = ended.result() if ended.done() else None
+        if lost:
+            governed.cgroup.kill()
+            await self._workers.end()
+        await tenure.doors.close()
+        await self._workers.end()
+        await tenure.agent.settle()
+        if lost:
+            tenure.agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
+        if tenure.agent.audit_failure:
+            tenure.agent.lifecycle(governed, Reason.AUDIT_UNAVAILABLE, {"error": tenure.agent.audit_failure}, outcome=Outcome.DENY)
+        why = {"why": "it was let go of, and is not governed any more"} if leave.is_set() else {}
+        tenure.agent.lifecycle(governed, Reason.STOPPED, {"status": status if status is not None else "unknown", **why})
+        if lost:
+            said = f"what holds {self.name} was taken away, so everything in it was killed: {'; '.join(lost)}"
+            raise StockadeError(said, hint="somebody with root's rights did that", code="enforcement_lost")
+        return status
+
+    async def _watch(self, until: set[asyncio.Task[bool] | asyncio.Task[int | None]]) -> list[str]:
+        """What was lost, when something was; devices that have come are closed."""
+        looks = 0
+        while True:
+            done, _ = await asyncio.wait(until, timeout=EVERY, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return []
+            looks += 1
+            if lost := await asyncio.to_thread(self._lost, looks % DEVICES_EVERY == 0):
+                return lost
+
+    def _lost(self, thoroughly: bool) -> list[str]:
+        found = [words for link in self._kernel.links if (words := link.lost()) is not None]
+        if self.target.on_host_network:
+            return found
+        try:
+            self._device.close()
+        except (StockadeError, OSError) as error:
+            if self.target.cgroup.populated():
+                found.append(str(error))
+        if thoroughly and self._device.by != NOTHING and (words := self._device.holds()) is not None and self.target.cgroup.populated():
+            found.append(words)
+        return found
+
+    async def _ended(self) -> int | None:
+        if self.target.container is None:
+            while self.target.cgroup.populated():
+                await asyncio.sleep(EVERY)
+            return None
+        try:
+            init = os.pidfd_open(self.target.init)
+        except ProcessLookupError:
+            return None
+        try:
+            return await exited.status(init, self.target.init)
+        finally:
+            os.close(init)
+
+
+def pins_of(cgroup: int) -> str:
+    """What the names of its directories of pins begin with."""
+    return f"attached-{cgroup}"
+
+
+def load_for(order: Order, target: Target, prepared: Callable[[Policy, Target], Policy]) -> Load:
+    """The policy as it is read again for this target."""
+
+    def load(generation: int, named: list[Path]) -> Policy:
+        return prepared(order.policy(generation, named), target)
+
+    return load

@@ -1,0 +1,135 @@
+"""The devices of a container, closed to everything that does not belong to a connection that was let in.
+
+A packet socket passes every cgroup hook (seen: its frames left a namespace in which they all refused), so the programs are not enough where
+there is a device. A netfilter hook on the device itself sees every frame: egress inside, from Linux 5.16 on, and otherwise ingress on the
+host's end of the pair. All agents of a network namespace share one table: who comes later adds to it, who leaves last removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable
+
+from stockade.sandbox.joined import Joined
+from stockade.types import StockadeError
+
+TABLE = "stockade"
+EGRESS, HOST_END, NOTHING = "egress hook inside", "ingress hook on the host's end", "no device"
+_SECONDS = 20.0
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Closed:
+    """The devices of one network namespace. number: of the sandbox, beside others in the same namespace. by: how it is done."""
+
+    def __init__(self, joined: Joined, number: int) -> None:
+        self._joined, self._number = joined, number
+        self._own = f"held_{number}"
+        self._tables: list[tuple[bool, str]] = []  # (inside, name)
+        self.devices: set[str] = set()
+        self.by = NOTHING
+
+    def close(self, ways: Iterable[str] = (EGRESS, HOST_END)) -> None:
+        """Close every device that is there now. May be called again when there are others. Raises StockadeError, with them open."""
+        devices = self._joined.devices()
+        missing = devices.keys() - self.devices
+        if not missing:
+            return
+        failures: list[str] = []
+        for way in ways if self.by == NOTHING else (self.by,):
+            try:
+                self._close(way, {name: devices[name] for name in sorted(missing)})
+            except (OSError, StockadeError) as error:
+                failures.append(f"{way}: {error}")
+                continue
+            self.by = way
+            self.devices |= missing
+            return
+        hint = "it needs nft (apt-get install nftables) and a kernel with nftables' netdev family"
+        raise StockadeError(f"{', '.join(sorted(missing))} cannot be closed: {'; '.join(failures)}", hint=hint, code="device")
+
+    def _close(self, way: str, devices: dict[str, int]) -> None:
+        if way == EGRESS:
+            self._nft("\n".join([f"add table netdev {TABLE}", *(self._inside(name) for name in devices), self._mark()]), inside=True)
+            self._tables.append((True, TABLE))
+            return
+        names = dict(socket.if_nameindex())
+        for name, other in devices.items():
+            if other not in names:
+                raise StockadeError(f"{name} has no other end on this host", code="device")
+        table = f"{TABLE}_{self._number}"
+        self._nft(
+            "\n".join([f"add table netdev {table}", *(_drops(table, "ingress", names[other], -450) for other in devices.values())]),
+            inside=False,
+        )
+        self._tables.append((False, table))
+
+    def _inside(self, device: str) -> str:
+        return _drops(TABLE, "egress", device, 450)
+
+    def _mark(self) -> str:
+        """An empty chain says that this agent holds the table."""
+        return f"add chain netdev {TABLE} {self._own}"
+
+    def holds(self) -> str | None:
+        """What became of it, in words; None while every device that was closed is."""
+        for inside, table in self._tables:
+            try:
+                chains = self._chains(table, inside=inside)
+            except (OSError, StockadeError):
+                return f"the filter on {', '.join(sorted(self.devices))} was taken away"
+            if inside and (self._own not in chains or any(_chain(name) not in chains for name in self.devices)):
+                return f"the filter on {', '.join(sorted(self.devices))} was changed"
+        return None
+
+    def open(self) -> None:
+        """Take it away again, unless another agent holds devices of the same namespace."""
+        for inside, table in dict.fromkeys(self._tables):
+            try:
+                if inside:
+                    self._nft(f"delete chain netdev {table} {self._own}", inside=True)
+                    if any(name.startswith("held_") for name in self._chains(table, inside=True)):
+                        continue
+                self._nft(f"delete table netdev {table}", inside=inside)
+            except StockadeError:  # it is gone, or the namespace is
+                continue
+        self._tables.clear()
+        self.devices.clear()
+        self.by = NOTHING
+
+    def _chains(self, table: str, *, inside: bool) -> set[str]:
+        try:
+            said = json.loads(self._nft("", inside=inside, words=("-j", "list", "table", "netdev", table)))
+        except ValueError as error:
+            raise StockadeError(f"nft says no JSON: {error}", code="device") from None
+        return {entry["chain"]["name"] for entry in said["nftables"] if "chain" in entry}
+
+    def _nft(self, rules: str, *, inside: bool, words: tuple[str, ...] = ("-f", "-")) -> str:
+        program = shutil.which("nft", path=_PATH)
+        if program is None:
+            raise StockadeError("there is no nft", code="device")
+
+        def run() -> subprocess.CompletedProcess[str]:
+            return subprocess.run([program, *words], input=rules, capture_output=True, text=True, timeout=_SECONDS, check=False)
+
+        try:
+            done = self._joined.do(run) if inside else run()
+        except subprocess.SubprocessError as error:
+            raise StockadeError(str(error), code="device") from None
+        if done.returncode:
+            raise StockadeError(" ".join(done.stderr.split()) or f"nft ended with {done.returncode}", code="device")
+        return done.stdout
+
+
+def _chain(device: str) -> str:
+    return f"out_{device.encode().hex()}"
+
+
+def _drops(table: str, hook: str, device: str, priority: int) -> str:
+    quoted = device.replace("\\", "").replace('"', "")
+    if quoted != device:
+        raise StockadeError(f"a device is called {device!r}", code="device")
+    return f'add chain netdev {table} {_chain(device)} {{ type filter hook {hook} device "{device}" priority {priority}; policy drop; }}'

@@ -1,0 +1,131 @@
+"""Connections that a container has already when it is governed: listed, and cut, unless the one who attaches wants them kept.
+
+Asked of the kernel's sock_diag in the container's network namespace (sock_diag(7)); whose they are says /proc. Sees TCP and connected UDP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import re
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stockade.sandbox.joined import Joined
+
+_SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
+_NETLINK_SOCK_DIAG = 4
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_HEADER = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBBBI")  # struct inet_diag_req_v2, before its id
+_ID = 48  # struct inet_diag_sockid
+_TCP, _UDP = socket.IPPROTO_TCP, socket.IPPROTO_UDP
+_ESTABLISHED, _LISTEN, _CLOSE = 1, 10, 7
+_TCP_STATES = ((1 << 12) - 1) & ~(1 << _LISTEN | 1 << _CLOSE | 1 << 6)  # all but these and TIME_WAIT, which is nobody's
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """identifier: the kernel's name for it, to speak of it again. peer: address and port."""
+
+    protocol: str
+    peer: tuple[str, int]
+    local: tuple[str, int]
+    pid: int
+    family: int
+    identifier: bytes
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.pid} {_joined(self.local)} -> {_joined(self.peer)}"
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it goes anywhere but to the namespace itself."""
+        return not ipaddress.ip_address(self.peer[0]).is_loopback
+
+
+def _joined(end: tuple[str, int]) -> str:
+    return f"[{end[0]}]:{end[1]}" if ":" in end[0] else f"{end[0]}:{end[1]}"
+
+
+def conversations(joined: Joined, processes: Iterable[int]) -> list[Conversation]:
+    """Of these processes, as of this moment. Raises OSError."""
+    owners = _owners(processes)
+    found = joined.do(
+        lambda: [entry for family in (socket.AF_INET, socket.AF_INET6) for kind in (_TCP, _UDP) for entry in _dump(family, kind)]
+    )
+    return [
+        Conversation("tcp" if kind == _TCP else "udp", peer, local, owners[inode], family, identifier)
+        for family, kind, inode, local, peer, identifier in found
+        if inode in owners
+    ]
+
+
+def cut(joined: Joined, conversation: Conversation) -> bool:
+    """False: the kernel cannot (CONFIG_INET_DIAG_DESTROY), or it is over. Its packets are refused all the same."""
+
+    def destroy() -> bool:
+        kind = _TCP if conversation.protocol == "tcp" else _UDP
+        said = _REQUEST.pack(conversation.family, kind, 0, 0, 0xFFFFFFFF) + conversation.identifier
+        with _diag() as kernel:
+            kernel.send(_HEADER.pack(_HEADER.size + len(said), _SOCK_DESTROY, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + said)
+            return not struct.unpack_from("=i", kernel.recv(65536), _HEADER.size)[0]
+
+    try:
+        return joined.do(destroy)
+    except OSError:
+        return False
+
+
+def _owners(processes: Iterable[int]) -> dict[int, int]:
+    """Inode of a socket → a process that has it open."""
+    found: dict[int, int] = {}
+    for pid in processes:
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+            for descriptor in descriptors:
+                with contextlib.suppress(OSError):
+                    if matched := _SOCKET.fullmatch(os.readlink(descriptor.path)):  # noqa: PTH115 (a text, not a path)
+                        found.setdefault(int(matched[1]), pid)
+    return found
+
+
+def _diag() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+
+
+def _dump(family: int, kind: int) -> list[tuple[int, int, int, tuple[str, int], tuple[str, int], bytes]]:
+    found: list[tuple[int, int, int, tuple[str, int], tuple[str, int], bytes]] = []
+    states = _TCP_STATES if kind == _TCP else 1 << _ESTABLISHED
+    said = _REQUEST.pack(family, kind, 0, 0, states) + bytes(_ID)
+    with _diag() as kernel:
+        kernel.send(_HEADER.pack(_HEADER.size + len(said), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0) + said)
+        while True:
+            answer = kernel.recv(1 << 20)
+            while answer:
+                length, message, *_ = _HEADER.unpack_from(answer)
+                if message == _NLMSG_DONE:
+                    return found
+                if message == _NLMSG_ERROR:
+                    error = -struct.unpack_from("=i", answer, _HEADER.size)[0]
+                    if kind == _UDP:  # no udp_diag: such sockets are refused packet by packet
+                        return found
+                    raise OSError(error, f"connections cannot be listed: {os.strerror(error)}")
+                at = _HEADER.size  # struct inet_diag_msg
+                identifier = answer[at + 4 : at + 4 + _ID]
+                inode = struct.unpack_from("=I", answer, at + 4 + _ID + 16)[0]
+                ports = struct.unpack_from("!HH", identifier)
+                local, peer = (_address(family, identifier[start : start + 16]) for start in (4, 20))
+                found.append((family, kind, inode, (local, ports[0]), (peer, ports[1]), identifier))
+                answer = answer[length + -length % 4 :]
+
+
+def _address(family: int, packed: bytes) -> str:
+    if family == socket.AF_INET:
+        return socket.inet_ntop(family, packed[:4])
+    text = ipaddress.IPv6Address(packed)
+    return str(text.ipv4_mapped or text)

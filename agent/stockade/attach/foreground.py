@@ -1,0 +1,150 @@
+"""`stockade attach`: an agent for one container that runs already, inside the command itself. Ends with it, or lets go on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from stockade import signing
+from stockade.attach import addresses
+from stockade.attach.attachment import Attachment, Charged, Existing, Standing, load_for, pins_of
+from stockade.attach.target import Target
+from stockade.audit import Trail
+from stockade.kernel.load import Kernel, mounted_bpffs
+from stockade.policy import Policy
+from stockade.policy.rego import judge
+from stockade.sandbox.joined import Joined
+from stockade.sandbox.launch import Sockets, listen_again
+from stockade.service.order import Order
+from stockade.service.settings import Settings
+from stockade.service.slots import Slot
+from stockade.service.watch import Watch
+from stockade.service.workers import Workers
+from stockade.types import StockadeError
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+Trust = Callable[[bytes], str]
+
+
+def attach(
+    order: Order,
+    settings: Settings,
+    target: Target,
+    done: Callable[[Standing], None],
+    *,
+    existing: Existing = "cut",
+    trust: Trust | None = None,
+) -> int:
+    """Govern the target until it ends or a signal comes. Returns 0, or the status of a container that ended.
+
+    done: called when it is governed. trust: gives the container the sandbox's own CA, while it has not started; says what it was given.
+    Raises StockadeError: it is not governed.
+    """
+    if os.geteuid() != 0:
+        raise StockadeError("stockade attach needs root", hint="sudo stockade attach …", code="not_root")
+    judge.use(None)  # as in `run`
+    if order.approved is not None:
+        order.approved.create()
+    watch, load = Watch(), load_for(order, target, prepared)
+    with watch.reading() as named:
+        policy = load(1, named)
+        named += policy.sources
+    for warning in policy.warnings if order.verbose else ():
+        print(f"stockade: {warning}", file=sys.stderr)
+    bpffs = mounted_bpffs(settings.run / "bpf")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(settings, target))
+        slot = Slot.take(settings, bpffs)
+        stack.callback(slot.release)
+        workers = Workers(Workers.fork(settings), settings)
+        joined = Joined(target.init)
+        stack.callback(joined.close)
+        network = addresses.choose(joined, settings.network)
+        settings = dataclasses.replace(settings, network=network)
+        joined.add_addresses(network)
+        init = os.pidfd_open(target.init)
+        try:
+            sockets = listen_again(init, network, slot.listeners)
+        finally:
+            os.close(init)
+        pins = bpffs / f"{pins_of(target.cgroup.id)}-{os.getpid()}"
+        agent = _Agent(order, settings, target, policy, watch, existing, trust, done)
+        return asyncio.run(agent.main(slot, workers, joined, sockets, pins))
+
+
+def prepared(policy: Policy, target: Target) -> Policy:
+    """A policy for what Stockade did not start: the container's labels, and no promise that its files are not its own to write."""
+    exec_ = dataclasses.replace(policy.exec, writable=True)
+    return dataclasses.replace(policy, labels=dict(policy.labels) | target.labels, exec=exec_, inbound=())
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings, target: Target) -> Iterator[None]:
+    """One agent for one cgroup. The file stays for whoever comes next; its lock goes with this process."""
+    directory = settings.run / "attached"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / str(target.cgroup.id)
+    lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = "stockade status says by which agent"
+            raise StockadeError(f"{target.called} is governed already", hint=hint, code="attached") from None
+        yield
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+
+
+class _Agent:
+    def __init__(
+        self,
+        order: Order,
+        settings: Settings,
+        target: Target,
+        policy: Policy,
+        watch: Watch,
+        existing: Existing,
+        trust: Trust | None,
+        done: Callable[[Standing], None],
+    ) -> None:
+        self._order, self._settings, self._target, self._policy = order, settings, target, policy
+        self._watch, self._existing, self._trust, self._done = watch, existing, trust, done
+
+    async def main(self, slot: Slot, workers: Workers, joined: Joined, sockets: Sockets, pins: Path) -> int:
+        leave, loop, order, target = asyncio.Event(), asyncio.get_running_loop(), self._order, self._target
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, leave.set)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(workers.end)
+            name = order.name or target.called
+            kernel = await asyncio.to_thread(Kernel, self._settings.network, pins)
+            stack.callback(kernel.close)
+            authority = await asyncio.to_thread(signing.begin, name, self._settings.configured.ca, self._policy)
+            trusted = await asyncio.to_thread(self._trust, authority.certificate_pem) if self._trust is not None else ""
+            policy = dataclasses.replace(self._policy, sandbox=name)
+            load = load_for(order, target, lambda found, at: dataclasses.replace(prepared(found, at), sandbox=name))
+            trail = Trail.open(self._path(name), self._settings.configured.audit, human=sys.stderr if order.verbose else None)
+            stack.callback(trail.close)
+            charged = Charged(order, policy, self._watch, load, authority, self._existing, trusted)
+            attachment = Attachment(self._settings, slot, target, charged, kernel, trail, joined, sockets)
+            standing = await attachment.begin(stack, workers)
+            loop.add_signal_handler(signal.SIGHUP, attachment.tenure.generations.ask, "signal")
+            self._done(standing)
+            status = await attachment.hold(leave)
+        return 0 if leave.is_set() or status is None else status
+
+    def _path(self, name: str) -> Path:
+        if self._order.audit is not None:
+            return self._order.audit
+        path = self._settings.log / f"{name}.jsonl"
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        return path

@@ -1,0 +1,164 @@
+"""What container runtimes have written down of a container: its process, its name, its image.
+
+Reads the files that runc, crun, podman, containerd and docker keep; asks a daemon only for the image of a container that plain containerd
+made, whose files do not say it. Root wrote all of them; what is not there or not readable is not known, and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stockade.types import StockadeError
+
+_RUNC = ("run/runc/*", "run/containerd/runc/*/*", "run/docker/runtime-runc/*/*", "run/docker/containerd/runc/*/*")
+_CRUN = ("run/crun/*",)
+_BUNDLES = ("run/containerd/io.containerd.runtime.v2.task",)
+_PODMAN = ("var/lib/containers/storage/overlay-containers/containers.json", "var/lib/containers/storage/vfs-containers/containers.json")
+_DOCKER = "var/lib/docker/containers"
+_SECONDS = 10.0
+
+# Where kubelet's and podman's annotations name a container; the first that is there.
+_NAMES = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name", "org.opencontainers.container.name")
+_IMAGES = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "org.opencontainers.image.ref.name")
+_SHORT = 12  # characters of an id that people write
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """pid: of its first process, in this PID namespace.
+
+    search: its own PATH. command: what it runs; empty where that is not known.
+    """
+
+    id: str
+    runtime: str
+    pid: int
+    name: str = ""
+    image: str = ""
+    bundle: Path | None = None
+    search: str = ""
+    command: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def short(self) -> str:
+        return self.id[:_SHORT] if len(self.id) >= 64 else self.id
+
+    @property
+    def called(self) -> str:
+        """For people and for records."""
+        return self.name or self.short
+
+
+def find(wanted: str, root: Path = Path("/")) -> Container:
+    """By its name, its id, or what an id begins with. Raises StockadeError for none and for several."""
+    known = list(containers(root))
+    exact = [each for each in known if wanted in (each.id, each.name)]
+    found = exact or [each for each in known if len(wanted) >= 4 and each.id.startswith(wanted)]
+    if not found:
+        names = ", ".join(sorted(each.called for each in known)) or "none"
+        hint = f"running here, by what runc, crun, podman, containerd and docker wrote down: {names}"
+        raise StockadeError(f"no running container is {wanted}", hint=hint, code="no_container")
+    if len(found) > 1:
+        ids = ", ".join(sorted(each.id for each in found))
+        raise StockadeError(f"several containers are {wanted}: {ids}", hint="write the whole id", code="no_container")
+    return found[0]
+
+
+def of_process(pid: int, root: Path = Path("/")) -> Container | None:
+    """The container whose first process this is."""
+    return next((each for each in containers(root) if each.pid == pid), None)
+
+
+def containers(root: Path = Path("/")) -> Iterator[Container]:
+    """Those that run. root: of this machine's files, for tests."""
+    for pattern in _RUNC:
+        for directory in sorted(root.glob(pattern)):
+            state = _read(directory / "state.json")
+            if (pid := _running(state.get("init_process_pid"))) is not None:
+                labels = [str(label) for label in _mapping(state.get("config")).get("labels") or ()]
+                bundle = next((Path(label.removeprefix("bundle=")) for label in labels if label.startswith("bundle=")), None)
+                yield described(Container(directory.name, _runtime(directory, root), pid, bundle=bundle), root)
+    for pattern in _CRUN:
+        for directory in sorted(root.glob(pattern)):
+            state = _read(directory / "status")
+            if (pid := _running(state.get("pid"))) is not None:
+                bundle = Path(str(state["bundle"])) if "bundle" in state else None
+                yield described(Container(directory.name, "crun", pid, bundle=bundle), root)
+
+
+def _runtime(directory: Path, root: Path) -> str:
+    return "containerd" if directory.parent.parent == root / "run/containerd/runc" else "docker" if "docker" in directory.parts else "runc"
+
+
+def described(container: Container, root: Path = Path("/")) -> Container:
+    """With what its bundle and whoever asked for it have written down."""
+    spec = _read(container.bundle / "config.json") if container.bundle is not None else {}
+    process = _mapping(spec.get("process"))
+    annotations = {str(key): str(value) for key, value in _mapping(spec.get("annotations")).items()}
+    variables = dict(str(each).partition("=")[::2] for each in process.get("env") or ())
+    runtime, name, image = container.runtime, container.name, container.image
+    name = name or next((annotations[key] for key in _NAMES if key in annotations), "")
+    image = image or next((annotations[key] for key in _IMAGES if key in annotations), "")
+    for kind, known in (("podman", _podman(container.id, root)), ("docker", _docker(container.id, root))):
+        if known is not None:
+            runtime, name, image = kind, known[0] or name, known[1] or image
+    if runtime == "containerd" and not image and container.bundle is not None:
+        image = _containerd(container.bundle.parent.name, container.id)
+    command = tuple(str(word) for word in process.get("args") or ())
+    return Container(container.id, runtime, container.pid, name, image, container.bundle, variables.get("PATH", ""), command, annotations)
+
+
+def _podman(identity: str, root: Path) -> tuple[str, str] | None:
+    """(name, image), by the list that its storage keeps."""
+    for path in _PODMAN:
+        for entry in _read(root / path, list):
+            if _mapping(entry).get("id") == identity:
+                try:
+                    about = _mapping(json.loads(str(entry.get("metadata") or "{}")))
+                except ValueError:
+                    about = {}
+                names = entry.get("names") or [about.get("name", "")]
+                return str(names[0]), str(about.get("image-name") or entry.get("image") or "")
+    return None
+
+
+def _docker(identity: str, root: Path) -> tuple[str, str] | None:
+    about = _read(root / _DOCKER / identity / "config.v2.json")
+    return (str(about.get("Name", "")).lstrip("/"), str(_mapping(about.get("Config")).get("Image", ""))) if about else None
+
+
+def _containerd(namespace: str, identity: str) -> str:
+    """Its database is containerd's own: containerd is asked, by its own client."""
+    client = shutil.which("ctr", path="/usr/local/bin:/usr/bin:/bin")
+    if client is None:
+        return ""
+    try:
+        command = [client, "-n", namespace, "containers", "info", identity]
+        said = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=True).stdout
+        return str(_mapping(json.loads(said)).get("Image", ""))
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return ""
+
+
+def _read(path: Path, kind: type[Any] = dict) -> Any:
+    """A JSON file of root's, empty when there is none or it is something else."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return kind()
+    return found if isinstance(found, kind) else kind()
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _running(pid: object) -> int | None:
+    return pid if isinstance(pid, int) and pid > 0 and Path(f"/proc/{pid}").exists() else None

@@ -1,0 +1,185 @@
+"""What is to be governed: a cgroup of the v2 hierarchy, the process that speaks for it, and how its runtime calls it.
+
+Owns the spellings: a path, systemd's `slice:prefix:name`, a unit, a process, a container. Refuses what would govern Stockade itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stockade.attach import runtimes
+from stockade.attach.runtimes import Container
+from stockade.sandbox.cgroup import PARENT, Cgroup, mounted
+from stockade.types import StockadeError
+
+NET_RAW = 13
+# With one of these a process can take away what holds it: CAP_NET_ADMIN, CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_BPF.
+FATAL = {12: "CAP_NET_ADMIN", 16: "CAP_SYS_MODULE", 17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN", 39: "CAP_BPF"}
+_INNER = ("/init.scope", "/container", "/runtime")  # which systemd, crun and podman make inside a container's own cgroup
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """init: its first process. root: the directory that is the root of what it executes, a path of this machine's."""
+
+    cgroup: Cgroup
+    init: int
+    container: Container | None = None
+    root: str = ""
+    name: str = ""
+
+    @property
+    def called(self) -> str:
+        return self.name or (self.container.called if self.container is not None else self.cgroup.path.name)
+
+    @property
+    def directory(self) -> str:
+        return self.root or f"/proc/{self.init}/root"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """For every record."""
+        if self.container is None:
+            return {"cgroup": f"/{self.cgroup.path.relative_to(mounted())}"}
+        known = {"container": self.container.called, "container_id": self.container.id, "image": self.container.image}
+        return {key: value for key, value in known.items() if value}
+
+    @property
+    def on_host_network(self) -> bool:
+        """Whether it shares the network namespace of this very process: then there is no device to close."""
+        return os.readlink(f"/proc/{self.init}/ns/net") == os.readlink("/proc/self/ns/net")  # noqa: PTH115 (no file: a name)
+
+    def fatal(self) -> list[str]:
+        """The capabilities of its processes with which they could take away what holds them."""
+        found = _capabilities(self.cgroup.processes(), self.init)
+        return [name for bit, name in FATAL.items() if found >> bit & 1]
+
+    @property
+    def raw(self) -> bool:
+        """Whether something in it may make packets of its own."""
+        return bool(_capabilities(self.cgroup.processes(), self.init) >> NET_RAW & 1)
+
+
+def of_container(wanted: str) -> Target:
+    """Raises StockadeError."""
+    container = runtimes.find(wanted)
+    return Target(_checked(_outer(_cgroup_of(container.pid))), container.pid, container)
+
+
+def of_process(pid: int) -> Target:
+    """The whole cgroup of a process. Raises StockadeError."""
+    cgroup = _checked(_outer(_cgroup_of(pid)))
+    container = runtimes.of_process(pid)
+    return Target(cgroup, pid if container is not None else _first(cgroup), container)
+
+
+def of_cgroup(text: str) -> Target:
+    """A path, absolute or from the top of the hierarchy, or systemd's `slice:prefix:name`. Raises StockadeError."""
+    return _of(_checked(_existing(spelt(text))))
+
+
+def of_unit(unit: str) -> Target:
+    """A unit of systemd's, by the cgroup that has its name. Raises StockadeError."""
+    top = mounted()
+    name = unit if "." in unit else f"{unit}.service"
+    if not name.strip(".") or "/" in name:
+        raise StockadeError(f"--systemd {unit}: not the name of a unit", code="no_cgroup")
+    found = [Path(directory) for directory, _, _ in os.walk(top) if Path(directory).name == name]
+    if len(found) != 1:
+        where = "; ".join(f"/{path.relative_to(top)}" for path in found)
+        said = f"several cgroups are called {name}: {where}" if found else f"no cgroup is called {name}: the unit does not run"
+        raise StockadeError(said, hint="name one with --cgroup" if found else f"systemctl status {name}", code="no_cgroup")
+    return _of(_checked(found[0]))
+
+
+def of_starting(container: Container, root: str) -> Target:
+    """A container that its runtime has prepared and not started. root: of its files, before it is its root."""
+    return Target(_checked(_outer(_cgroup_of(container.pid))), container.pid, container, root)
+
+
+def _of(cgroup: Cgroup) -> Target:
+    init = _first(cgroup)
+    return Target(cgroup, init, runtimes.of_process(init))
+
+
+def spelt(text: str, top: Path | None = None) -> Path:
+    """The directory that a cgroup's name means: `/kubepods/…`, a path below the mount, or systemd's `slice:prefix:name`."""
+    top = top or mounted()
+    words = text.split(":")
+    if len(words) == 3 and "/" not in text:
+        slice_, prefix, name = words
+        return top / _slices(slice_ or "system.slice") / (f"{prefix}-{name}.scope" if prefix else f"{name}.scope")
+    path = Path(os.path.normpath("/" + text.lstrip("/")))
+    return path if path.is_relative_to(top) else top / str(path).lstrip("/")
+
+
+def _slices(name: str) -> Path:
+    """`a-b-c.slice` is in `a-b.slice`, which is in `a.slice` (systemd.slice(5)). `-.slice` is the top."""
+    words = name.removesuffix(".slice").split("-")
+    if not any(words):
+        return Path()
+    return Path(*("-".join(words[: count + 1]) + ".slice" for count in range(len(words))))
+
+
+def _existing(path: Path) -> Path:
+    if not (path / "cgroup.procs").exists():
+        raise StockadeError(f"{path} is no cgroup of the v2 hierarchy", hint=f"one below {mounted()}", code="no_cgroup")
+    return path
+
+
+def _cgroup_of(pid: int) -> Path:
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        raise StockadeError(f"there is no process {pid}", code="no_process") from None
+    own = next((line[3:] for line in lines if line.startswith("0::")), None)
+    if own is None:
+        raise StockadeError(f"process {pid} is in no cgroup of the v2 hierarchy", code="no_cgroup")
+    return _existing(mounted() / own.lstrip("/"))
+
+
+def _outer(path: Path) -> Path:
+    return next((Path(str(path).removesuffix(inner)) for inner in _INNER if str(path).endswith(inner)), path)
+
+
+def _checked(path: Path) -> Cgroup:
+    top = mounted()
+    if path == top:
+        raise StockadeError("that is the whole machine", hint="name a cgroup below the top of the hierarchy", code="bad_target")
+    if path.is_relative_to(top / PARENT):
+        raise StockadeError(f"{path} is Stockade's own", hint="what `stockade run` started is governed already", code="bad_target")
+    if (Path("/proc/self/cgroup").read_text().split("0::", 1)[-1].splitlines()[0] + "/").startswith(f"/{path.relative_to(top)}/"):
+        raise StockadeError(f"{path} holds the process that would govern it", hint="start it from elsewhere", code="bad_target")
+    if not path.is_dir():
+        raise StockadeError(f"{path} is gone", code="no_cgroup")
+    return Cgroup(path)
+
+
+def _first(cgroup: Cgroup) -> int:
+    """The process that has been there longest. Raises StockadeError for a cgroup without any."""
+    found: list[tuple[int, int]] = []
+    for pid in cgroup.processes():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            found.append((int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]), pid))
+    if not found:
+        raise StockadeError(f"nothing runs in {cgroup.path}", code="no_process")
+    return min(found)[1]
+
+
+def _capabilities(processes: Iterator[int], init: int) -> int:
+    """Of all of them together: what each has or may get back (capabilities(7)), where its user namespace is this machine's own or the one
+    that owns the network. A process in a user namespace of its own that owns neither has none that count."""
+    here = os.readlink("/proc/self/ns/user")  # noqa: PTH115
+    together = 0
+    for pid in {*processes, init}:
+        with contextlib.suppress(OSError, ValueError):
+            lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+            held = int(lines["CapBnd"], 16) | int(lines["CapPrm"], 16)
+            if os.readlink(f"/proc/{pid}/ns/user") != here:  # noqa: PTH115
+                held &= 1 << 12 | 1 << NET_RAW  # over the network namespace that was made with it
+            together |= held
+    return together

@@ -1,0 +1,106 @@
+"""`stockade attach`: hold a container, a unit or a process that runs already to a policy."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stockade.types import StockadeError
+
+if TYPE_CHECKING:
+    from stockade.attach.attachment import Standing
+
+SUMMARY = (
+    "Hold what runs already to a policy: a container of runc, podman, containerd or docker, a unit of systemd, or any cgroup. Its "
+    "processes are identified, its devices are closed, and what it asks for is decided as in `stockade run`. Until it ends (0, or the "
+    "status of the container), or a signal comes, which lets go of it (0). 2 when it is not governed."
+)
+EXAMPLES = """\
+  stockade attach --container web --policy web.yaml
+  stockade attach --container 3f9c2a --policy web.yaml --existing keep
+  stockade attach --systemd nightly-agent --policy agent.yaml
+  stockade attach --cgroup /kubepods/burstable/pod1b2c/77ab --policy pod.yaml
+  stockade attach --cgroup kubepods-besteffort-pod1b2c.slice:cri-containerd:77ab --policy pod.yaml
+  stockade attach --pid 4242 --policy agent.yaml -v
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--container", metavar="ID", help="by its name, its id, or what its id begins with")
+    which.add_argument("--cgroup", metavar="PATH", help="of the v2 hierarchy; also systemd's SLICE:PREFIX:NAME")
+    which.add_argument("--systemd", metavar="UNIT", help="a unit of systemd's")
+    which.add_argument("--pid", type=int, metavar="N", help="the whole cgroup of a process")
+    parser.add_argument("--policy", action="append", type=Path, default=[], metavar="FILE", help="a policy file; several compose")
+    parser.add_argument("--preset", action="append", default=[], metavar="NAME", help="a shipped preset, see `stockade presets`")
+    parser.add_argument(
+        "--existing", choices=("cut", "keep"), default="cut", help="connections that it has already (default: cut; both are recorded)"
+    )
+    parser.add_argument("--name", help="its name in every record (default: the container's)")
+    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="goes into every record")
+    parser.add_argument("--audit", type=Path, metavar="FILE", help="the audit trail (default: /var/log/stockade/NAME.jsonl)")
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="the settings file (default: /etc/stockade/stockade.yaml, if there)")
+    parser.add_argument("--metrics", metavar="ADDRESS", help="serve metrics there, as 127.0.0.1:9464; port 0 is any that is free")
+    parser.add_argument("--approvals", type=Path, metavar="FILE", help="keeps what is approved for always; made if it is missing")
+    parser.add_argument("--observe", action="store_true", help="decide and record, but refuse nothing")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say every decision on stderr")
+
+
+def run(args: argparse.Namespace) -> int:
+    from stockade.attach import target
+    from stockade.attach.foreground import attach
+    from stockade.service.order import Order
+    from stockade.service.settings import Settings
+    from stockade.settings import configured
+
+    if not args.policy and not args.preset:
+        raise StockadeError("no policy given", hint="stockade attach --container ID --policy FILE", code="no_policy")
+    if args.container is not None:
+        found = target.of_container(args.container)
+    elif args.cgroup is not None:
+        found = target.of_cgroup(args.cgroup)
+    elif args.systemd is not None:
+        found = target.of_unit(args.systemd)
+    else:
+        found = target.of_process(args.pid)
+    order = Order(
+        command=(),
+        policies=tuple(args.policy),
+        presets=tuple(args.preset),
+        name=args.name,
+        labels=tuple(_pair(label) for label in args.label),
+        audit=args.audit,
+        settings=args.settings,
+        approvals=args.approvals,
+        metrics=args.metrics,
+        observe=args.observe,
+        verbose=args.verbose,
+    )
+    return attach(order, Settings.of(configured(args.settings)), found, said, existing=args.existing)
+
+
+def said(standing: Standing) -> None:
+    """On stdout that it is governed; on stderr what the user should know of it."""
+    from stockade.attach.attachment import NEVER
+
+    for known in standing.processes:
+        print(f"stockade: runs already: {known}", file=sys.stderr)
+    for conversation in standing.connections:
+        print(f"stockade: connected already: {conversation}", file=sys.stderr)
+    print(
+        f"stockade: not given to what runs already: {NEVER}; HTTP rules refuse whoever does not trust the sandbox's own CA", file=sys.stderr
+    )
+    for name in standing.missing:
+        print(f"stockade: {name}, which the policy names, is not in the container", file=sys.stderr)
+    for why in standing.unheld:
+        print(f"stockade: NOT HELD: {why}", file=sys.stderr)
+    print(f"{standing.name}: governed, {len(standing.processes)} processes, device: {standing.device}", flush=True)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise StockadeError(f"--label {text}: not KEY=VALUE", code="bad_label")
+    return key, value
