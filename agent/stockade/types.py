@@ -133,6 +133,9 @@ class Reason(StrEnum):
     PARTS_REMOVED = "parts_removed"  # the oldest files of the trail, as its settings say
     INTERRUPTED = "interrupted"
     WORKER_LOST = "worker_lost"
+    AUTHORITY_RENEWED = "authority_renewed"  # another key signs the certificates that clients are shown
+    AUTHORITY_NOT_RENEWED = "authority_not_renewed"  # the one before goes on, as long as it is valid
+    AUTHORITY_EXPIRED = "authority_expired"  # and this is when it is not
     ENFORCEMENT_LOST = "enforcement_lost"  # a program was taken off its hook, a pin was removed, the sandbox was moved: it was killed
     # 7) what is in a request
     SCAN_FOUND = "scan_found"  # the rule's `scan` names what was found in it

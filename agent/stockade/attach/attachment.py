@@ -43,6 +43,7 @@ from stockade.service.order import Order
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.service.state import Kept
+from stockade.service.station import Station
 from stockade.service.tenure import Charge, Tenure
 from stockade.service.watch import Watch
 from stockade.service.workers import Workers
@@ -106,19 +107,22 @@ class Attachment:
 
     async def begin(self, stack: contextlib.AsyncExitStack, workers: Workers) -> Standing:
         """Governed when this returns. What is to be undone goes onto the stack. Raises StockadeError: it is as it was, and not governed."""
-        policy, kernel, target, network = self._charged.policy, self._kernel, self.target, self._kernel.network
+        policy, kernel, target = self._charged.policy, self._kernel, self.target
         control = Control.take(self._settings.control, self.name)
         stack.callback(control.close)
         roster = await asyncio.to_thread(self._roster, policy)
         sandbox = Sandbox(uuid.uuid4().hex[:12], self.name, policy.name, policy.generation, dict(policy.labels))
-        self.governed = governed = Governed(self._slot.number, sandbox, target.cgroup, policy, roster, kernel.maps, network)
+        self.governed = governed = Governed(self._slot.number, sandbox, target.cgroup, policy, roster, kernel.maps, kernel.network)
         self._register(governed)
         # 1) who is there: exec and fork are told of from here on, so that nobody is missed between two looks
         processes = await asyncio.to_thread(Running(governed, kernel.maps).identify)
         # 2) who answers
-        self.tenure = tenure = Tenure(self._settings, self._charge(governed, network), workers)
-        self._workers = workers
+        listen = self._charged.order.listen(self._settings.configured.metrics)
+        self.station = station = Station(self.name, self._settings, kernel, self._trail, workers, listen)
+        self.tenure = tenure = Tenure(station, self._charge(governed))
+        await station.begin(stack)
         await tenure.begin(stack)
+        station.serve_metrics()
         # 3) the rules, and the devices beside them
         self._sweep()
         kernel.govern(target.cgroup.path)
@@ -128,7 +132,7 @@ class Attachment:
         # 4) what it had before
         connections = await asyncio.to_thread(self._connections)
         standing = Standing(self.name, tuple(processes), connections, self._device.by, tuple(self._unheld()), roster.missing)
-        tenure.agent.lifecycle(governed, Reason.STARTED, self._said(standing, policy))
+        station.agent.lifecycle(governed, Reason.STARTED, self._said(standing, policy))
         control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))
         return standing
 
@@ -166,12 +170,13 @@ class Attachment:
         kernel.answer_origins(self._slot.listeners.path)
         kernel.attach_tracepoints()
 
-    def _charge(self, governed: Governed, network: Network) -> Charge:
+    def _charge(self, governed: Governed) -> Charge:
         charged, kernel = self._charged, self._kernel
         order = charged.order.anywhere(self._trail.path)
         kept = Kept(order, charged.policy, tuple(governed.roster), governed.facts, (), kernel.held_by(), kernel.backend, charged.authority)
         limits = Limits(governed.cgroup)  # its runtime's
-        return Charge(self._slot, kernel, self._trail, governed, self._sockets, limits, charged.watch, charged.load, kept, "")
+        held = functools.partial(lost_of, kernel.links)
+        return Charge(self._slot, governed, self._sockets, limits, charged.watch, charged.load, held, kept, "")
 
     def _sweep(self) -> None:
         """What an agent that died left on this cgroup. Beside it nothing gets through: each would take the other's address for a trick."""
@@ -219,7 +224,7 @@ class Attachment:
             "missing_binaries": list(standing.missing),
             **signing.said(charged.authority),
             **summary(policy),
-            **({"metrics": self.tenure.metrics} if self.tenure.metrics else {}),
+            **({"metrics": self.station.metrics} if self.station.metrics else {}),
         }
 
     async def hold(self, leave: asyncio.Event) -> int | None:
@@ -227,7 +232,7 @@ class Attachment:
 
         Raises StockadeError when what holds it was taken away: everything in it was killed.
         """
-        tenure, governed = self.tenure, self.governed
+        tenure, governed, agent, workers = self.tenure, self.governed, self.station.agent, self.station.workers
         async with contextlib.AsyncExitStack() as stack:
             for watching in (tenure.generations.watch(), tenure.desk.watch()):
                 stack.callback(asyncio.create_task(watching).cancel)
@@ -239,16 +244,16 @@ class Attachment:
             status = ended.result() if ended.done() else None
         if lost:
             governed.cgroup.kill()
-            await self._workers.end()
+            await workers.release(governed.number)
         await tenure.doors.close()
-        await self._workers.end()
-        await tenure.agent.settle()
+        await workers.release(governed.number)
+        await agent.settle()
         if lost:
-            tenure.agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
-        if tenure.agent.audit_failure:
-            tenure.agent.lifecycle(governed, Reason.AUDIT_UNAVAILABLE, {"error": tenure.agent.audit_failure}, outcome=Outcome.DENY)
+            agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
+        if agent.audit_failure:
+            agent.lifecycle(governed, Reason.AUDIT_UNAVAILABLE, {"error": agent.audit_failure}, outcome=Outcome.DENY)
         why = {"why": "it was let go of, and is not governed any more"} if leave.is_set() else {}
-        tenure.agent.lifecycle(governed, Reason.STOPPED, {"status": status if status is not None else "unknown", **why})
+        agent.lifecycle(governed, Reason.STOPPED, {"status": status if status is not None else "unknown", **why})
         if lost:
             said = f"what holds {self.name} was taken away, so everything in it was killed: {'; '.join(lost)}"
             raise StockadeError(said, hint="somebody with root's rights did that", code="enforcement_lost")

@@ -63,7 +63,7 @@ def attach(
         stack.enter_context(_alone(settings, target))
         slot = Slot.take(settings, bpffs)
         stack.callback(slot.release)
-        workers = Workers(Workers.fork(settings), settings)
+        workers = Workers.of(settings)
         joined = Joined(target.init)
         stack.callback(joined.close)
         network = addresses.choose(joined, settings.network)

@@ -95,6 +95,15 @@ WHY: Mapping[Reason, tuple[str, str]] = {
     Reason.PARTS_REMOVED: ("the oldest files of the trail were removed, as its settings say", ""),
     Reason.INTERRUPTED: ("it was under way when the connection, the worker or the agent ended", ""),
     Reason.WORKER_LOST: ("a worker died; another took its place", _OPERATOR),
+    Reason.AUTHORITY_RENEWED: ("another key signs the certificates that the sandbox is shown, under the same root", ""),
+    Reason.AUTHORITY_NOT_RENEWED: (
+        "no other key could be had to sign the sandbox's certificates: the one before goes on for as long as it is valid",
+        "stockade ca rotate NAME, once the CA can be reached",
+    ),
+    Reason.AUTHORITY_EXPIRED: (
+        "the key that signs the sandbox's certificates has expired, and no client would believe one",
+        "stockade ca rotate NAME",
+    ),
     Reason.ENFORCEMENT_LOST: ("something that held the sandbox was taken away, so it was killed", "somebody with root's rights did that"),
     Reason.SCAN_FOUND: ("the request carries what the rule's `scan` does not let out", "leave it out of the request"),
     Reason.SCAN_UNREADABLE: ("the rule wants the request read, and nobody can read it", "send it uncompressed, or as text or JSON"),

@@ -26,6 +26,7 @@ VERBS = {
     "explain": "say how the policy decides one request, and why",
     "policy": "check policy files",
     "reload": "let running sandboxes read their policies again",
+    "ca": "show what signs for running sandboxes, or let another key take over",
     "approvals": "let pass what running sandboxes were refused, or not",
     "seccomp": "show which system calls a sandbox may make",
     "privacy": "show, measure and extend what is found in calls to language models",

@@ -73,6 +73,8 @@ def problems(statistics: dict[str, Any]) -> list[str]:
     found = []
     if not statistics["workers"]:
         found.append("no proxy worker serves it: its connections wait for the next one")
+    if statistics["authority_failing"]:
+        found.append("the key that signs its certificates could not be renewed (stockade ca show says why)")
     if statistics["audit_broken"]:
         found.append("a record could not be written: see on_audit_failure in its policy")
     if statistics["audit_missed"]:

@@ -107,6 +107,9 @@ METRICS = (
     Metric("stockade_classifier_characters_total", _C, (_S,), "Characters that were classified."),
     Metric("stockade_classifier_waiting", _G, (_S,), "Questions that have no answer yet."),
     Metric("stockade_certificate_expiry_time_seconds", _G, (_S, "certificate"), "Unix time at which a certificate ends."),
+    Metric("stockade_authority_renewal_due_time_seconds", _G, (_S,), "Unix time at which another key has to sign the certificates shown."),
+    Metric("stockade_authority_renewals_total", _C, (_S, "renewal"), "Times that another key was to sign, by what came of it."),
+    Metric("stockade_authority_renewal_failing", _G, (_S,), "1 while the newest attempt failed: the key before goes on until it expires."),
     Metric(
         "stockade_metrics_requests_total", _C, ("code",), "Requests for this page, by status; `peer` is a sandbox that was turned away."
     ),
@@ -115,7 +118,8 @@ METRICS = (
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 RESULTS = ("switched", "refused")
-CERTIFICATES = ("authority", "metrics")
+CERTIFICATES = ("authority", "signing", "metrics")
+RENEWALS = ("renewed", "failed")
 MAPS = ("tasks", "origins", "conversations", "names", "verdicts", "literals", "binaries", "scripts")
 CODES = ("200", "400", "401", "404", "405", "503", "peer")
 
@@ -130,6 +134,7 @@ VALUES = {
     "cause": list(LOST.values()),
     "result": list(RESULTS),
     "certificate": list(CERTIFICATES),
+    "renewal": list(RENEWALS),
     "why": [failure.value for failure in Failure],
     "code": list(CODES),
 }

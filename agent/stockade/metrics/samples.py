@@ -70,6 +70,10 @@ def _of(snapshot: Snapshot) -> Named:
     yield "enforcement_lost_total", (), ledger.enforcement_lost
     for certificate, expiry in snapshot.certificates.items():
         yield "certificate_expiry_time_seconds", (certificate,), expiry
+    yield "authority_renewal_due_time_seconds", (), snapshot.renewal.due
+    yield "authority_renewals_total", ("renewed",), snapshot.renewal.renewed
+    yield "authority_renewals_total", ("failed",), snapshot.renewal.failed
+    yield "authority_renewal_failing", (), int(snapshot.renewal.failing)
     yield from _audit(snapshot)
     yield from _classifier(snapshot)
 

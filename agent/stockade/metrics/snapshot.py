@@ -44,6 +44,16 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewing:
+    """Of the key that signs a sandbox's certificates. due: Unix time. failing: the newest attempt failed."""
+
+    due: float = 0.0
+    renewed: int = 0
+    failed: int = 0
+    failing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """failures: kernel helpers that failed, by name (kernel/abi.py), and events that were lost. certificates: when they end, Unix time."""
 
@@ -61,6 +71,7 @@ class Snapshot:
     fill: Mapping[str, Fill] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
     certificates: Mapping[str, float] = field(default_factory=dict)
+    renewal: Renewing = field(default_factory=Renewing)
     audit: Audit = field(default_factory=Audit)
 
     def statistics(self) -> Json:
@@ -92,6 +103,7 @@ class Snapshot:
             "refusals": ledger.activity.refusals(),
             "approvals_pending": self.approvals_pending,
             "reload_failed": ledger.reload_failed,
+            "authority_failing": self.renewal.failing,
             "audit_broken": self.audit.broken,
             "audit_missed": self.audit.missed,
             "audit_lost": sum(sink.lost for sink in self.audit.sinks),

@@ -1,68 +1,46 @@
-"""A sandbox's own certificate authority. Its key is in the memory of the agent and of the one worker that serves it, and in the file
-of root's that the next agent adopts from (service/state.py); nowhere else.
+"""A sandbox's certificate authority, as it is kept and handed on: the root that the sandbox trusts, and the key that signs under it.
 
-Short-lived and per sandbox: a root that leaks opens nothing but that sandbox's own view of the world. No file is written here.
+The root stays as long as the sandbox, because its programs have read it; what signs under it is short-lived and renewed. A worker is
+given the signing half alone, and never the key of a root. Both keys are in the memory of the agent and in the file of root's that the
+next agent adopts from (service/state.py); nowhere else. How they are made is stockade.signing's.
 """
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass, field
 
-CA_DAYS = 90  # a sandbox of a daemon may live for weeks; it cannot change its roots while it runs
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """What signs the certificates that clients are shown. PEM texts; the key never appears in a repr, a log or a traceback.
+
+    above_pem: the certificates between it and the root, the nearest first; clients are shown them too. made, until: Unix time.
+    """
+
+    certificate_pem: bytes
+    key: bytes = field(repr=False)
+    above_pem: bytes = b""
+    made: float = 0.0
+    until: float = 0.0
+
+    @property
+    def due(self) -> float:
+        """When another one has to take over: a third of its life is left then for whatever keeps that from working."""
+        return self.until - (self.until - self.made) / 3
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """PEM texts; the key never appears in a repr, a log or a traceback."""
+    """certificate_pem: the root, which the sandbox trusts. root_key None: that of an organisation, which keeps its key elsewhere."""
 
     name: str
     certificate_pem: bytes
-    key: bytes = field(repr=False)
+    signing: Signing
+    root_key: bytes | None = field(repr=False, default=None)
 
     @classmethod
     def create(cls, name: str) -> Authority:
-        """A fresh EC P-256 root for the sandbox `name`."""
-        # Imported here: `stockade run` imports this package before anything else, and cryptography takes 100 ms that the fork can hide.
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import NameOID
+        """A root of the sandbox's own, and a first key under it."""
+        from stockade.signing.own import create  # cryptography takes 100 ms to load that the first fork can hide
 
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name(
-            [
-                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Stockade"),
-                x509.NameAttribute(NameOID.COMMON_NAME, f"Stockade sandbox {name}"[:64]),
-            ]
-        )
-        now = datetime.datetime.now(datetime.UTC)
-        usage = x509.KeyUsage(
-            digital_signature=False,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            key_cert_sign=True,
-            crl_sign=True,
-            encipher_only=False,
-            decipher_only=False,
-        )
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=CA_DAYS))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(usage, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        return cls(
-            name=name,
-            certificate_pem=certificate.public_bytes(serialization.Encoding.PEM),
-            key=key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        )
+        return create(name)

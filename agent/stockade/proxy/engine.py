@@ -26,6 +26,7 @@ from mitmproxy.proxy import commands, events, layer, mode_specs, server
 from mitmproxy.proxy.layers import tls as tls_layers
 from mitmproxy.proxy.layers import websocket as websocket_layers
 from mitmproxy.proxy.layers.http import _hooks as http_hooks
+from mitmproxy.tls import TlsData
 
 from stockade.metrics.figures import Stage
 from stockade.policy import own
@@ -46,6 +47,7 @@ from stockade.proxy.layers import (
     HeadUnreadableHook,
     Withdrawn,
 )
+from stockade.proxy.leaves import Expired
 from stockade.proxy.local import LocalModels
 from stockade.proxy.relay import is_literal, reset_on_close
 from stockade.proxy.router import Router
@@ -305,8 +307,7 @@ class Handler(server.LiveConnectionHandler):
                 await self._client_hello(hello.context.client.sni)
             case tls_layers.TlsStartClientHook(data=start):
                 if not self._refused:
-                    protocols = self.engine.tls.protocols((self.host, self.port))
-                    start.ssl_conn = self.connection.served.leaves.connection(self.host, protocols)
+                    await self._shown(start)
             case tls_layers.TlsStartServerHook(data=start):
                 protocols = (b"h2", b"http/1.1") if self.client.alpn == b"h2" else (b"http/1.1",)
                 start.conn.alpn_offers = protocols
@@ -362,6 +363,15 @@ class Handler(server.LiveConnectionHandler):
         if "certificate" in error or "unknown ca" in error:
             name, host = self.caller.binary.name, self.host
             _log.warning("%s does not trust this sandbox's authority for %s: use `tls: passthrough` or its own trust settings", name, host)
+
+    async def _shown(self, start: TlsData) -> None:
+        """What the client is shown of a certificate; without one that is valid, nothing."""
+        protocols = self.engine.tls.protocols((self.host, self.port))
+        try:
+            start.ssl_conn = self.connection.served.leaves.connection(self.host, protocols)
+        except Expired as error:
+            self._refused = True
+            await self.connection.refuse(Level.DESTINATION, Reason.AUTHORITY_EXPIRED, str(error))
 
     async def _unreadable(self, hook: HeadUnreadableHook) -> None:
         self._refused = True

@@ -21,7 +21,7 @@ from typing import Any
 from stockade.policy.rego import judge
 from stockade.privacy.serve import launch as classifier
 from stockade.proxy import codec, metering
-from stockade.proxy.authority import Authority
+from stockade.proxy.authority import Signing
 from stockade.proxy.channel import Channel
 from stockade.proxy.parcel import pack
 from stockade.proxy.settings import Settings
@@ -109,12 +109,12 @@ class Worker:
         if self.lost.is_set():
             raise ConnectionError(f"proxy worker {self.pid} died while it started")
 
-    async def serve(self, sandbox: int, listeners: Listeners, authority: Authority, policy: Any) -> None:
+    async def serve(self, sandbox: int, listeners: Listeners, signing: Signing, policy: Any) -> None:
         """Hand a sandbox over. The listening sockets are closed here once the worker has them. Raises ConnectionError."""
         self._sandboxes.add(sandbox)
         await self._judged(policy)
         await self._classified(policy)
-        await self._command(("serve", sandbox, authority, policy), [sock.fileno() for sock in listeners])
+        await self._command(("serve", sandbox, signing, policy), [sock.fileno() for sock in listeners])
         for sock in listeners:
             sock.close()
 
@@ -122,6 +122,10 @@ class Worker:
         """Cut what is left of a sandbox that has ended, and forget it; returns when all of it is on record. Raises ConnectionError."""
         await self._command(("release", sandbox), [])
         self._sandboxes.discard(sandbox)
+
+    async def renew(self, sandbox: int, signing: Signing) -> None:
+        """Returns when new connections are shown certificates under this key. Those that are open stay. Raises ConnectionError."""
+        await self._command(("renew", sandbox, signing), [])
 
     async def reload(self, sandbox: int, policy: Any) -> None:
         """Returns when the worker decides under the new policy and what it denies is cut and recorded. Raises ConnectionError."""

@@ -18,11 +18,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
 
-from stockade.proxy.authority import Authority
+from stockade.proxy.authority import Signing
 
 LEAF_DAYS = 7
 RENEW_SECONDS = (LEAF_DAYS - 1) * 86400
+
+_openssl: Any = lib  # pyOpenSSL sets the callback only together with making it
+_NULL: Any = ffi.NULL
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:AESGCM:AES:!aNULL:!eNULL:!MD5:!DSS:!PSK:!SRP"
 
@@ -31,7 +35,8 @@ CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:AESGCM:AES:!aNULL:!eNULL:!MD5:
 class LeafKeys:
     """The worker's own: one key of each kind and one TLS context, for the leaves of all its sandboxes.
 
-    One context, because setting its ALPN callback makes cffi map executable memory and read /proc: that has to be over before the drop.
+    One callback for ALPN, because setting it makes cffi map executable memory and read /proc: that has to be over before the drop. The
+    context of a sandbox, which holds what is shown beside its leaves, borrows it.
     """
 
     elliptic: ec.EllipticCurvePrivateKey
@@ -40,12 +45,28 @@ class LeafKeys:
 
     @classmethod
     def generate(cls) -> LeafKeys:
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION)
-        context.set_cipher_list(CIPHERS)
+        context = _context()
         context.set_alpn_select_callback(_select)
         return cls(ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048), context)
+
+    def showing(self, chain: list[x509.Certificate]) -> SSL.Context:
+        """A context whose connections show these certificates after their leaf."""
+        context: Any = _context()
+        lending: Any = self.context
+        for certificate in chain:
+            context.add_extra_chain_cert(certificate)
+        context._alpn_select_helper, context._alpn_select_callback = lending._alpn_select_helper, lending._alpn_select_callback
+        _openssl.SSL_CTX_set_alpn_select_cb(context._context, context._alpn_select_callback, _NULL)
+        made: SSL.Context = context
+        return made
+
+
+def _context() -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION)
+    context.set_cipher_list(CIPHERS)
+    return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +78,31 @@ class Pair:
     made: float
 
 
-class Leaves:
-    """The leaves of one sandbox, by exact name or address; the least recently used goes when `capacity` is reached."""
+class Expired(Exception):
+    """The signing key is past its time: nobody would believe what it signs."""
 
-    def __init__(self, authority: Authority, keys: LeafKeys, capacity: int) -> None:
-        self._issuer = x509.load_pem_x509_certificate(authority.certificate_pem)
-        key = serialization.load_pem_private_key(authority.key, None)
+
+class Leaves:
+    """The leaves of one sandbox under one signing key, by exact name or address; the least recently used goes at `capacity`."""
+
+    def __init__(self, signing: Signing, keys: LeafKeys, capacity: int) -> None:
+        chain = x509.load_pem_x509_certificates(signing.certificate_pem + signing.above_pem)
+        self._issuer, self._context = chain[0], keys.showing(chain)
+        key = serialization.load_pem_private_key(signing.key, None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError("the authority's key is not an EC key")
         self._key, self._keys, self._capacity = key, keys, capacity
         self._pairs: OrderedDict[str, Pair] = OrderedDict()
 
     def connection(self, name: str, protocols: tuple[bytes, ...]) -> SSL.Connection:
-        """A server connection over memory that shows certificates for `name`; the client may choose among protocols by ALPN."""
+        """A server connection over memory that shows certificates for `name`; the client may choose among protocols by ALPN.
+
+        Raises Expired.
+        """
+        if datetime.datetime.now(datetime.UTC) >= self._issuer.not_valid_after_utc:
+            raise Expired(f"the key that signs certificates expired at {self._issuer.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
         pair = self._pair(name)
-        connection = SSL.Connection(self._keys.context, None)
+        connection = SSL.Connection(self._context, None)
         for certificate, key in ((pair.rsa, self._keys.rsa), (pair.elliptic, self._keys.elliptic)):
             connection.use_certificate(certificate)
             connection.use_privatekey(key)
@@ -92,13 +123,14 @@ class Leaves:
     def _mint(self, name: str, public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> x509.Certificate:
         alternative: x509.GeneralName
         try:
-            alternative = x509.IPAddress(ipaddress.ip_address(name))
+            # OpenSSL holds a common name that reads as a host, as 192.0.2.1 does, to the constraints on names: a space keeps it out
+            alternative, common = x509.IPAddress(ipaddress.ip_address(name)), f"address {name}"
         except ValueError:
-            alternative = x509.DNSName(name)
+            alternative, common = x509.DNSName(name), name[:64]
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]))
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)]))
             .issuer_name(self._issuer.subject)
             .public_key(public)
             .serial_number(x509.random_serial_number())

@@ -25,7 +25,7 @@ from stockade.policy.rego import judge
 from stockade.proxy import codec, metering
 from stockade.proxy import confine as confinement
 from stockade.proxy.agent import Agent
-from stockade.proxy.authority import Authority
+from stockade.proxy.authority import Signing
 from stockade.proxy.channel import Channel
 from stockade.proxy.connection import Connection, Open, RelayedConnection, Served, reach
 from stockade.proxy.engine import Engine
@@ -158,8 +158,10 @@ class Proxy:
                     judge.use(judge.Judge(sockets[0]))
                 case ("classifier",):
                     self._engine.classifier.attach(sockets[0])
-                case ("serve", sandbox, authority, policy):
-                    self._serve(sandbox, authority, policy, sockets)
+                case ("serve", sandbox, signing, policy):
+                    self._serve(sandbox, signing, policy, sockets)
+                case ("renew", sandbox, signing):
+                    self._served[sandbox].leaves = self._leaves(signing)
                 case ("reload", sandbox, packed):
                     with unhurried():
                         await self._reload(sandbox, pickle.loads(packed))  # noqa: S301 - from the agent
@@ -175,8 +177,11 @@ class Proxy:
         if command == ("stop",):
             self._stopped.set()
 
-    def _serve(self, sandbox: int, authority: Authority, policy: Any, listeners: list[socket.socket]) -> None:
-        served = Served(sandbox, policy, Leaves(authority, self._engine.tls.keys, self._settings.leaves), listeners)
+    def _leaves(self, signing: Signing) -> Leaves:
+        return Leaves(signing, self._engine.tls.keys, self._settings.leaves)
+
+    def _serve(self, sandbox: int, signing: Signing, policy: Any, listeners: list[socket.socket]) -> None:
+        served = Served(sandbox, policy, self._leaves(signing), listeners)
         self._served[sandbox] = served
         loop = asyncio.get_running_loop()
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stockade import signing
 from stockade.audit import Trail
 from stockade.kernel.load import Kernel, Lost, mounted_bpffs
 from stockade.policy import Policy
@@ -177,6 +178,7 @@ class _Adoption:
                 "init": found.init.pid,
                 "sources": [str(path) for path in following.sources],
                 "changed_binaries": changed,
+                **signing.said(tenure.renewal.authority),
                 **summary(following),
             }
             station.agent.lifecycle(governed, Reason.ADOPTED, detail)
@@ -185,7 +187,7 @@ class _Adoption:
                 station.agent.write(
                     governed, Record(Action.POLICY, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.RELOAD_REFUSED, detail=said)
                 )
-            control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed))
+            control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))
             loop.add_signal_handler(signal.SIGHUP, tenure.generations.ask, "signal")
             ended = asyncio.create_task(self._ended())
             holding = asyncio.create_task(tenure.hold(found.init.pid, ended))

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -90,6 +90,7 @@ class Generations:
         self._governed, self._watch, self._load, self._worker = governed, watch, load, worker
         self._write, self._rules, self._ports = write, rules, ports
         self._on_disk = governed.policy  # as it was read last
+        self.prepare: Callable[[Policy, Sequence[Rule]], Awaitable[None]] | None = None  # before a switch; what it raises keeps it out
         self.kept: Callable[[], None] = lambda: None  # called when that is another one, and in force
         self._turn = asyncio.Lock()
         self._asked: tuple[asyncio.Task[Reloaded], list[str]] | None = None  # the reload that has not begun, and who wants it
@@ -184,6 +185,8 @@ class Generations:
             governed.compile(policy)
             return policy
 
+        if self.prepare is not None:
+            await self.prepare(on_disk, rules)
         if self._ports is not None:
             self._ports.open(on_disk)
         try:

@@ -6,11 +6,11 @@ import logging
 import os
 from pathlib import Path
 
-from stockade.metrics.snapshot import Audit, Fill, Snapshot
-from stockade.proxy import Authority
+from stockade.metrics.snapshot import Audit, Fill, Renewing, Snapshot
 from stockade.service.agent import Agent
 from stockade.service.approvals import State
 from stockade.service.governed import Governed
+from stockade.service.renewal import Renewal
 from stockade.service.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 class Observed:
     """One sandbox of an agent."""
 
-    def __init__(self, agent: Agent, governed: Governed, workers: Workers, authority: Authority, certificate: Path | None) -> None:
+    def __init__(self, agent: Agent, governed: Governed, workers: Workers, renewal: Renewal, certificate: Path | None) -> None:
         """certificate: that the metrics are served with."""
-        self._agent, self._governed, self._workers = agent, governed, workers
+        self._agent, self._governed, self._workers, self._renewal = agent, governed, workers, renewal
         self.metrics = ""  # where they are served
-        self._certificates = {"authority": _expiry(authority.certificate_pem)}
+        self._certificates = {"authority": _expiry(renewal.authority.certificate_pem)}
         if certificate is not None:
             self._certificates["metrics"] = _expiry(certificate.read_bytes())
 
@@ -45,7 +45,8 @@ class Observed:
             approvals_pending=sum(approval.state is State.PENDING for approval in desk.table) if desk is not None else 0,
             fill=fill,
             failures=agent.counted,
-            certificates=self._certificates,
+            certificates=self._certificates | {"signing": self._renewal.authority.signing.until},
+            renewal=Renewing(self._renewal.authority.signing.due, self._renewal.renewed, self._renewal.failed, bool(self._renewal.why)),
             audit=self._audit(),
         )
 

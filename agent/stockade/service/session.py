@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from stockade import signing
 from stockade.kernel.abi import Event
 from stockade.kernel.devices import Device
 from stockade.kernel.links import Link
 from stockade.kernel.load import Kernel, Pinned
 from stockade.policy import Policy, load_families
 from stockade.policy.summary import summary
-from stockade.proxy import Authority
 from stockade.sandbox import landlock
 from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
 from stockade.sandbox.limits import Limits, Wanted
@@ -110,7 +110,7 @@ class Session:
             stack.callback(build.cancel)
             networking = asyncio.create_task(asyncio.to_thread(self._launcher.open_network, network))
             stack.push_async_callback(_forsake, networking)
-            authority = Authority.create(self.name)
+            authority = await asyncio.to_thread(signing.begin, self.name, self._settings.configured.ca, policy)
             roster = Resolver(policy, load_families(), weak=policy.exec.writable).roster(order.command[0])
             wanted = Wanted(policy.process.pids, policy.process.memory, policy.process.cpu)
             limits = Limits.impose(slot.sandbox, wanted, best_effort="limits" in policy.best_effort)
@@ -168,6 +168,7 @@ class Session:
                 "missing_binaries": list(roster.missing),
                 "seccomp_allow": list(policy.process.seccomp.allow),
                 "seccomp_deny": list(policy.process.seccomp.deny),
+                **signing.said(authority),
                 **summary(policy),
                 **({"metrics": station.metrics} if station.metrics else {}),
             }
@@ -175,7 +176,7 @@ class Session:
             self.launching = True
             init = await asyncio.to_thread(self._launcher.start, plan)
             self.init = init
-            control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed))
+            control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))
             self.reload = lambda: tenure.generations.ask("signal")
             started(governed.sandbox, init)
             status = await tenure.hold(init, asyncio.create_task(self._wait(init)), self._finish)

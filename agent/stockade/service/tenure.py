@@ -26,6 +26,7 @@ from stockade.service.generations import Generations, Load
 from stockade.service.governed import Governed
 from stockade.service.inbound import Doors
 from stockade.service.observed import Observed
+from stockade.service.renewal import Renewal
 from stockade.service.slots import Slot
 from stockade.service.state import Kept, Process, State, now
 from stockade.service.station import Station
@@ -56,7 +57,7 @@ class Charge:
 
 
 class Tenure:
-    """generations, desk, doors and observed: there once it has begun."""
+    """generations, desk, doors, renewal and observed: there once it has begun."""
 
     def __init__(self, station: Station, charge: Charge) -> None:
         self._station, self._charge = station, charge
@@ -84,10 +85,12 @@ class Tenure:
         stack.push_async_callback(self.doors.close)
         self.generations = Generations(governed, charge.watch, charge.load, lambda: workers.current, agent.write, table.rules, self.doors)
         self.desk = agent.desks[governed.number] = Desk(governed, table, self.generations, charge.kept.order.approved, agent.write)
-        await workers.serve(governed, charge.sockets, charge.kept.authority, self._keep)
+        self.renewal = Renewal(governed, charge.kept.authority, station.settings.configured.ca, lambda: workers.current, agent.write)
+        self.generations.prepare = self.renewal.prepare
+        await workers.serve(governed, charge.sockets, lambda: self.renewal.authority.signing, self._keep)
         stack.push_async_callback(workers.release, governed.number)
         certificate = station.listen.certificate if station.listen is not None else None
-        self.observed = Observed(agent, governed, workers, charge.kept.authority, certificate)
+        self.observed = Observed(agent, governed, workers, self.renewal, certificate)
         self.observed.metrics = station.metrics
         station.observed[governed.number] = self.observed
         stack.callback(station.observed.pop, governed.number, None)
@@ -101,13 +104,13 @@ class Tenure:
         station, charge, governed = self._station, self._charge, self._charge.governed
         agent, workers = station.agent, station.workers
         self._init = Process.of(init)
-        self.generations.kept = self._keep
+        self.generations.kept = self.renewal.changed = self._keep
         self._keep()
         bounds = Bounds(charge.limits, governed, agent.write)
         self._beat()
         async with contextlib.AsyncExitStack() as stack:
             every = station.settings.failures_every
-            for watching in (self.generations.watch(), self.desk.watch(), bounds.watch(every), self._live(every)):
+            for watching in (self.generations.watch(), self.desk.watch(), self.renewal.watch(), bounds.watch(every), self._live(every)):
                 stack.callback(asyncio.create_task(watching).cancel)
             lost = await Enforcement(charge.lost, init).until(ended)
             charge.slot.sandbox.kill()
@@ -135,7 +138,7 @@ class Tenure:
         charge, sandbox = self._charge, self._charge.governed.sandbox
         if self._init is None:  # it has ended
             return
-        kept = dataclasses.replace(charge.kept, policy=self.generations.on_disk)
+        kept = dataclasses.replace(charge.kept, policy=self.generations.on_disk, authority=self.renewal.authority)
         worker = Process.of(self._station.workers.current.pid)
         try:
             charge.slot.state.write(State(sandbox, self._init, worker, charge.build, self._since, kept))

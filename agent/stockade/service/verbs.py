@@ -14,12 +14,13 @@ from stockade.service.governed import Governed
 from stockade.service.inbound import Doors
 from stockade.service.neighbours import Caller
 from stockade.service.observed import Observed
+from stockade.service.renewal import Renewal
 from stockade.types import StockadeError
 
 LONGEST = 366 * 24 * 3600.0  # seconds of an approval that expires
 
 
-def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors, observed: Observed) -> Mapping[str, Verb]:
+def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors, observed: Observed, renewal: Renewal) -> Mapping[str, Verb]:
     """The verbs by name."""
 
     async def status(_arguments: Json, _peer: Peer) -> Json:
@@ -71,6 +72,13 @@ def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors, o
         """The way in for another sandbox, whose agent asks; the policy says whether."""
         return Handed({}, await doors.visit(_port(arguments), Caller.of(_mapping(arguments, "from"))))
 
+    async def authority(_arguments: Json, _peer: Peer) -> Json:
+        """What the sandbox trusts, and what signs for it."""
+        return dict(renewal.described())
+
+    async def rotate(_arguments: Json, peer: Peer) -> Json:
+        return dict(await renewal.rotate(f"command of {peer}"))
+
     def answered(approval: Approval) -> Json:
         return {"approval": for_people(approval), "generation": governed.policy.generation}
 
@@ -83,6 +91,8 @@ def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors, o
         "approve": approve,
         "deny": deny,
         "dial": dial,
+        "authority": authority,
+        "rotate": rotate,
     }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from stockade.audit import AuditError
-from stockade.proxy import Authority, Listeners, Worker
+from stockade.proxy import Listeners, Signing, Worker
 from stockade.sandbox import seccomp
 from stockade.sandbox.launch import Sockets
 from stockade.service.agent import Agent
@@ -26,11 +26,14 @@ _PAUSES = (0.2, 1.0, 5.0, 30.0)  # seconds until another is started, when one co
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A sandbox that is served. listeners: kept here for the next worker. changed: called when another one serves it."""
+    """A sandbox that is served. listeners: kept here for the next worker. changed: called when another one serves it.
+
+    signing: the key that signs at that moment.
+    """
 
     governed: Governed
     listeners: tuple[socket.socket, ...]
-    authority: Authority
+    signing: Callable[[], Signing]
     changed: Callable[[], None]
 
 
@@ -69,9 +72,9 @@ class Workers:
         self._ready = True
         self._watching = asyncio.create_task(self._watch(agent))
 
-    async def serve(self, governed: Governed, sockets: Sockets, authority: Authority, changed: Callable[[], None]) -> None:
+    async def serve(self, governed: Governed, sockets: Sockets, signing: Callable[[], Signing], changed: Callable[[], None]) -> None:
         """Hand its listeners over; when the worker dies, to the next one. Raises StockadeError when this one does not take them."""
-        place = self._places[governed.number] = _Place(governed, tuple(sockets[:_LISTENERS]), authority, changed)
+        place = self._places[governed.number] = _Place(governed, tuple(sockets[:_LISTENERS]), signing, changed)
         try:
             await self._hand(place)
         except ConnectionError as error:
@@ -79,7 +82,7 @@ class Workers:
 
     async def _hand(self, place: _Place) -> None:
         listeners = Listeners(*(sock.dup() for sock in place.listeners))
-        await self.current.serve(place.governed.number, listeners, place.authority, place.governed.policy)
+        await self.current.serve(place.governed.number, listeners, place.signing(), place.governed.policy)
 
     async def release(self, number: int) -> None:
         """The sandbox has ended: returns when what it had open is cut and on record. May be called twice."""

@@ -20,6 +20,9 @@ OWN = {
     "not_of_type": Code("a key that a sink of this type, or a product, has no use for", "type: stdout, and url: …", "the sink without it"),
     "needs_key": Code("a sink of this type, or a product, cannot do without a key", "type: http, without url", "url: https://…"),
     "bad_listen": Code("no address and port to listen at", "listen: metrics", "127.0.0.1:9464, [::1]:9464, 127.0.0.1:0"),
+    "two_keys": Code("the key of the CA is said to be in two places", "ca: {key: …, pkcs11: …}", "one of them"),
+    "bad_certificate_name": Code("nothing that a certificate can be for", "names: [https://example.com/]", "example.com, 10.1.2.0/24, *"),
+    "too_short": Code("a length of time that is too short to be of use", "life: 1s", "at least 10s"),
     "same_name": Code("two sinks of one name: records and metrics tell them apart by it", "two sinks of type http", "name: second"),
 }
 ALL = CODES | OWN

@@ -66,6 +66,11 @@ class Part:
         node = self._get(key)
         return [Part(item) for item in node.items] if isinstance(node, Listing) else []
 
+    def texts(self, key: str) -> list[tuple[str, Place]]:
+        """A list of texts, each with its place."""
+        node = self._get(key)
+        return [(item.text, item.place) for item in node.items if isinstance(item, Scalar)] if isinstance(node, Listing) else []
+
     def pairs(self, key: str) -> dict[str, tuple[str, Place]]:
         """Names that the author chose, each with its value and where that stands."""
         node = self._get(key)

@@ -12,10 +12,12 @@ from stockade.policy.format.document import Mapping, Place, compose
 from stockade.policy.format.problems import Problem
 from stockade.policy.format.schema import Reader
 from stockade.settings.audit import Audit, audit
+from stockade.settings.ca import ca
 from stockade.settings.codes import SettingsFindings
 from stockade.settings.metrics import Metrics, metrics
 from stockade.settings.part import Part
 from stockade.settings.spec import SETTINGS
+from stockade.signing.settings import Ca
 from stockade.types import StockadeError
 
 DEFAULT = Path("/etc/stockade/stockade.yaml")
@@ -38,6 +40,7 @@ class Configured:
     file: Path | None = None
     audit: Audit = field(default_factory=Audit)
     metrics: Metrics = field(default_factory=Metrics)
+    ca: Ca = field(default_factory=Ca)
 
 
 def configured(file: Path | None, *, default: Path = DEFAULT) -> Configured:
@@ -68,7 +71,9 @@ def _understood(data: bytes, file: Path, findings: SettingsFindings) -> Configur
     if not isinstance(fits, Mapping):
         return None
     whole = Part(fits)
-    return Configured(file.absolute(), audit(whole.part("audit"), findings), metrics(whole.part("metrics"), findings))
+    return Configured(
+        file.absolute(), audit(whole.part("audit"), findings), metrics(whole.part("metrics"), findings), ca(whole.part("ca"), findings)
+    )
 
 
 def _owned(file: Path, findings: SettingsFindings) -> bytes | None:

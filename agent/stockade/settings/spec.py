@@ -178,6 +178,51 @@ METRICS = Record(
     ),
 )
 
+# --- the certificate authority -----------------------------------------------------------------------------------------------------------
+
+PKCS11 = Record(
+    "pkcs11",
+    "pkcs11",
+    "A key in a token that speaks PKCS#11: a hardware security module, a smart card, SoftHSM. It stays there.",
+    (
+        Key(
+            "module",
+            FILE,
+            "the library that speaks to it",
+            missing=Missing("missing_key", "`pkcs11` has no `module`", "/usr/lib/softhsm/libsofthsm2.so"),
+        ),
+        Key("token", WORD, "the label of the token", missing=Missing("missing_key", "`pkcs11` has no `token`", "the token's label")),
+        Key("key", WORD, "the label of the private key", missing=Missing("missing_key", "`pkcs11` has no `key`", "the key's label")),
+        Key(
+            "pin",
+            SECRET,
+            "where the PIN of the token's user is; the file is root's alone",
+            missing=Missing("missing_key", "`pkcs11` has no `pin`", "file:/etc/stockade/ca.pin"),
+        ),
+    ),
+)
+CA = Record(
+    "ca",
+    "ca",
+    "Who signs the certificates that a sandbox is shown: docs/ca.md. Without `certificate`, each sandbox trusts a root of its own.",
+    (
+        Key("life", DURATION, "how long a key signs; after two thirds of it the next one takes over", "7d"),
+        Key(
+            "certificate",
+            FILE,
+            "an organisation's CA: the certificate that signs, those above it, the root last, PEM; the sandbox trusts that root",
+        ),
+        Key("key", FILE, "its key, PEM without a passphrase, root's alone"),
+        Key("pkcs11", PKCS11, "or where its key is, when that is in a token"),
+        Key(
+            "names",
+            Many(WORD),
+            "what its certificates may be for: names, each with all below it, addresses, CIDRs; `*` for anything",
+            "what the policy of each sandbox names",
+        ),
+    ),
+)
+
 # --- the file ----------------------------------------------------------------------------------------------------------------------------
 
 SETTINGS = Record(
@@ -188,5 +233,6 @@ SETTINGS = Record(
         Key("version", Choice(("1",), "number", "version"), "the version of this format", "1"),
         Key("audit", AUDIT, "the trail and its sinks"),
         Key("metrics", METRICS, "numbers for Prometheus"),
+        Key("ca", CA, "who signs the certificates that a sandbox is shown"),
     ),
 )

@@ -133,7 +133,7 @@ def test_tls_is_served_with_the_certificate_that_is_named(tmp_path: Path) -> Non
             assert b"page" not in await say(end, b"GET /metrics HTTP/1.1\r\n\r\n")
 
     asyncio.run(run())
-    (tmp_path / "own.key").write_bytes(Authority.create("other").key)
+    (tmp_path / "own.key").write_bytes(Authority.create("other").signing.key)
     with pytest.raises(StockadeError) as error:
         Endpoint(LOOPBACK.secured(tmp_path / "own.pem", tmp_path / "own.key", None), None).open()  # type: ignore[arg-type]
     assert error.value.code == "metrics_tls"

@@ -411,7 +411,7 @@ async def serving(worker: Worker, pki: Pki, policy: FakePolicy, proto: int) -> A
         sockets.append(sock)
     ports = (sockets[0].getsockname()[1], sockets[2].getsockname()[1])
     authority = Authority.create("box")
-    await worker.serve(SANDBOX, Listeners(*sockets), authority, policy)
+    await worker.serve(SANDBOX, Listeners(*sockets), authority.signing, policy)
     world = World(spine, worker, pki, authority, ports, policy)
     try:
         yield world

@@ -305,7 +305,7 @@ def test_two_sandboxes_of_one_worker_have_their_own_roots(proxied):
             sock.listen()
             sockets.append(sock)
         port = sockets[0].getsockname()[1]
-        await world.worker.serve(SANDBOX + 1, Listeners(*sockets), Authority.create("other"), FakePolicy())
+        await world.worker.serve(SANDBOX + 1, Listeners(*sockets), Authority.create("other").signing, FakePolicy())
         number, _ = await world.echo("a.example")
         reader, _ = await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{number}", 0))
         assert await reader.read() == b""  # the origin says sandbox 7, the listener is of sandbox 8

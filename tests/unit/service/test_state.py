@@ -13,7 +13,7 @@ from stockade.kernel.backend import Backend
 from stockade.kernel.load import Pinned
 from stockade.kernel.syscall import LinkInfo
 from stockade.policy import load
-from stockade.proxy import Authority
+from stockade.proxy import Authority, Signing
 from stockade.sandbox.plan import Bind
 from stockade.sandbox.roster import Enrolment, File
 from stockade.service.order import Order
@@ -37,7 +37,7 @@ def state(tmp_path: Path) -> State:
         (Bind("/a", "/b", True),),
         (Pinned("connect4", "link_01_connect4", LinkInfo(3, 4)),),
         Backend.TRACEPOINT,
-        Authority("box", b"certificate", b"key"),
+        Authority("box", b"certificate", Signing(b"signing", b"key", b"", 1.0, 2.0), b"root"),
     )
     me = Process.of(os.getpid())
     assert me is not None

@@ -1,0 +1,102 @@
+"""The process that signs with a key in a PKCS#11 token: one request on its standard input, one answer on its standard output, the end.
+
+A vendor's module is code that nobody here has read: it is loaded by nobody else, lives as long as one signature, and when it hangs or
+crashes the agent goes on. The key itself stays in the token.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class Unusable(Exception):
+    """The text is for people."""
+
+
+def main() -> None:
+    """{module, token, key, pin, algorithm: rsa | ec, digest, data} → {signature} or {error}.
+
+    pin: file:PATH or env:NAME; data, signature: base64.
+    """
+    asked = json.load(sys.stdin)
+    said = os.dup(1)
+    os.dup2(2, 1)  # some modules talk
+    try:
+        answer = {"signature": base64.b64encode(_sign(asked)).decode()}
+    except Unusable as error:
+        answer = {"error": str(error)}
+    except Exception as error:
+        answer = {"error": f"{type(error).__name__} {error}".strip()}
+    with os.fdopen(said, "w") as file:
+        json.dump(answer, file)
+
+
+def _sign(asked: dict[str, Any]) -> bytes:
+    import pkcs11
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+    module = Path(asked["module"])
+    _owned(module.resolve(), "the module")
+    data = base64.b64decode(asked["data"])
+    try:
+        token = pkcs11.lib(str(module)).get_token(token_label=asked["token"])
+    except pkcs11.exceptions.NoSuchToken:
+        raise Unusable(f"there is no token {asked['token']}") from None
+    except pkcs11.exceptions.MultipleTokensReturned:
+        raise Unusable(f"several tokens are called {asked['token']}") from None
+    except RuntimeError as error:
+        raise Unusable(f"{module} cannot be loaded: {error}") from None
+    try:
+        with token.open(user_pin=_pin(asked["pin"])) as session:
+            key: Any = session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=asked["key"])
+            if asked["algorithm"] == "rsa":
+                mechanism = getattr(pkcs11.Mechanism, f"{asked['digest'].upper()}_RSA_PKCS")
+                return bytes(key.sign(data, mechanism=mechanism))
+            # the digest is made here: few tokens have a mechanism that makes it
+            raw = key.sign(hashlib.new(asked["digest"], data).digest(), mechanism=pkcs11.Mechanism.ECDSA)
+            half = len(raw) // 2
+            return encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))
+    except pkcs11.exceptions.NoSuchKey:
+        raise Unusable(f"the token {asked['token']} has no private key {asked['key']}") from None
+    except pkcs11.exceptions.MultipleObjectsReturned:
+        raise Unusable(f"the token {asked['token']} has several private keys {asked['key']}") from None
+    except pkcs11.exceptions.PinIncorrect:
+        raise Unusable(f"the token {asked['token']} does not take the PIN in {asked['pin']}") from None
+    except pkcs11.exceptions.PinLocked:
+        raise Unusable(f"the PIN of the token {asked['token']} is locked") from None
+
+
+def _pin(where: str) -> str:
+    kind, _, name = where.partition(":")
+    path = Path(name)
+    try:
+        if kind == "env":
+            return os.environ[name]
+        about = path.stat()
+        if about.st_uid != os.geteuid() or about.st_mode & 0o077:
+            raise Unusable(f"{path} is not root's alone (chown root, chmod 600)")
+        pin = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except KeyError:
+        raise Unusable(f"the variable {name} is not set") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unusable(f"cannot read the PIN in {path}: {error}") from None
+    if not pin or "\n" in pin:
+        raise Unusable(f"{path} does not hold one line")
+    return pin
+
+
+def _owned(path: Path, what: str) -> None:
+    """It runs as root: nobody else may have written it."""
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise Unusable(f"{what} {path}: {error.strerror}") from None
+    if not stat.S_ISREG(about.st_mode) or about.st_uid not in (0, os.geteuid()) or about.st_mode & 0o022:
+        raise Unusable(f"{what} {path} can be written by others than root")

@@ -1,0 +1,171 @@
+"""Who signs what a sandbox is shown: keys that follow each other under one root, an organisation's CA, and one whose key is in a token."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from framework.hsm import Organisation
+from framework.internet import ECHO, H1
+from framework.machine import STOCKADE, Machine, Running, wait_for, worker_of
+from framework.policy import http, whole
+
+pytestmark = pytest.mark.client("curl", "openssl")
+_numbers = itertools.count(1)
+
+ALL = ("curl", "/usr/bin/python3", "node", "openssl")
+ISSUER = "Stockade tests ec below 0"
+
+# Asks whenever it is told to, on a connection that stays and on new ones: its trust store was read once, before the first key.
+LASTING = f"""
+import pathlib, requests, time
+lasting = requests.Session()
+def ask(session): return session.get("https://{ECHO}/page", timeout=30).status_code
+print(ask(lasting), flush=True)
+for number in range(1, 10**6):
+    pathlib.Path(f"ready{{number}}").touch()
+    while not pathlib.Path(f"go{{number}}").exists():
+        if pathlib.Path("stop").exists(): raise SystemExit
+        time.sleep(0.05)
+    said = []
+    for session in (lasting, requests.Session()):
+        try: said.append(str(ask(session)))
+        except requests.exceptions.SSLError as error: said.append("SSLError")
+        except requests.exceptions.ConnectionError as error: said.append("ConnectionError")
+    pathlib.Path(f"said{{number}}.tmp").write_text(" ".join(said))
+    pathlib.Path(f"said{{number}}.tmp").rename(f"said{{number}}")
+"""
+
+
+class Lasting:
+    """A sandbox that runs on, with one program that asks when it is told to."""
+
+    def __init__(self, machine: Machine, section: dict[str, object], env: dict[str, str] | None = None, policy: str = "") -> None:
+        self.name = f"ca-{os.getpid()}-{next(_numbers)}"
+        self.room = machine.room({"lasting.py": LASTING})
+        self.settings = self.room / "settings.yaml"
+        self.settings.write_text(yaml.safe_dump({"version": 1, "ca": section}))
+        policy = policy or whole(http(["python3", "curl", "openssl"], ECHO), allow=["python3", "curl", "openssl"])
+        options = ["--settings", self.settings, "--name", self.name]
+        self.run: Running = machine.start(["/usr/bin/python3", "lasting.py"], policy=policy, options=options, room=self.room, env=env)
+        self._asked = itertools.count(1)
+
+    def ready(self) -> None:
+        number = next(self._asked)
+        wait_for(lambda: (self.room / "work" / f"ready{number}").exists(), "the program", 60, self.run)
+        self._asked = itertools.count(number)
+
+    def ask(self) -> str:
+        """What the lasting connection and a new one were answered."""
+        self.ready()
+        number, work = next(self._asked), self.room / "work"
+        (work / f"go{number}").touch()
+        return wait_for(lambda: (said := work / f"said{number}").exists() and said.read_text(), "an answer", 60, self.run)
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([STOCKADE, *words], capture_output=True, text=True, check=False)
+
+    def shown(self) -> dict[str, Any]:
+        (found,) = json.loads(self.command("ca", "show", self.name, "-o", "json").stdout)
+        assert isinstance(found, dict)
+        return found
+
+    def records(self, reason: str) -> list[dict[str, Any]]:
+        return [record for record in self.run.records() if record["reason"] == reason]
+
+    def metrics(self) -> dict[str, Any]:
+        return dict(json.loads(self.command("status", self.name, "-o", "json").stdout)[0])
+
+    def __enter__(self) -> Lasting:
+        self.run.__enter__()
+        self.ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        (self.room / "work/stop").touch()
+        self.run.__exit__()
+
+
+@pytest.mark.client("/usr/bin/python3")
+def test_another_key_takes_over_under_the_root_that_programs_have_read(machine: Machine) -> None:
+    """By command: the connection that is open stays, new ones are shown the new key; a worker that dies does not bring the old one back."""
+    with Lasting(machine, {}) as box:
+        before = box.shown()
+        assert box.ask() == "200 200"
+        ended = box.command("ca", "rotate", box.name)
+        assert ended.returncode == 0, ended
+        after = box.shown()
+        assert after["serial"] != before["serial"] and after["root_sha256"] == before["root_sha256"] and after["renewed"] == 1
+        assert box.ask() == "200 200"
+        (record,) = box.records("authority_renewed")
+        assert (record["action"], record["decision"]) == ("lifecycle", "allow")
+        assert record["detail"]["serial"] == after["serial"] and record["detail"]["cause"].startswith("command of uid 0")
+        os.kill(worker_of(box.run.process.pid), signal.SIGKILL)
+        wait_for(lambda: box.records("worker_lost"), "the next worker", 30, box.run)
+        assert box.ask().split()[1] == "200"
+        assert box.shown()["serial"] == after["serial"]
+    (started,) = box.records("started")
+    assert started["detail"]["authority_serial"] == before["serial"]
+
+
+@pytest.mark.client("/usr/bin/python3")
+def test_a_key_is_renewed_before_it_expires(machine: Machine) -> None:
+    """Two keys later the first has expired, and the program that has read its trust store once still reaches what it may."""
+    with Lasting(machine, {"life": "10s"}) as box:
+        first = box.shown()
+        wait_for(lambda: len(box.records("authority_renewed")) >= 3, "three more keys", 90, box.run)
+        assert box.shown()["root_sha256"] == first["root_sha256"] and box.ask() == "200 200"
+        assert {record["detail"]["cause"] for record in box.records("authority_renewed")} == {"due"}
+        serials = [record["detail"]["serial"] for record in box.records("authority_renewed")]
+        assert len({first["serial"], *serials}) == len(serials) + 1
+
+
+@pytest.fixture
+def organisation(place: Path) -> Organisation:
+    return Organisation.found(place / f"organisation-{next(_numbers)}")
+
+
+@pytest.fixture(params=["file", "token"])
+def section(request: pytest.FixtureRequest, organisation: Organisation) -> dict[str, object]:
+    if request.param == "file":
+        return organisation.in_file()
+    organisation.move_into_token()
+    return organisation.in_token()
+
+
+CLIENTS = f"""
+set -x
+curl -sS -o /dev/null -w '%{{http_code}} %{{ssl_verify_result}}\\n' https://{ECHO}/curl
+/usr/bin/python3 -c 'import requests; print(requests.get("https://{ECHO}/requests").status_code)'
+node -e 'fetch("https://{ECHO}/node").then(r => console.log(r.status))'
+printf 'GET /openssl HTTP/1.1\\r\\nHost: {ECHO}\\r\\nConnection: close\\r\\n\\r\\n' |
+    openssl s_client -connect {ECHO}:443 -servername {ECHO} -verify_return_error -showcerts -ign_eof -ignore_unexpected_eof
+"""
+
+
+@pytest.mark.client("/usr/bin/python3", "node", "softhsm2-util")
+def test_clients_trust_the_organisations_root(machine: Machine, organisation: Organisation, section: dict[str, object]) -> None:
+    """Whole chains, verified by the clients themselves; the sandbox's certificate is for what the policy names and nothing else."""
+    room = machine.room({"clients.sh": CLIENTS})
+    (room / "settings.yaml").write_text(yaml.safe_dump({"ca": section}))
+    policy = whole(http(list(ALL), ECHO, H1, "*.below.example", "10.20.0.0/16", name="all"), allow=["sh", *ALL])
+    options = ["--settings", room / "settings.yaml"]
+    result = machine.run("sh clients.sh", policy=policy, room=room, options=options, env=organisation.environment)
+    assert result.status == 0, result
+    assert result.stdout.splitlines()[:3] == ["200 0", "200", "200"], result
+    assert "Verify return code: 0 (ok)" in result.stdout and "HTTP/1.1 200 OK" in result.stdout, result
+    for path in ("/curl", "/requests", "/node", "/openssl"):
+        assert result.select(action="http", decision="allow", status=200, host=ECHO, path=path), result
+    (started,) = result.select(reason="started")
+    assert started["detail"]["authority_signed_by"] == f"CN={ISSUER}"
+    assert started["detail"]["authority_good_for"] == f"below.example {ECHO} {H1} 10.20.0.0/16"
+    chain = result.stdout.split("-----BEGIN CERTIFICATE-----")
+    assert len(chain) == 1 + 3  # leaf, the sandbox's, the organisation's: the root is the client's own
