@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -24,7 +25,6 @@ from stockade.attach.existing import Conversation
 from stockade.attach.running import Known, Running
 from stockade.attach.target import Target
 from stockade.audit import Trail
-from stockade.kernel.abi import Network
 from stockade.kernel.load import Kernel
 from stockade.policy import Policy, load_families
 from stockade.policy.summary import summary
@@ -37,6 +37,7 @@ from stockade.sandbox.root import Foreign
 from stockade.sandbox.roster import PATH, Resolver, Roster
 from stockade.service import verbs
 from stockade.service.control import Control
+from stockade.service.enforcement import lost_of
 from stockade.service.generations import Load
 from stockade.service.governed import Governed
 from stockade.service.order import Order
