@@ -1,19 +1,18 @@
 """A container that is governed although somebody else started it: begun, held, and let go of.
 
-Takes a kernel, a trail and a target; forks nothing and owns no process, so that a foreground command and a daemon can both have one. What
-cannot be given to processes that run is said: in the record of its start, and to whoever attached.
+Takes a station (kernel, trail, worker) and a target; forks nothing and owns no process, so that a foreground command and a daemon can both
+have one. What cannot be given to processes that run is said: in the record of its start, and to whoever attached.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,8 +23,7 @@ from stockade.attach.device import NOTHING, Closed
 from stockade.attach.existing import Conversation
 from stockade.attach.running import Known, Running
 from stockade.attach.target import Target
-from stockade.audit import Trail
-from stockade.kernel.load import Kernel
+from stockade.kernel.links import Link
 from stockade.policy import Policy, load_families
 from stockade.policy.summary import summary
 from stockade.proxy import Authority
@@ -41,13 +39,11 @@ from stockade.service.enforcement import lost_of
 from stockade.service.generations import Load
 from stockade.service.governed import Governed
 from stockade.service.order import Order
-from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.service.state import Kept
 from stockade.service.station import Station
 from stockade.service.tenure import Charge, Tenure
 from stockade.service.watch import Watch
-from stockade.service.workers import Workers
 from stockade.types import Outcome, Reason, Sandbox, StockadeError
 
 log = logging.getLogger(__name__)
@@ -56,6 +52,7 @@ EVERY = 0.5  # seconds between two looks at what holds it
 DEVICES_EVERY = 10  # of these looks: whether the filter on its devices is still there
 NEVER = "trust store, Landlock, seccomp"  # of processes that run already
 Existing = Literal["cut", "keep"]
+Serve = Callable[[contextlib.AsyncExitStack], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,45 +85,37 @@ class Standing:
 
 
 class Attachment:
-    """joined: its network namespace. sockets: the agent's, in there. pins: where the kernel's programs stay when the agent is gone."""
+    """joined: its network namespace. sockets: the agent's, in there."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        slot: Slot,
-        target: Target,
-        charged: Charged,
-        kernel: Kernel,
-        trail: Trail,
-        joined: Joined,
-        sockets: Sockets,
-    ) -> None:
-        self._settings, self._slot, self.target, self._charged = settings, slot, target, charged
-        self._kernel, self._trail, self._joined, self._sockets = kernel, trail, joined, sockets
+    def __init__(self, station: Station, slot: Slot, target: Target, charged: Charged, joined: Joined, sockets: Sockets) -> None:
+        self.station, self._slot, self.target, self._charged = station, slot, target, charged
+        self._kernel, self._joined, self._sockets = station.kernel, joined, sockets
+        self._links: list[Link] = []
         self._device = Closed(joined, target.cgroup.id)
         self.name = charged.order.name or target.called
 
-    async def begin(self, stack: contextlib.AsyncExitStack, workers: Workers) -> Standing:
-        """Governed when this returns. What is to be undone goes onto the stack. Raises StockadeError: it is as it was, and not governed."""
-        policy, kernel, target = self._charged.policy, self._kernel, self.target
-        control = Control.take(self._settings.control, self.name)
+    async def begin(self, stack: contextlib.AsyncExitStack, serve: Serve) -> Standing:
+        """Governed when this returns. What is to be undone goes onto the stack. Raises StockadeError: it is as it was, and not governed.
+
+        serve: begins to read the kernel's events and has a worker ready; called when its processes are known and before it is held.
+        """
+        station, policy, kernel, target = self.station, self._charged.policy, self._kernel, self.target
+        control = Control.take(station.settings.control, self.name)
         stack.callback(control.close)
         roster = await asyncio.to_thread(self._roster, policy)
         sandbox = Sandbox(uuid.uuid4().hex[:12], self.name, policy.name, policy.generation, dict(policy.labels))
         self.governed = governed = Governed(self._slot.number, sandbox, target.cgroup, policy, roster, kernel.maps, kernel.network)
+        stack.push_async_callback(self._forget)
         self._register(governed)
         # 1) who is there: exec and fork are told of from here on, so that nobody is missed between two looks
         processes = await asyncio.to_thread(Running(governed, kernel.maps).identify)
         # 2) who answers
-        listen = self._charged.order.listen(self._settings.configured.metrics)
-        self.station = station = Station(self.name, self._settings, kernel, self._trail, workers, listen)
         self.tenure = tenure = Tenure(station, self._charge(governed))
-        await station.begin(stack)
+        await serve(stack)
         await tenure.begin(stack)
-        station.serve_metrics()
         # 3) the rules, and the devices beside them
         self._sweep()
-        kernel.govern(target.cgroup.path)
+        self._own(lambda: kernel.govern(target.cgroup.path))
         stack.callback(self._device.open)
         if not target.on_host_network:
             await asyncio.to_thread(self._device.close)
@@ -168,16 +157,31 @@ class Attachment:
             governed.compile(governed.policy)
         except (OSError, ValueError) as error:
             raise StockadeError(f"the policy does not fit into the kernel's maps: {error}", code="maps") from None
-        kernel.answer_origins(self._slot.listeners.path)
-        kernel.attach_tracepoints()
+        self._own(lambda: kernel.answer_origins(self._slot.listeners.path))
+        if not any(link.name == "on_exec" for link in kernel.links):
+            kernel.attach_tracepoints()
+
+    def _own(self, attach: Callable[[], None]) -> None:
+        """Remember the links that this makes, also when it fails on the way."""
+        before = len(self._kernel.links)
+        try:
+            attach()
+        finally:
+            self._links += self._kernel.links[before:]
+
+    async def _forget(self) -> None:
+        """Nothing in the kernel speaks of it any more; what runs there runs on as it did before."""
+        for link in self._links:
+            if link in self._kernel.links:
+                self._kernel.take_off(link)
+        await asyncio.to_thread(self._kernel.maps.release, self.governed.number, self.target.cgroup.id)
 
     def _charge(self, governed: Governed) -> Charge:
         charged, kernel = self._charged, self._kernel
-        order = charged.order.anywhere(self._trail.path)
+        order = charged.order.anywhere(self.station.trail.path)
         kept = Kept(order, charged.policy, tuple(governed.roster), governed.facts, (), kernel.held_by(), kernel.backend, charged.authority)
         limits = Limits(governed.cgroup)  # its runtime's
-        held = functools.partial(lost_of, kernel.links)
-        return Charge(self._slot, governed, self._sockets, limits, charged.watch, charged.load, held, kept, "")
+        return Charge(self._slot, governed, self._sockets, limits, charged.watch, charged.load, self._lost_links, kept, "")
 
     def _sweep(self) -> None:
         """What an agent that died left on this cgroup. Beside it nothing gets through: each would take the other's address for a trick."""
@@ -235,7 +239,7 @@ class Attachment:
         """
         tenure, governed, agent, workers = self.tenure, self.governed, self.station.agent, self.station.workers
         async with contextlib.AsyncExitStack() as stack:
-            for watching in (tenure.generations.watch(), tenure.desk.watch()):
+            for watching in (tenure.generations.watch(), tenure.desk.watch(), tenure.renewal.watch()):
                 stack.callback(asyncio.create_task(watching).cancel)
             ended = asyncio.create_task(self._ended())
             stack.callback(ended.cancel)
@@ -250,6 +254,7 @@ class Attachment:
         await workers.release(governed.number)
         await agent.settle()
         if lost:
+            self.station.leave_target()
             agent.lifecycle(governed, Reason.ENFORCEMENT_LOST, {"lost": lost}, outcome=Outcome.DENY)
         if agent.audit_failure:
             agent.lifecycle(governed, Reason.AUDIT_UNAVAILABLE, {"error": agent.audit_failure}, outcome=Outcome.DENY)
@@ -272,7 +277,7 @@ class Attachment:
                 return lost
 
     def _lost(self, thoroughly: bool) -> list[str]:
-        found = [words for link in self._kernel.links if (words := link.lost()) is not None]
+        found = self._lost_links()
         if self.target.on_host_network:
             return found
         try:
@@ -283,6 +288,9 @@ class Attachment:
         if thoroughly and self._device.by != NOTHING and (words := self._device.holds()) is not None and self.target.cgroup.populated():
             found.append(words)
         return found
+
+    def _lost_links(self) -> list[str]:
+        return lost_of(self._kernel.links)
 
     async def _ended(self) -> int | None:
         if self.target.container is None:

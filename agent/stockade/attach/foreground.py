@@ -25,6 +25,7 @@ from stockade.sandbox.launch import Sockets, listen_again
 from stockade.service.order import Order
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
+from stockade.service.station import Station
 from stockade.service.watch import Watch
 from stockade.service.workers import Workers
 from stockade.types import StockadeError
@@ -135,8 +136,10 @@ class _Agent:
             trail = Trail.open(self._path(name), self._settings.configured.audit, human=sys.stderr if order.verbose else None)
             stack.callback(trail.close)
             charged = Charged(order, policy, self._watch, load, authority, self._existing, trusted)
-            attachment = Attachment(self._settings, slot, target, charged, kernel, trail, joined, sockets)
-            standing = await attachment.begin(stack, workers)
+            station = Station(name, self._settings, kernel, trail, workers, order.listen(self._settings.configured.metrics))
+            attachment = Attachment(station, slot, target, charged, joined, sockets)
+            standing = await attachment.begin(stack, station.begin)
+            station.serve_metrics()
             loop.add_signal_handler(signal.SIGHUP, attachment.tenure.generations.ask, "signal")
             self._done(standing)
             status = await attachment.hold(leave)
