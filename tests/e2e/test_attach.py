@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +13,18 @@ import pytest
 from framework import containers
 from framework.containers import BUNDLE, Container, Place, attached
 from framework.internet import ECHO, OTHER
-from framework.machine import Machine, Running
-from framework.policy import http, relay, whole
+from framework.machine import STOCKADE, Machine, Running, wait_for
+from framework.policy import http, whole
+from stockade.attach import target
+from stockade.attach.device import EGRESS
+from stockade.kernel.load import mounted_bpffs
+from stockade.service.settings import Settings
 
 if missing := containers.lacking("runc"):
     pytest.skip(missing, allow_module_level=True)
 
 POLICY = whole(
     http(["curl", "python3"], ECHO, methods=["GET"], paths=["/open/**"]),
-    relay("cat", OTHER, tls="passthrough"),
     allow=["python3", "curl", "sh", "cat"],
 )
 
@@ -50,7 +56,141 @@ def held(machine: Machine, container: Container) -> Iterator[Running]:
         yield running
 
 
-def test_a_container_that_runs_is_held_to_its_policy(container: Container, held: Running, network: Place) -> None:
-    assert container.do(f"run /usr/bin/curl -sS -k -o /dev/null -w %{{http_code}} https://{ECHO}/open/a").startswith("0 200")
+CURL = "/usr/bin/curl -sS -k -o /dev/null -w %{http_code}"
+
+
+def test_a_container_that_runs_is_held_to_its_policy(container: Container, held: Running) -> None:
+    """Allowed by binary, host, method and path; refused where one of them is another."""
+    assert container.do(f"run {CURL} https://{ECHO}/open/a") == "0 200"
+    assert container.do(f"run {CURL} -X DELETE https://{ECHO}/open/a") == "0 403"
+    assert container.do(f"run {CURL} https://{ECHO}/shut") == "0 403"
+    assert container.do(f"run {CURL} https://{OTHER}/").startswith("6 ")
+    assert container.do("run /usr/bin/sleep 0").startswith(("-9", "failed"))  # in no list
+    assert container.do(f"ask GET http://{OTHER}/").startswith("failed")
+    held.process.terminate()
+    result = held.finish()
+    assert result.status == 0, result
+    (allowed,) = result.select(action="http", decision="allow", host=ECHO)
+    assert (allowed["http"]["method"], allowed["http"]["path"]) == ("GET", "/open/a")
+    assert allowed["binary"]["path"] == "/usr/bin/curl"
+    assert {record["reason"] for record in result.select(action="http", decision="deny")} == {"no_rule"}
+    assert result.select(action="exec", decision="deny", binary_path="/usr/bin/sleep")
+    assert result.select(action="dns", decision="deny", host=OTHER)
+    for record in result.records:
+        assert record["sandbox"]["labels"]["container"] == container.id
+        assert record["sandbox"]["labels"]["image"] == containers.IMAGE
+
+
+def test_who_ran_before_is_known_by_what_it_executes(container: Container, held: Running) -> None:
+    """The first process never executed anything under Stockade's eyes."""
+    assert container.do(f"ask GET http://{ECHO}/open/early") == "200"
+    assert container.do(f"ask GET http://{ECHO}/shut") == "403"
+    assert "CERTIFICATE_VERIFY_FAILED" in container.do(f"ask GET https://{ECHO}/open/a")  # it was not given the sandbox's CA
     (started,) = [record for record in held.records() if record["reason"] == "started"]
-    assert started["sandbox"]["labels"]["container"] == container.id
+    assert started["detail"]["processes"] == [f"{container.pid} /usr/bin/python3"]
+    assert "trust store" in started["detail"]["not_given"]
+    (allowed,) = [record for record in held.records() if record["action"] == "http" and record["decision"] == "allow"]
+    assert (allowed["pid"], allowed["binary"]["identity"]) == (container.pid, "weak")
+
+
+def test_nothing_leaves_by_the_device(container: Container, machine: Machine, network: Place) -> None:
+    """Each of these gets out before, and none of them while it is held; afterwards they do again."""
+    ways = (f"tcp {network.host} {network.tcp}", f"udp {network.host} {network.udp}", "packet eth0", "packet eth0 bypass")
+
+    def tried() -> list[str]:
+        before = len(network.heard)
+        outcomes = [container.do(way) for way in ways]
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: len(network.heard) - before >= len(ways), "what gets out", timeout=1)
+        return [*network.heard[before:], *(outcome for outcome in outcomes if outcome == "outside")]
+
+    assert sorted(tried()) == ["frame", "frame", "outside", "tcp", "udp"]
+    with attached(machine, machine.room(), POLICY, "--container", container.id) as running:
+        assert tried() == []
+        (started,) = [record for record in running.records() if record["reason"] == "started"]
+        assert started["detail"]["device"] == EGRESS
+        refused = wait_for(
+            lambda: [r for r in running.records() if r["decision"] == "deny" and r["action"] in ("connect", "datagram")], "records"
+        )
+        assert {record["destination"]["host"] for record in refused} == {network.host}
+    assert sorted(tried()) == ["frame", "frame", "outside", "tcp", "udp"]
+
+
+def test_without_the_programs_the_device_holds_and_without_the_device_the_programs(
+    container: Container, held: Running, network: Place
+) -> None:
+    """A frame passes every program, so the filter alone stops it; a datagram is stopped by either."""
+    rules = ["nsenter", f"--net={network.path}", "nft", "delete", "table", "netdev", "stockade"]
+    before = len(network.heard)
+    container.do("packet eth0")
+    assert network.heard[before:] == []
+    subprocess.run(rules, check=True)
+    container.do("packet eth0")
+    wait_for(lambda: network.heard[before:] == ["frame"], "a frame without the filter")
+    assert "sent" not in container.do(f"udp {network.host} {network.udp}")
+
+
+def test_what_it_was_connected_to_before_is_cut(container: Container, machine: Machine, network: Place) -> None:
+    assert container.do(f"keep {network.host} {network.tcp}") == "outside"
+    heard = len(network.heard)
+    with attached(machine, machine.room(), POLICY, "--container", container.id) as running:
+        assert container.do("say") != "outside"
+        (started,) = [record for record in running.records() if record["reason"] == "started"]
+        (connection,) = started["detail"]["connections"]
+        assert f"-> {network.host}:{network.tcp}" in connection
+        assert started["detail"]["existing"] == "cut"
+    assert network.heard[heard:] == []
+
+
+def test_detaching_leaves_nothing(container: Container, machine: Machine, network: Place) -> None:
+    def state() -> dict[str, object]:
+        inside = ["nsenter", f"--net={network.path}"]
+        cgroup = target.of_container(container.id).cgroup.path
+        pinned = mounted_bpffs(Settings().run / "bpf").glob("attached-*")
+        return {
+            "rules": subprocess.run([*inside, "nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout,
+            "addresses": subprocess.run([*inside, "ip", "-br", "address"], capture_output=True, text=True, check=True).stdout,
+            "listeners": subprocess.run([*inside, "ss", "-Hltun"], capture_output=True, text=True, check=True).stdout,
+            "programs": _attached_programs(cgroup),
+            "pins": sorted(map(str, pinned)),
+            "files": sorted(map(str, (Settings().run / "attached").glob("*"))),
+        }
+
+    container.do("run /usr/bin/true")
+    before = state()
+    with attached(machine, machine.room(), POLICY, "--container", container.id) as running:
+        assert state() != before
+        running.process.send_signal(signal.SIGINT)
+        assert running.finish().status == 0
+    assert state() == before
+    assert container.do("run /usr/bin/sleep 0") == "0 "
+
+
+def test_a_container_that_ends_ends_its_agent(container: Container, held: Running) -> None:
+    container.do("run /usr/bin/true")
+    container.begin("exit 7")
+    result = held.finish()
+    assert result.status in (7, 0), result
+    assert result.records[-1]["reason"] == "stopped"
+
+
+def test_who_keeps_net_admin_is_not_held(place: Path, root: Path, network: Place, inside: dict[str, str], machine: Machine) -> None:
+    work = containers.work_directory(place, inside)
+    directory = containers.bundle(work / "bundle", root, network, work, capabilities=["CAP_NET_ADMIN"])
+    with containers.runc(directory, work) as container, attached(machine, machine.room(), POLICY, "--pid", str(container.pid)) as running:
+        running.process.terminate()
+        result = running.finish()
+    assert "NOT HELD: it keeps CAP_NET_ADMIN" in result.stderr
+    (started,) = result.select(reason="started")
+    assert started["detail"]["held"] == "no"
+
+
+def test_a_second_agent_for_one_container_is_refused(container: Container, held: Running, machine: Machine) -> None:
+    line = [STOCKADE, "attach", "--container", container.id, "--policy", held.audit.parent / "policy.yaml"]
+    done = subprocess.run(machine.wrap(line), capture_output=True, text=True, check=False)
+    assert (done.returncode, "governed already [attached]" in done.stderr) == (2, True), done.stderr
+
+
+def _attached_programs(cgroup: Path) -> int:
+    done = subprocess.run(["bpftool", "cgroup", "show", cgroup], capture_output=True, text=True, check=False)
+    return len(done.stdout.splitlines())
