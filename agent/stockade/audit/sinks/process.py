@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import resource
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stockade.audit.sinks import products, secret
+from stockade.audit.sinks.confine import Watch, confine, drop
 from stockade.audit.sinks.cursor import Position
 from stockade.audit.sinks.deliver import Delivery
 from stockade.audit.sinks.file import FileSink
@@ -27,13 +27,13 @@ from stockade.audit.sinks.journald import JournaldSink
 from stockade.audit.sinks.sink import Sink
 from stockade.audit.sinks.stream import StreamSink
 from stockade.audit.sinks.syslog import SyslogSink
-from stockade.sandbox import libc
 from stockade.settings.rotate import Rotate
 from stockade.settings.sinks import Batch, Tls
 from stockade.settings.sinks import Sink as Rules
 from stockade.types import StockadeError
 
 EVERY = 1.0
+ANEW = 75  # EX_TEMPFAIL: a file that it read was replaced, and another process is to go on
 
 
 def made(rules: Rules, trail: Path) -> Sink:
@@ -96,14 +96,22 @@ def rules_of(said: dict[str, Any]) -> Rules:
 
 def main(report: int) -> int:
     logging.basicConfig(format="stockade: %(message)s", level=logging.WARNING)
-    confine()
+    drop()
     order = json.loads(sys.stdin.readline())
-    trail = Path(order["trail"])
+    trail, rules = Path(order["trail"]), [rules_of(one) for one in order["sinks"]]
+    watch = Watch(rules)
+    try:
+        for one in rules:
+            made(one, trail).close()
+        confine(trail, rules)
+    except (StockadeError, OSError) as error:
+        print(f"stockade: {error}", file=sys.stderr)
+        return 1
     # Held by another process that still drains, of the agent before: it ends within its time.
     until = time.monotonic() + order["patience"]
     while True:
         try:
-            begun = deliver(trail, [rules_of(one) for one in order["sinks"]], Position(**order["start"]))
+            begun = deliver(trail, rules, Position(**order["start"]))
             break
         except StockadeError as error:
             if error.code != "audit_unavailable" or time.monotonic() > until:
@@ -113,24 +121,16 @@ def main(report: int) -> int:
     ended = threading.Event()
     threading.Thread(target=_until_told, args=(ended,), daemon=True).start()
     last: list[dict[str, Any]] = []
+    anew = False
     with os.fdopen(report, "w") as pipe:
-        while not ended.wait(EVERY):
-            last = _report(begun, pipe, last)
+        while not ended.wait(EVERY) and not anew:
+            last, anew = _report(begun, pipe, last), watch.replaced()
         for delivery, _ in begun:
-            delivery.stop(order["drain"])
+            delivery.stop(0.0 if anew else order["drain"])
         for _, thread in begun:
             thread.join(order["drain"] + 15)
         _report(begun, pipe, [])
-    return 0
-
-
-def confine() -> None:
-    """Before any thread: it speaks to the network as root does, so it keeps root's files and nothing else of root."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it holds tokens
-    libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
-    if os.geteuid() == 0:
-        libc.drop_bounding_capabilities()
-        libc.drop_capabilities()
+    return ANEW if anew else 0
 
 
 def _report(begun: list[tuple[Delivery, threading.Thread]], pipe: Any, last: list[dict[str, Any]]) -> list[dict[str, Any]]:

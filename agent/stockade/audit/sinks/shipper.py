@@ -42,7 +42,7 @@ class Shipper:
 
     def __init__(self, trail: Trail, rules: Sequence[Rules], drain: float) -> None:
         """Begins delivery with the trail's next record, or where each sink stood. Raises StockadeError for sinks that cannot be made."""
-        from stockade.audit.sinks.process import made
+        from stockade.audit.sinks.process import made  # here, and below: only an agent with sinks pays for it
 
         for each in rules:
             made(each, trail.path).close()
@@ -58,7 +58,7 @@ class Shipper:
         read, write = os.pipe()
         prints = any(each.type == "stdout" for each in self._rules)
         process = subprocess.Popen(
-            [sys.executable, "-m", "stockade.audit.sinks.process", str(write)],
+            [sys.executable, "-P", "-m", "stockade.audit.sinks.process", str(write)],
             stdin=subprocess.PIPE,
             stdout=None if prints else subprocess.DEVNULL,
             pass_fds=(write,),
@@ -81,6 +81,8 @@ class Shipper:
 
     def _hear(self) -> None:
         """Until the process ends. One that dies is started again: it goes on where it stood."""
+        from stockade.audit.sinks.process import ANEW
+
         while True:
             for line in self._report:
                 for said in json.loads(line):
@@ -89,7 +91,10 @@ class Shipper:
             status = self._process.wait()
             if self._closed:
                 return
-            log.error("the process of the audit sinks ended with %d, and is started again", status)
+            if status == ANEW:
+                log.info("a secret, certificate or resolver file of the audit sinks was replaced: their process begins anew")
+            else:
+                log.error("the process of the audit sinks ended with %d, and is started again", status)
             threading.Event().wait(1.0)
             if self._closed:
                 return

@@ -123,7 +123,7 @@ def rsyslog(rsyslogd: Rsyslog) -> Rsyslog:
 
 class Journal:
     def __init__(self, pid: int) -> None:
-        self.root = Path(f"/proc/{pid}/root")
+        self.pid, self.root = pid, Path(f"/proc/{pid}/root")
         self.socket = self.root / "run/systemd/journal/socket"
 
     def entries(self) -> list[dict[str, Any]]:
