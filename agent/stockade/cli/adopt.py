@@ -67,7 +67,7 @@ def _all(output: str) -> int:
 def _adopted(name: str, output: str) -> bool:
     """Whether it was: an agent says so on its standard output, and ends with the status of a command that may be any."""
     said = False
-    command = [sys.executable, "-m", "stockade", "adopt", "-o", output, "--", name]
+    command = [sys.executable, "-P", "-m", "stockade", "adopt", "-o", output, "--", name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as agent:
         assert agent.stdout is not None
         for line in agent.stdout:

@@ -75,6 +75,7 @@ def _asked(policy: Path, room: Path, port: int) -> tuple[Asked, Asked]:
     ask = ["curl", *each, "--output", "first", url, "--next", *each, "--request", "POST", "--output", "second", url]
     command = [
         sys.executable,
+        "-P",  # no module of this directory, which may be anybody's project
         "-m",
         "stockade",
         "run",
