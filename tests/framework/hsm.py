@@ -73,10 +73,15 @@ class Organisation:
 
     def pull(self) -> None:
         """Away with the token, as a cable that is pulled."""
-        (self.conf.parent / "tokens").rename(self.conf.parent / "away")
+        self._move("tokens", "away")
 
     def plug(self) -> None:
-        (self.conf.parent / "away").rename(self.conf.parent / "tokens")
+        self._move("away", "tokens")
+
+    def _move(self, whence: str, whither: str) -> None:
+        (self.conf.parent / whither).mkdir(exist_ok=True)
+        for token in (self.conf.parent / whence).iterdir():
+            token.rename(self.conf.parent / whither / token.name)
 
     def _util(self, *words: str | Path) -> None:
         subprocess.run(["softhsm2-util", *map(str, words)], env=os.environ | self.environment, check=True, capture_output=True)

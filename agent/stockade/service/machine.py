@@ -28,6 +28,7 @@ from stockade.kernel.probe import Answer, Finding
 from stockade.sandbox import cgroup, landlock, libc, limits, seccomp, trust, view
 from stockade.sandbox.filter import compile_filter
 from stockade.service.settings import Settings
+from stockade.settings import configured
 from stockade.types import StockadeError
 
 KERNEL = (5, 15)  # landlock(7) is in 5.13; what the programs of bpf/ need beside it came until 5.15
@@ -43,6 +44,7 @@ if os.geteuid() == 0:
     confine.drop(int(sys.argv[1]), int(sys.argv[1]))
 print(os.getuid(), end="")
 """
+_CLASSIFIER = "from stockade.privacy import provider; print(provider.said(), end='')"
 _PROVIDERS = "import onnxruntime; print(', '.join(onnxruntime.get_available_providers()), end='')"
 
 
@@ -304,6 +306,26 @@ def _onnxruntime() -> str:
     return _python_says(_PROVIDERS)
 
 
+def _classifier() -> str:
+    """On what, and why on nothing faster."""
+    return _python_says(_CLASSIFIER)
+
+
+def _authority() -> str:
+    """The CA of the default settings, by a signature that nobody is given."""
+    ca = configured(None).ca
+    if ca.certificate is None:
+        return "each sandbox has a root of its own"
+    if os.geteuid() != 0:
+        raise Untold(f"{ca.certificate} is for root to try")
+    from stockade.signing.external import Organisation
+    from stockade.signing.names import Names
+
+    organisation = Organisation.read(ca)
+    organisation.sign("doctor", Names())
+    return f"{organisation.chain[0].subject.rfc4514_string()}, its key in {organisation.described}"
+
+
 def _python_says(code: str, *words: str) -> str:
     """What this Python prints in a process of its own. Raises OSError with the last line of its error."""
     said = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300, check=False)
@@ -376,4 +398,6 @@ CHECKS = (
     Check("run directory", _run_directory, "mount a tmpfs on /run: what a dead agent left there would outlive a boot", fatal=False),
     Check("GPU", _gpu, "needed only for device: [gpu] and models on one", fatal=False),
     Check("onnxruntime", _onnxruntime, "pip install 'stockade[router]', if prompts are to be classified", fatal=False),
+    Check("classifier", _classifier, "docs/gpu.md, where it could run on a GPU", fatal=False),
+    Check("signing CA", _authority, "`ca` in /etc/stockade/stockade.yaml; docs/ca.md"),
 )

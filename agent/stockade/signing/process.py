@@ -52,7 +52,7 @@ def _sign(asked: dict[str, Any]) -> bytes:
     except pkcs11.exceptions.MultipleTokensReturned:
         raise Unusable(f"several tokens are called {asked['token']}") from None
     except RuntimeError as error:
-        raise Unusable(f"{module} cannot be loaded: {error}") from None
+        raise Unusable(f"{module} cannot be used: {type(error).__name__} {error}".strip()) from None
     try:
         with token.open(user_pin=_pin(asked["pin"])) as session:
             key: Any = session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=asked["key"])
