@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from framework import containers
+from framework.containers import Place
 
 INSIDE = Path(__file__).parent / "inside"
 
@@ -19,3 +23,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def inside() -> dict[str, str]:
     """The programs that run in the sandbox, by file name: what to put into a run's workdir."""
     return {path.name: path.read_text() for path in INSIDE.glob("*.py")}
+
+
+@pytest.fixture(scope="session")
+def container_root(place: Path) -> Path:
+    """The root file system of the tests' containers, which no container writes to."""
+    directory = place / "root"
+    directory.mkdir()
+    return containers.root_filesystem(directory, Path(containers.BUNDLE))
+
+
+@pytest.fixture
+def network() -> Iterator[Place]:
+    """Where a container may live."""
+    with Place() as up:
+        yield up

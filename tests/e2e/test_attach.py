@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from framework import containers
-from framework.containers import BUNDLE, Container, Place, attached
+from framework.containers import Container, Place, attached
 from framework.internet import ECHO, OTHER
 from framework.machine import STOCKADE, Machine, Running, wait_for
 from framework.policy import http, whole
@@ -29,23 +29,10 @@ POLICY = whole(
 )
 
 
-@pytest.fixture(scope="module")
-def root(place: Path) -> Path:
-    directory = place / "root"
-    directory.mkdir()
-    return containers.root_filesystem(directory, Path(BUNDLE))
-
-
 @pytest.fixture
-def network() -> Iterator[Place]:
-    with Place() as up:
-        yield up
-
-
-@pytest.fixture
-def container(place: Path, root: Path, network: Place, inside: dict[str, str]) -> Iterator[Container]:
+def container(place: Path, container_root: Path, network: Place, inside: dict[str, str]) -> Iterator[Container]:
     work = containers.work_directory(place, inside)
-    directory = containers.bundle(work / "bundle", root, network, work, capabilities=["CAP_NET_RAW"])
+    directory = containers.bundle(work / "bundle", container_root, network, work, capabilities=["CAP_NET_RAW"])
     with containers.runc(directory, work) as up:
         yield up
 
@@ -174,9 +161,11 @@ def test_a_container_that_ends_ends_its_agent(container: Container, held: Runnin
     assert result.records[-1]["reason"] == "stopped"
 
 
-def test_who_keeps_net_admin_is_not_held(place: Path, root: Path, network: Place, inside: dict[str, str], machine: Machine) -> None:
+def test_who_keeps_net_admin_is_not_held(
+    place: Path, container_root: Path, network: Place, inside: dict[str, str], machine: Machine
+) -> None:
     work = containers.work_directory(place, inside)
-    directory = containers.bundle(work / "bundle", root, network, work, capabilities=["CAP_NET_ADMIN"])
+    directory = containers.bundle(work / "bundle", container_root, network, work, capabilities=["CAP_NET_ADMIN"])
     with containers.runc(directory, work) as container, attached(machine, machine.room(), POLICY, "--pid", str(container.pid)) as running:
         running.process.terminate()
         result = running.finish()

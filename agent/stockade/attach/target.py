@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from stockade.types import StockadeError
 NET_RAW = 13
 # With one of these a process can take away what holds it: CAP_NET_ADMIN, CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_BPF.
 FATAL = {12: "CAP_NET_ADMIN", 16: "CAP_SYS_MODULE", 17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN", 39: "CAP_BPF"}
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 _INNER = ("/init.scope", "/container", "/runtime")  # which systemd, crun and podman make inside a container's own cgroup
 
 
@@ -34,7 +36,9 @@ class Target:
 
     @property
     def called(self) -> str:
-        return self.name or (self.container.called if self.container is not None else self.cgroup.path.name)
+        """As a sandbox can be called: see policy.neighbour.NAME."""
+        called = self.name or (self.container.called if self.container is not None else self.cgroup.path.name)
+        return _UNFIT.sub("-", called).lstrip(".-_")[:63] or "container"
 
     @property
     def directory(self) -> str:

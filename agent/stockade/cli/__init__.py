@@ -19,6 +19,7 @@ VERBS = {
     "init": "set up a first policy for a project, and try it",
     "run": "run a command held to a policy",
     "attach": "hold a container, a unit or a process that runs already to a policy",
+    "oci-hook": "govern a container before it starts, for its runtime",
     "adopt": "take over a sandbox whose agent has died",
     "sandbox": "list sandboxes, or end one",
     "status": "say which sandboxes run, and how it goes",
@@ -44,7 +45,7 @@ def _parser(verb: str | None) -> argparse.ArgumentParser:
         if name != verb:
             verbs.add_parser(name, help=summary, add_help=False)
             continue
-        module = importlib.import_module(f"stockade.cli.{name}")
+        module = importlib.import_module(f"stockade.cli.{name.replace('-', '_')}")
         own = verbs.add_parser(
             name,
             help=summary,

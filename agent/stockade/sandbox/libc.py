@@ -92,6 +92,23 @@ def open_in_root(directory: int, path: str, flags: int) -> int:
     return _check(_libc.syscall(_SYS_OPENAT2, directory, os.fsencode(path), how, 24), f"open {path}")
 
 
+def detached(source: str, attributes: int) -> int:
+    """A copy of the mount of one file or directory, in no namespace yet, with MOUNT_ATTR_* on it. Raises OSError."""
+    opened = open_path(source)
+    try:
+        flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH
+        tree = _check(_libc.syscall(_SYS_OPEN_TREE, opened, b"", flags), f"open {source}")
+    finally:
+        os.close(opened)
+    _set_attributes(tree, source, 0, attributes, 0)
+    return tree
+
+
+def move_mount(tree: int, place: int) -> None:
+    """Attach what `detached` made to a place in this thread's mount namespace. Both are descriptors. Raises OSError."""
+    _check(_libc.syscall(_SYS_MOVE_MOUNT, tree, b"", place, b"", _MOVE_MOUNT_EMPTY_PATHS), "mount")
+
+
 def bind(source: str, target: str, attributes: int, user_namespace: int | None = None) -> None:
     """Bind source with everything mounted below it, with MOUNT_ATTR_* on all of it (mount(2)'s own flags miss what lies below).
 

@@ -61,12 +61,12 @@ def build(authority_pem: bytes) -> TrustStore:
     together = bundle.read_bytes().rstrip() + b"\n" + authority_pem
     files = {str(path.resolve()): together for path in BUNDLES if path.is_file()}
     if keystores := [path.resolve() for path in KEYSTORES if path.is_file()]:
-        store = _java(together)
+        store = java_store(together)
         files |= {str(path): store for path in keystores}
     return TrustStore(files, dict.fromkeys(VARIABLES, str(bundle.resolve())))
 
 
-def _java(bundle: bytes) -> bytes:
+def java_store(bundle: bytes) -> bytes:
     """PKCS #12 with Java's trust attribute and no password: Java loads its default store without one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # some root of every distribution has serial number 0
