@@ -4,10 +4,10 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz test-kernels lint format bench train eval-privacy clean root
+.PHONY: help setup demo test fuzz test-kernels test-kubernetes lint format bench train eval-privacy clean root
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: ## packages, a Python >= 3.12, .venv/bin/stockade
 	@deploy/setup.sh
@@ -25,6 +25,10 @@ test-kernels: root ## the tests on Debian's 6.1 and 6.12 under emulation, with B
 	@deploy/setup.sh --kernels
 	@STOCKADE_VM=all $(BIN)/pytest -o faulthandler_timeout=0 tests/vm $(PYTEST_ARGS)
 	@$(BIN)/python tests/vm/table.py --here
+
+test-kubernetes: root ## the tests on a real one-node cluster, which is built before (minutes, once)
+	@deploy/setup.sh --tests
+	@STOCKADE_KUBERNETES=1 $(BIN)/pytest tests/kubernetes $(PYTEST_ARGS)
 
 fuzz: root ## mutate tests/golden/corpus for STOCKADE_FUZZ minutes per target (default 5); every `make test` does some seconds of it
 	@deploy/setup.sh --tests

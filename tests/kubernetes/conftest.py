@@ -1,0 +1,65 @@
+"""A cluster for a whole run: it takes half a minute to start. Only where STOCKADE_KUBERNETES is set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from framework.kubernetes import Cluster
+from framework.kubernetes.cluster import built, hierarchies
+
+PROGRAMS = ("etcd", "kube", "containerd", "pause", "runc")
+FILES = ("kube", "containerd", "cni", "etcd", "calico", "default_", "stockade-kubernetes", "pods", "containers", "dockershim", "runc")
+
+
+def available() -> None:
+    """Skips, with what would make it run."""
+    if os.geteuid() != 0:
+        pytest.skip("a node needs root")
+    if not os.environ.get("STOCKADE_KUBERNETES"):
+        pytest.skip("make test-kubernetes runs them" + ("" if built() else ", and builds a Kubernetes before: minutes, once"))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The cluster. When it has stopped, nothing of it is left: else each run fails here, at its end."""
+    available()
+    before = traces()
+    with Cluster() as running:
+        yield running
+    assert traces() - before == set()
+
+
+def traces() -> set[str]:
+    """What a node could leave on this machine: processes of its, cgroups, mounts, network namespaces and devices, files."""
+    found = {f"{name} runs" for name in _commands() if name.startswith(PROGRAMS)}
+    for hierarchy in hierarchies():
+        found |= {str(path) for name in ("kubepods*", "stockade-kubernetes*") for path in hierarchy.glob(name)}
+    found |= {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if "kube" in line or "containerd" in line}
+    found |= {f"device {path.name}" for path in Path("/sys/class/net").iterdir() if path.name.startswith(("node", "veth"))}
+    for place in (
+        "/run",
+        "/run/netns",
+        "/run/containerd/s",
+        "/var/lib",
+        "/var/lib/cni",
+        "/var/log",
+        "/var/log/pods",
+        "/var/tmp",
+        "/etc/cni",
+        "/etc",
+    ):
+        if Path(place).is_dir():
+            found |= {str(path) for path in Path(place).iterdir() if path.name.startswith(FILES)}
+    return found
+
+
+def _commands() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            yield path.read_text().strip()
+        except OSError:  # it has ended
+            continue

@@ -1,0 +1,64 @@
+"""The cluster of these tests is a real one: a pod runs, is spoken to, is in the kernel's cgroups; and what was started leaves nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from framework.kubernetes import Cluster
+from framework.kubernetes.cluster import unified
+
+IMAGE = "docker.io/local/busybox:1"
+POD = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: talker}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: {IMAGE}
+    imagePullPolicy: Never
+    command: [sh, -c, 'echo "hello from $HOSTNAME"; exec sleep 1000']
+"""
+
+
+@pytest.fixture(scope="module")
+def talker(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("busybox")
+    (root / "bin").mkdir()
+    shutil.copy("/bin/busybox", root / "bin/busybox")
+    for applet in ("sh", "sleep", "cat", "wget", "ip"):
+        (root / "bin" / applet).symlink_to("busybox")
+    cluster.image(IMAGE, root, ["/bin/sh"])
+    cluster.kubectl("wait", "--for=jsonpath={.metadata.name}=default", "serviceaccount/default", check=False)
+    cluster.apply(POD)
+    cluster.wait("pod/talker", "condition=Ready")
+    yield "talker"
+    cluster.kubectl("delete", "pod", "talker", "--wait")
+
+
+def test_a_pod_runs_from_an_image_of_ours(cluster: Cluster, talker: str) -> None:
+    assert cluster.logs(talker) == "hello from talker\n"
+
+
+def test_a_command_in_it_runs_in_its_namespaces_and_its_status_comes_back(cluster: Cluster, talker: str) -> None:
+    said = cluster.exec(talker, "sh", "-c", "ip -o -4 addr show dev eth0; exit 7", check=False)
+    assert said.returncode == 7 and "10.123.0." in said.stdout
+
+
+def test_it_is_in_the_second_hierarchy_of_cgroups(cluster: Cluster, talker: str) -> None:
+    uid = cluster.kubectl("get", "pod", talker, "-o", "jsonpath={.metadata.uid}").stdout
+    inside = cluster.exec(talker, "cat", "/proc/self/cgroup").stdout
+    place = unified("kubepods") / "besteffort" / f"pod{uid}"
+    assert place.is_dir() and any((child / "cgroup.procs").read_text() for child in place.iterdir() if child.is_dir())
+    assert f"pod{uid}" in inside
+
+
+def test_a_pod_reaches_the_node(cluster: Cluster, talker: str) -> None:
+    said = cluster.exec(talker, "wget", "-T", "5", "-qO-", "http://10.124.0.1:10248/healthz", check=False)
+    assert said.returncode != 0, "the kubelet's health is the node's loopback's alone"
+    said = cluster.exec(talker, "wget", "-T", "5", "-O-", "--no-check-certificate", "https://10.124.0.1:6443/healthz", check=False)
+    assert "ok" in said.stdout or "TLS" in said.stderr or "ssl" in said.stderr.lower(), said.stderr
