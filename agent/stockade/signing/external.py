@@ -51,7 +51,7 @@ class Organisation:
     def described(self) -> str:
         """Where its key is."""
         key = self.ca.key
-        return f"token {key.token}, key {key.key}" if isinstance(key, Token) else f"file {key}"
+        return f"{key.token}, labelled {key.key}" if isinstance(key, Token) else f"file {key}"
 
     def sign(self, name: str, names: Names) -> Signing:
         """A key for the sandbox `name`, good for these names. Takes as long as the token does. Raises StockadeError."""

@@ -48,9 +48,9 @@ def _sign(asked: dict[str, Any]) -> bytes:
     try:
         token = pkcs11.lib(str(module)).get_token(token_label=asked["token"])
     except pkcs11.exceptions.NoSuchToken:
-        raise Unusable(f"there is no token {asked['token']}") from None
+        raise Unusable(f"no token is labelled {asked['token']}") from None
     except pkcs11.exceptions.MultipleTokensReturned:
-        raise Unusable(f"several tokens are called {asked['token']}") from None
+        raise Unusable(f"several tokens are labelled {asked['token']}") from None
     except RuntimeError as error:
         raise Unusable(f"{module} cannot be used: {type(error).__name__} {error}".strip()) from None
     try:
@@ -64,13 +64,13 @@ def _sign(asked: dict[str, Any]) -> bytes:
             half = len(raw) // 2
             return encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))
     except pkcs11.exceptions.NoSuchKey:
-        raise Unusable(f"the token {asked['token']} has no private key {asked['key']}") from None
+        raise Unusable(f"{asked['token']} has no private key {asked['key']}") from None
     except pkcs11.exceptions.MultipleObjectsReturned:
-        raise Unusable(f"the token {asked['token']} has several private keys {asked['key']}") from None
+        raise Unusable(f"{asked['token']} has several private keys {asked['key']}") from None
     except pkcs11.exceptions.PinIncorrect:
-        raise Unusable(f"the token {asked['token']} does not take the PIN in {asked['pin']}") from None
+        raise Unusable(f"{asked['token']} does not take the PIN in {asked['pin']}") from None
     except pkcs11.exceptions.PinLocked:
-        raise Unusable(f"the PIN of the token {asked['token']} is locked") from None
+        raise Unusable(f"the PIN of {asked['token']} is locked") from None
 
 
 def _pin(where: str) -> str:

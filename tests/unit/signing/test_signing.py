@@ -195,7 +195,7 @@ def test_a_token_signs_with_either_kind_of_key_and_says_why_not(tmp_path: Path, 
     module.chmod(0o666)
     for other, said in (
         (
-            (replace(token, token="none"), "there is no token none"),
+            (replace(token, token="none"), "no token is labelled none"),
             (replace(token, key="none"), "has no private key none"),
             (replace(token, pin=f"file:{wrong}"), "does not take the PIN"),
             (replace(token, pin=f"file:{open_to_all}"), "not root's alone"),
