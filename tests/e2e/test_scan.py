@@ -63,16 +63,22 @@ def test_a_credential_leaves_in_no_part_of_a_request(machine: Machine, internet:
 def test_ones_own_token_is_no_leak_and_a_canary_always_is(machine: Machine) -> None:
     marked = canary.make()
     hidden = [marked, base64.b64encode(marked.encode()).decode(), marked.encode().hex()]
+    own = "ghp_" + "Ab3dEf6hIj" * 3 + "abcdef"
     answers, result = say(
         machine,
         [
-            {"url": URL, "method": "GET", "headers": {"Authorization": f"token ghp_{'Ab3dEf6hIj' * 3}abcdef"}},
+            {"url": URL, "method": "GET", "headers": {"Authorization": f"token {own}"}},
+            {"url": URL, "method": "GET", "headers": {"X-Api-Key": own}},
+            {"url": URL, "method": "GET", "headers": {"X-Note": own}},
             *({"url": URL, "method": "GET", "headers": {"Authorization": f"Bearer {each}"}} for each in hidden),
             *({"url": URL, "body": f"x={each}"} for each in hidden),
         ],
     )
-    assert [answer["status"] for answer in answers] == [200] + [403] * 6, result
-    for record in result.select(level="privacy"):
+    assert [answer["status"] for answer in answers] == [200, 200, 403] + [403] * 6, result
+    noted, *refused = result.select(level="privacy")
+    assert not any(each.startswith("credential.canary") for each in noted["detail"]["categories"]), noted
+    assert len(refused) == 6
+    for record in refused:
         assert "credential.canary=1" in record["detail"]["categories"], record
 
 

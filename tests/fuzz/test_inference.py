@@ -93,9 +93,16 @@ class InProcess(Client):
         self._classifier = Classifier([])
 
     async def classify(
-        self, texts: Sequence[str], settings: Settings, *, seconds: float, lanes: Sequence[Sequence[int]] = ()
+        self,
+        texts: Sequence[str],
+        settings: Settings,
+        *,
+        seconds: float,
+        lanes: Sequence[Sequence[int]] = (),
+        formed: Sequence[int] = (),
+        apart: Sequence[int] = (),
     ) -> list[list[Finding]]:
-        return self._classifier.classify(texts, settings, conversation=True, lanes=lanes)
+        return self._classifier.classify(texts, settings, conversation=True, lanes=lanes, formed=formed, apart=apart)
 
 
 def planted(call: dict[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from stockade.privacy import context
+from stockade.privacy import context, deadline
 from stockade.privacy.dictionary import Custom, Dictionary, Terms
 from stockade.privacy.finding import Detector, Finding
 from stockade.privacy.patterns.subject import Regex, Subject, compiled
@@ -74,17 +74,21 @@ class Classifier:
         *,
         conversation: bool = False,
         lanes: Sequence[Sequence[int]] = (),
+        formed: Sequence[int] = (),
+        apart: Sequence[int] = (),
     ) -> list[list[Finding]]:
         """The findings of each text, sorted, none overlapping another of its category.
 
         conversation: the texts follow each other, and are read across their borders too. lanes: further orders in which they follow, as
-        indices into texts: what one role said, with the answers between left out.
+        indices into texts: what one role said, with the answers between left out. formed: texts that only those detectors read which know
+        forms. apart: texts that follow nothing and are followed by nothing. Raises Late (privacy/deadline.py).
         """
-        own = self._rules(settings)
-        found = self._read(texts, own)
-        if conversation and len(texts) > 1:
-            for lane in (range(len(texts)), *lanes):
-                self._across(texts, list(lane), own, found)
+        own, alone = self._rules(settings), frozenset(apart)
+        found = self._read(texts, own, frozenset(formed))
+        if conversation:
+            for lane in ([number for number in range(len(texts)) if number not in alone], *lanes):
+                if len(lane) > 1:
+                    self._across(texts, lane, own, found)
         around = context.situation(texts, found) if conversation else context.Situation()
         return [self._finish(text, findings, settings, around) for text, findings in zip(texts, found, strict=True)]
 
@@ -95,12 +99,13 @@ class Classifier:
             self._known[settings] = rules(settings)
         return self._known[settings]
 
-    def _read(self, texts: Sequence[str], own: _Rules) -> list[list[Finding]]:
+    def _read(self, texts: Sequence[str], own: _Rules, formed: frozenset[int]) -> list[list[Finding]]:
         seen = [views(text) for text in texts]
         found: list[list[Finding]] = [[] for _ in texts]
         every = [(number, view) for number, of_text in enumerate(seen) for view in of_text]
-        main = [(number, view) for number, of_text in enumerate(seen) for view in _main(of_text)]
+        main = [(number, view) for number, of_text in enumerate(seen) if number not in formed for view in _main(of_text)]
         for detector in self._detectors:
+            deadline.keep()
             read = every if getattr(detector, "reads_views", False) else main
             for (number, view), findings in zip(read, detector.find([view.text for _, view in read]), strict=True):
                 found[number].extend(view.back(finding) for finding in findings if finding.end > finding.start)

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stockade.privacy import case
+from stockade.privacy import case, deadline
 from stockade.privacy.finding import Finding
 
 _STAFF_BEFORE = re.compile(
@@ -130,6 +130,7 @@ def refine(text: str, findings: Sequence[Finding], around: Situation = Situation
     named = person and not plain
     refined: list[Finding] = []
     for finding in findings:
+        deadline.keep()
         before, after = text[max(0, finding.start - 60) : finding.start], text[finding.end : finding.end + 60]
         if finding.category in ("pii.person", "phi.identifier", "pii.staff") and _is_name(text, finding):
             refined.append(replace(finding, category=_person(text, finding, before, after, cues, strong)))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from stockade.privacy import deadline
 from stockade.privacy.finding import Finding
 
 _WORD = re.compile(r"\w+")
@@ -69,6 +70,7 @@ class Terms:
         folded = _folded(text)
         words = [(match.group(), match.start(), match.end()) for match in _WORD.finditer(folded)]
         for place, (word, start, _) in enumerate(words):
+            deadline.keep()
             for term in self._by_first.get(word, ()):
                 span = words[place : place + len(term.words)]
                 if tuple(one for one, _, _ in span) != term.words or not _close(folded, span):

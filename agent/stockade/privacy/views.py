@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from stockade.privacy import deadline
 from stockade.privacy.finding import Finding
 from stockade.privacy.patterns.checks import base64_text
 
@@ -87,6 +88,8 @@ def _normalised(text: str) -> View:
     ends: list[int] = []
     place, size = 0, len(text)
     while place < size:
+        if not place & 0xFFF:
+            deadline.keep()
         end = place + 1
         character = text[place]
         if character >= "\x80" or (end < size and text[end] >= "\u0300"):
@@ -136,6 +139,7 @@ def _unescaped(view: View) -> View | None:
     ends: list[int] = []
     last = 0
     for match in _ESCAPE.finditer(text):
+        deadline.keep()
         new = _resolve(match.group())
         if new == match.group():
             continue
@@ -190,10 +194,12 @@ def _packed(text: str) -> Iterator[tuple[int, int, str]]:
         if decoded:
             yield match.start(), match.end(), decoded
     for match in _BASE64.finditer(text):
+        deadline.keep()
         decoded = base64_text(match.group())
         if decoded and len(decoded) >= 8:
             yield match.start(), match.end(), decoded
     for match in _HEX.finditer(text):
+        deadline.keep()
         try:
             decoded = binascii.unhexlify(re.sub(r"0x|\\x|[ :]", "", match.group())).decode()
         except ValueError:

@@ -54,8 +54,9 @@ class Part:
 
 _OF_THE_HOP = frozenset({"connection", "upgrade", "http2-settings", "keep-alive", "proxy-connection", "te"})
 # What a client must send to be who it is.
-CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
-MODEL_CREDENTIALS = CREDENTIALS | {"x-api-key", "api-key", "x-goog-api-key", "x-amz-security-token", "ocp-apim-subscription-key"}
+CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "x-auth-token", "private-token"}) | frozenset(
+    {"x-api-key", "api-key", "apikey", "x-goog-api-key", "x-amz-security-token", "ocp-apim-subscription-key"}
+)
 _SCHEME = r"(?:(?:bearer|basic|token|key|apikey|api-key|negotiate|digest|ntlm)\s+)?"
 _CREDENTIAL = re.compile(rf"{_SCHEME}[\w.~+/=:\-]{{1,16384}}|AWS4-[\w\-]+ [\w=/.,;: \-]{{1,2048}}|GoogleLogin auth=[\w.\-]+", re.I | re.A)
 _COOKIE = re.compile(r"[\w.\-]{1,128}=[^\s;,]{0,4096}(?:; ?[\w.\-]{1,128}=[^\s;,]{0,4096})*", re.A)
@@ -111,10 +112,10 @@ _WORDS = frozenset(
 )
 
 
-def parts(head: Head, credentials: frozenset[str] = CREDENTIALS) -> list[Part]:
+def parts(head: Head) -> list[Part]:
     """The target as a server may read it, and every header but Host and the length of the body."""
     target = [Part(text, Trust.ALL) for text in dict.fromkeys((unquote_plus(head.path), unquote(head.path)))]
-    return [*target, *_headers(head, credentials)]
+    return [*target, *_headers(head)]
 
 
 def parts_of_call(head: Head) -> list[Part]:
@@ -126,15 +127,15 @@ def parts_of_call(head: Head) -> list[Part]:
         key = name.lower() == "key"  # as Google's clients send it
         text = unquote_plus(value if key else each)
         found.append(Part(text, _trust_in_credential(name, text) if key else _trust_in_segment(unquote_plus(value))))
-    return [*found, *_headers(head, MODEL_CREDENTIALS)]
+    return [*found, *_headers(head)]
 
 
-def _headers(head: Head, credentials: frozenset[str]) -> Iterator[Part]:
+def _headers(head: Head) -> Iterator[Part]:
     for number, (name, value) in enumerate(head.headers):
         if name == "host" or (name == "content-length" and value.isdigit()):
             continue  # the one was compared with the connection's, the other with the body: another text in each call would be read anew
         value = spelt(value)
-        if name in credentials:
+        if name in CREDENTIALS:
             yield Part(value, _trust_in_credential(name, value), number)
         else:
             yield Part(f"{name}: {value}", _trust_in_header(name, value.strip()), number)
@@ -187,6 +188,16 @@ def _trust_in_segment(text: str) -> Trust:
     """Names of models and of projects have no spaces, and a digit or only one word."""
     named = _SLUG.fullmatch(text) and (any(map(str.isdigit, text)) or not re.search(r"[A-Z]?[a-z]+[._\-][A-Z]?[a-z]+\Z", text))
     return Trust.FORMED if named else Trust.ALL
+
+
+def formed(of_head: Sequence[Part]) -> list[int]:
+    """Of which parts nothing counts that the model could find: it need not read them."""
+    return [number for number, part in enumerate(of_head) if part.trust in (Trust.FORMED, Trust.SECRET)]
+
+
+def apart(of_head: Sequence[Part]) -> list[int]:
+    """Which parts are read with no other. The end of one key and the beginning of the next header are no third credential."""
+    return [number for number, part in enumerate(of_head) if part.trust is Trust.SECRET]
 
 
 def counting(of_head: Sequence[Part], findings: Sequence[Sequence[Finding]]) -> list[list[Finding]]:

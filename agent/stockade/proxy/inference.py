@@ -30,7 +30,7 @@ from stockade.privacy.serve.client import Client, Failed
 from stockade.privacy.settings import Settings as Detection
 from stockade.proxy.apology import apology
 from stockade.proxy.connection import Connection
-from stockade.proxy.heads import Part, Trust, counting, of_target, parts_of_call, redacted_headers
+from stockade.proxy.heads import Part, Trust, apart, counting, formed, of_target, parts_of_call, redacted_headers
 from stockade.proxy.ladder import Head
 from stockade.proxy.local import Ask, LocalModels
 from stockade.proxy.screen import Detail, Header, Verdict, counted, versions
@@ -100,9 +100,10 @@ class Inference:
 
     async def _look(self, seen: _Seen, host: str) -> None:
         """What the classifier finds in the call, head and body at once; and what was taken out before, wherever it comes again."""
-        asked = [self._classified([part.text for part in seen.parts], ())]
+        texts = [part.text for part in seen.parts]
+        asked = [self._client.classify(texts, self._detection, seconds=self._seconds, formed=formed(seen.parts), apart=apart(seen.parts))]
         if seen.call is not None:
-            asked.append(self._classified(seen.call.texts, lanes(seen.call)))
+            asked.append(self._client.classify(seen.call.texts, self._detection, seconds=self._seconds, lanes=lanes(seen.call)))
         try:
             of_head, *of_body = await asyncio.gather(*asked)
         except Failed as failure:
@@ -115,9 +116,6 @@ class Inference:
         hello = self._client.hello
         if hello is None or hello.missing:
             seen.miss(NotRead("missing_layer", unreadable=False))
-
-    async def _classified(self, texts: Sequence[str], order: Sequence[Sequence[int]]) -> list[list[Finding]]:
-        return await self._client.classify(texts, self._detection, seconds=self._seconds, lanes=order)
 
     def _route(self, seen: _Seen, host: str) -> Routing:
         """The strictest of what was found and of what could not be."""

@@ -17,7 +17,7 @@ from stockade.privacy.finding import Finding
 from stockade.privacy.redact import MASK, masked
 from stockade.privacy.serve.client import Client, Failed
 from stockade.privacy.settings import Settings
-from stockade.proxy.heads import CANARY, Part, Trust, counting, of_target, parts, redacted_headers
+from stockade.proxy.heads import CANARY, Part, Trust, apart, counting, formed, of_target, parts, redacted_headers
 from stockade.proxy.ladder import Head
 from stockade.proxy.screen import Detail, Header, Verdict, counted, covered, versions
 from stockade.types import Action, Effect, Reason
@@ -68,7 +68,7 @@ class Scan:
     ) -> Verdict | None:
         texts = [*(part.text for part in of_head), *([before] if before else []), text]
         try:
-            found = await self._client.classify(texts, self._settings, seconds=self._seconds)
+            found = await self._client.classify(texts, self._settings, seconds=self._seconds, formed=formed(of_head), apart=apart(of_head))
         except Failed as failure:
             return self._refused(Reason.PRIVACY_FAILURE, "nobody could look at what this request carries", {"failure": failure.why})
         hello = self._client.hello

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from stockade.privacy.classify import Classifier
 from stockade.privacy.finding import Finding
-from stockade.proxy.heads import Part, Trust, counting, of_target, parts, parts_of_call, redacted_headers, spelt
+from stockade.privacy.patterns import Credentials
+from stockade.proxy.heads import Part, Trust, apart, counting, formed, of_target, parts, parts_of_call, redacted_headers, spelt
 from stockade.proxy.ladder import Head
 from stockade.proxy.screen import Verdict
 from stockade.types import Action, Effect, Reason
@@ -85,6 +87,22 @@ def test_which_findings_count() -> None:
     assert counted[Trust.FORMED] == [form, own, key, canary]
     assert counted[Trust.SECRET] == [own, canary]
     assert counted[Trust.SPOKEN] == [model, form, own, canary]
+
+
+def test_what_no_finding_of_the_model_counts_in_is_not_read_by_it() -> None:
+    seen = [Part("x", trust) for trust in (Trust.ALL, Trust.FORMED, Trust.SECRET, Trust.SPOKEN)]
+    assert (formed(seen), apart(seen)) == ([1, 2], [2])
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key", "api-key", "private-token"])
+def test_a_credential_and_the_header_behind_it_are_no_third_one(name: str) -> None:
+    key = "Bearer cloud-credential-1" if name == "authorization" else "cloud-credential-1"
+    head = Head("POST", "/", None, ((name, key), ("user-agent", "python-urllib/3.13"), ("content-type", "application/json")))
+    classifier = Classifier([Credentials()])
+    for seen in (parts(head), parts_of_call(head)):
+        texts = [part.text for part in seen]
+        assert any(counting(seen, classifier.classify(texts, conversation=True)))  # what it would be, read on
+        assert not any(counting(seen, classifier.classify(texts, conversation=True, formed=formed(seen), apart=apart(seen))))
 
 
 def test_a_header_in_utf_8_is_read_as_that_and_sent_as_it_came() -> None:

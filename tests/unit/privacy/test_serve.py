@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import socket
 import subprocess
@@ -13,15 +12,16 @@ from typing import Any
 
 import pytest
 
+from stockade.privacy import deadline
 from stockade.privacy.dictionary import Custom
 from stockade.privacy.documents import registry
 from stockade.privacy.finding import Finding
 from stockade.privacy.patterns import canary
 from stockade.privacy.serve import terms, wire
-from stockade.privacy.serve.batch import InSegments, Late, Remembering, Together, deadline
+from stockade.privacy.serve.batch import InSegments, Remembering, Together
 from stockade.privacy.serve.client import Client, Failed
 from stockade.privacy.serve.launch import follow, launch
-from stockade.privacy.serve.process import WAITING
+from stockade.privacy.serve.process import READERS, STUCK, WAITING
 from stockade.privacy.settings import Settings
 from stockade.service.settings import Settings as Service
 
@@ -245,12 +245,8 @@ def test_a_long_text_is_read_in_pieces_each_value_whole_in_one() -> None:
     found = InSegments(words, characters=100, overlap=20).find(texts)  # type: ignore[arg-type]
     assert [[(each.start, each.end) for each in findings] for findings in found] == [[(95, 101), (301, 307)], [], [(0, 6)], []]
     assert max(map(len, words.read)) == 100
-    deadline.at = 0
-    try:
-        with pytest.raises(Late):
-            InSegments(words).find(texts)  # type: ignore[arg-type]
-    finally:
-        deadline.at = math.inf
+    with deadline.until(0), pytest.raises(deadline.Late):
+        InSegments(words).find(texts)  # type: ignore[arg-type]
 
 
 def test_a_text_for_which_nobody_waits_any_more_holds_up_nobody_else() -> None:
@@ -259,6 +255,22 @@ def test_a_text_for_which_nobody_waits_any_more_holds_up_nobody_else() -> None:
         with pytest.raises(Failed, match=r"timeout|deadline"):
             await client.classify(["a report of the week " * 100_000], PLAIN, seconds=1)
         assert len((await client.classify([f"another {CARD}"], PLAIN, seconds=30))[0]) == 1
+
+    with_client(work)
+
+
+@pytest.mark.parametrize("unit", ["4111 1111 1111 1111 ", "\u0430a\u0301"], ids=["cards", "letters"])
+def test_texts_made_to_be_slow_give_every_reader_back(unit: str) -> None:
+    """One more than there are readers: who is asked next is answered by the same process, which did not have to be ended."""
+
+    async def work(client: Client, process: subprocess.Popen[bytes]) -> None:
+        await client.classify([CARD], PLAIN, seconds=30)
+        asked = [client.classify([f"{number} {unit * (2_000_000 // len(unit))}"], PLAIN, seconds=1) for number in range(READERS + 1)]
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        assert {str(each) for each in told if isinstance(each, Failed)} <= {"timeout", "deadline"}
+        assert any(isinstance(each, Failed) for each in told)
+        assert len((await client.classify([f"one more {CARD}"], PLAIN, seconds=STUCK))[0]) == 1
+        assert process.poll() is None
 
     with_client(work)
 

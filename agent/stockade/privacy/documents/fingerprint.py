@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
+from stockade.privacy import deadline
 from stockade.privacy.finding import Finding
 
 WORDS = 5
@@ -30,6 +31,7 @@ def words(text: str) -> list[tuple[str, int, int]]:
     cuts = {match.start(): match.end() for match in _HYPHEN.finditer(text)}
     found: list[tuple[str, int, int]] = []
     for match in _WORD.finditer(text):
+        deadline.keep()
         if found and cuts.get(found[-1][2]) == match.start():
             before, start, _ = found.pop()
             found.append((before + match.group().casefold(), start, match.end()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from stockade.privacy import deadline
 from stockade.privacy.finding import Finding
 
 LEAST_LINES = 3
@@ -139,6 +140,7 @@ def _runs(text: str, start: int, end: int) -> Iterator[Finding]:
     """Paragraphs that are of one kind, put together where they follow each other."""
     current: tuple[int, int, str, float, int] | None = None
     for match in re.finditer(r"(?:[^\n]*\S[^\n]*(?:\n|$))+", text[start:end]):
+        deadline.keep()
         lines = match.group().splitlines()
         category, score = kind(lines)
         first, last = start + match.start(), start + match.end()

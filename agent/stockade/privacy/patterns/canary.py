@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 
+from stockade.privacy import deadline
 from stockade.privacy.finding import Finding
 from stockade.privacy.patterns.subject import Subject, compiled
 
@@ -71,6 +72,7 @@ def _spelt(folded: bytes) -> Iterator[tuple[int, int, str]]:
         written = letters[::-1] if backwards else letters
         at = written.find(PREFIX.encode())
         while at >= 0:
+            deadline.keep()
             text = written[at : at + LENGTH].decode()
             if valid(text):
                 first, last = (len(letters) - at - LENGTH, len(letters) - at - 1) if backwards else (at, at + LENGTH - 1)

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 import re2
 
+from stockade.privacy import deadline
 from stockade.privacy.finding import Finding
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -71,6 +72,7 @@ class Subject:
         """Each match with the span of a group in bytes. Goes on at the end of the group: what follows it may begin the next."""
         at, size = 0, len(self.data)
         while at <= size and (match := regex.search(self.data, at)):
+            deadline.keep()
             start, end = match.span(group)
             if start < 0:
                 start, end = match.span()
@@ -128,6 +130,7 @@ class Pattern:
     def find(self, subject: Subject) -> Iterator[Finding]:
         if (self.digit and not subject.has_digit) or (self.hints and not any(hint.encode() in subject.folded for hint in self.hints)):
             return
+        deadline.keep()
         regex, data = self.regex, subject.data
         for start, end, _ in subject.matches(regex, 1 if regex.groups else 0):
             if self.trim:

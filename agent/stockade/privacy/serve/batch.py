@@ -8,14 +8,13 @@ next.
 from __future__ import annotations
 
 import hashlib
-import math
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
+from stockade.privacy import deadline
 from stockade.privacy.finding import Detector, Finding
 
 REMEMBERED = 20_000  # texts per detector
@@ -65,19 +64,6 @@ class Remembering:
                 self._held -= len(self._seen.popitem(last=False)[1])
 
 
-class Late(Exception):
-    """Nobody waits for this any more."""
-
-
-class Deadline(threading.local):
-    """Until when the request is waited for that this thread reads."""
-
-    at: float = math.inf
-
-
-deadline = Deadline()
-
-
 class InSegments:
     """A Detector in front of a slow one, which gets a long text in pieces: between two of them others have their turn, and a request for
     which nobody waits ends. Raises Late.
@@ -92,8 +78,7 @@ class InSegments:
     def find(self, texts: Sequence[str]) -> list[list[Finding]]:
         found: list[set[Finding]] = [set() for _ in texts]
         for pieces in self._turns(texts):
-            if time.monotonic() > deadline.at:
-                raise Late
+            deadline.keep()
             for (number, start, _), findings in zip(pieces, self._detector.find([text for *_, text in pieces]), strict=True):
                 found[number].update(replace(each, start=each.start + start, end=each.end + start) for each in findings)
         return [sorted(each) for each in found]

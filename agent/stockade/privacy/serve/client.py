@@ -94,14 +94,21 @@ class Client:
         )
 
     async def classify(
-        self, texts: Sequence[str], settings: Settings, *, seconds: float, lanes: Sequence[Sequence[int]] = ()
+        self,
+        texts: Sequence[str],
+        settings: Settings,
+        *,
+        seconds: float,
+        lanes: Sequence[Sequence[int]] = (),
+        formed: Sequence[int] = (),
+        apart: Sequence[int] = (),
     ) -> list[list[Finding]]:
-        """The findings of each text. Raises Failed."""
+        """The findings of each text. lanes, formed, apart: as of Classifier.classify. Raises Failed."""
         self.counters.asked += 1
         began = time.monotonic()
         try:
             async with asyncio.timeout(seconds):
-                found = await self._ask(texts, settings, seconds, lanes)
+                found = await self._ask(texts, settings, seconds, lanes=lanes, formed=formed, apart=apart)
         except TimeoutError:
             raise self.counters.fail("timeout") from None
         except Failed as failure:
@@ -117,7 +124,16 @@ class Client:
         self.counters.seconds += time.monotonic() - began
         return findings
 
-    async def _ask(self, texts: Sequence[str], settings: Settings, seconds: float, lanes: Sequence[Sequence[int]]) -> list[Any]:
+    async def _ask(
+        self,
+        texts: Sequence[str],
+        settings: Settings,
+        seconds: float,
+        *,
+        lanes: Sequence[Sequence[int]],
+        formed: Sequence[int],
+        apart: Sequence[int],
+    ) -> list[Any]:
         channel, greeted = self._channel, self._greeted
         if channel is None:
             raise Failed("no_classifier")
@@ -127,7 +143,8 @@ class Client:
         self._number += 1
         number = self._number
         key = self._tell(channel, settings)
-        asked = wire.encode_asked(wire.Asked(number, tuple(texts), tuple(map(tuple, lanes)), key, seconds))
+        orders = tuple(map(tuple, lanes))
+        asked = wire.encode_asked(wire.Asked(number, tuple(texts), orders, key, seconds, tuple(formed), tuple(apart)))
         answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:

@@ -18,10 +18,11 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
+from stockade.privacy import deadline
 from stockade.privacy.documents.registry import Registry
 from stockade.privacy.finding import Finding
 from stockade.privacy.serve import terms, wire
-from stockade.privacy.serve.batch import Late, deadline, digest
+from stockade.privacy.serve.batch import digest
 from stockade.privacy.serve.confine import drop
 from stockade.privacy.serve.layers import Layers, load
 from stockade.privacy.settings import Settings
@@ -166,10 +167,12 @@ class Process:
         if time.monotonic() > until:
             return wire.Told(asked.number, failed="deadline")
         self._running[asked.number] = until + STUCK
-        deadline.at = until
         try:
-            found = layers.classifier.classify(asked.texts, settings, conversation=True, lanes=asked.lanes)
-        except Late:
+            with deadline.until(until):
+                found = layers.classifier.classify(
+                    asked.texts, settings, conversation=True, lanes=asked.lanes, formed=asked.formed, apart=asked.apart
+                )
+        except deadline.Late:
             return wire.Told(asked.number, failed="deadline")
         except Exception as error:  # of whichever detector: no findings is not an answer
             return wire.Told(asked.number, failed=f"{type(error).__name__}")
@@ -178,7 +181,7 @@ class Process:
         return wire.Told(asked.number, tuple(map(tuple, found)))
 
     def _key(self, asked: wire.Asked) -> bytes:
-        return digest(asked.settings + repr(asked.lanes) + "".join(digest(text).hex() for text in asked.texts))
+        return digest(asked.settings + repr((asked.lanes, asked.formed, asked.apart)) + "".join(digest(text).hex() for text in asked.texts))
 
     def _remember(self, key: bytes, findings: tuple[tuple[Finding, ...], ...]) -> None:
         self._held += sum(map(len, findings)) - sum(map(len, self._verdicts.get(key, ())))

@@ -35,13 +35,17 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request. settings: the key under which the sender's settings were sent. seconds: after which nobody waits any more."""
+    """One request. settings: the key under which the sender's settings were sent. seconds: after which nobody waits any more. lanes,
+    formed, apart: as of Classifier.classify.
+    """
 
     number: int
     texts: tuple[str, ...]
     lanes: tuple[tuple[int, ...], ...]
     settings: str
     seconds: float
+    formed: tuple[int, ...] = ()
+    apart: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,8 @@ def decode_hello(message: Json) -> Hello:
 
 
 def encode_asked(asked: Asked) -> Json:
-    return {"id": asked.number, "texts": asked.texts, "lanes": asked.lanes, "settings": asked.settings, "seconds": asked.seconds}
+    told = {"id": asked.number, "texts": asked.texts, "lanes": asked.lanes, "settings": asked.settings, "seconds": asked.seconds}
+    return told | ({"formed": asked.formed} if asked.formed else {}) | ({"apart": asked.apart} if asked.apart else {})
 
 
 def decode_asked(message: Json) -> Asked:
@@ -89,16 +94,17 @@ def decode_asked(message: Json) -> Asked:
         raise ValueError("texts: a list of texts is wanted")
     if not isinstance(lanes, list) or len(lanes) > 64:
         raise ValueError("lanes: a list is wanted")
-    for lane in lanes:
-        if (
-            not isinstance(lane, list)
-            or len(lane) > len(texts)
-            or not all(type(place) is int and 0 <= place < len(texts) for place in lane)
-        ):
-            raise ValueError("lanes: indices of texts are wanted")
+    orders = [_places(lane, len(texts)) for lane in lanes]
+    formed, apart = (_places(message.get(name, []), len(texts)) for name in ("formed", "apart"))
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds <= 3600:
         raise ValueError("seconds: a time is wanted")
-    return Asked(_number(message), tuple(texts), tuple(map(tuple, lanes)), _name(message, "settings"), float(seconds))
+    return Asked(_number(message), tuple(texts), tuple(orders), _name(message, "settings"), float(seconds), formed, apart)
+
+
+def _places(value: Any, texts: int) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > texts or not all(type(place) is int and 0 <= place < texts for place in value):
+        raise ValueError("lanes, formed, apart: indices of texts are wanted")
+    return tuple(value)
 
 
 def encode_told(told: Told) -> Json:
