@@ -129,6 +129,8 @@ class Place:
         self._closing.callback(_ip, "link", "del", self.link, check=False)
         _ip("netns", "add", self.name)
         self._closing.callback(_ip, "netns", "del", self.name, check=False)
+        self._namespace = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
+        self._closing.callback(os.close, self._namespace)
         _ip("link", "set", f"{self.link}p", "netns", self.name, "name", "eth0")
         _ip("address", "add", f"{self.host}/24", "dev", self.link)
         _ip("link", "set", self.link, "up")
@@ -139,7 +141,8 @@ class Place:
 
     @property
     def path(self) -> Path:
-        return Path("/run/netns") / self.name
+        """Of the namespace, also for who is in another mount namespace than `ip netns add` was."""
+        return Path(f"/proc/{os.getpid()}/fd/{self._namespace}")
 
     def _serve(self) -> None:
         tcp = socket.create_server((self.host, 0))
@@ -269,12 +272,119 @@ def runc(directory: Path, work: Path, machine: Machine | None = None) -> Contain
     return Container(name, work, state["pid"], ["sh", "-c", end])
 
 
-def podman(machine_storage: Path, *words: str | Path) -> str:
-    """A podman whose images and containers are in this directory alone."""
-    base = ["podman", "--root", machine_storage / "storage", "--runroot", machine_storage / "run", "--cgroup-manager", "cgroupfs"]
-    done = subprocess.run([*map(str, base), "--runtime", "runc", *map(str, words)], capture_output=True, text=True, timeout=120 * PATIENCE)
-    assert not done.returncode, done.stderr
-    return done.stdout.strip()
+class Podman:
+    """A podman whose images and containers are below one directory; called with the words of a command, it answers what that said."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        base = [
+            "podman",
+            "--root",
+            directory / "storage",
+            "--runroot",
+            directory / "run",
+            "--cgroup-manager",
+            "cgroupfs",
+            "--runtime",
+            "runc",
+        ]
+        self._base = [*map(str, base), "--tmpdir", str(directory / "tmp")]
+        self._directory = directory
+
+    def __call__(self, *words: str | Path, hooks: Path | None = None, machine: Machine | None = None) -> str:
+        line = [*self._base, *(["--hooks-dir", str(hooks)] if hooks else []), *map(str, words)]
+        with tempfile.TemporaryFile("w+") as said:  # not a pipe, which conmon would keep open
+            command = machine.wrap(line) if machine else line
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=120 * PATIENCE, check=False)
+            said.seek(0)
+            text = said.read().strip()
+        assert not done.returncode, text
+        return text
+
+    def run(
+        self, name: str, work: Path, place: Place, *options: str, hooks: Path | None = None, machine: Machine | None = None
+    ) -> Container:
+        net = (
+            "--network",
+            f"ns:{place.path}",
+            "--cap-add",
+            "NET_RAW",
+            "--ulimit",
+            "nofile=1024:1024",
+            "--ulimit",
+            "nproc=1024:1024",
+            "--no-hosts",
+        )
+        line = ("run", "-d", "--name", name, *net, "-v", f"{work}:/work", *options, IMAGE)
+        self(*line, hooks=hooks, machine=machine)
+        id_, pid = self("inspect", "--format", "{{.Id}} {{.State.Pid}}", name).split()
+        return Container(id_, work, int(pid), [*self._base, "rm", "-f", "-t", "0", name])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run([*self._base, "rm", "-fa", "-t", "0"], capture_output=True, check=False)
+        subprocess.run([*self._base, "rmi", "-fa"], capture_output=True, check=False)
+
+
+class Containerd:
+    """A containerd of the tests' own, which finds itself on the machine as its hooks will, and `ctr` that speaks to it."""
+
+    def __init__(self, directory: Path, machine: Machine) -> None:
+        directory.mkdir()
+        self._directory, self._socket = directory, directory / "containerd.sock"
+        (directory / "config.toml").write_text(
+            f"""version = 2
+root = "{directory}/root"
+state = "{directory}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{self._socket}"
+"""
+        )
+        log = (directory / "log").open("wb")
+        self._process = subprocess.Popen(machine.wrap(["containerd", "-c", directory / "config.toml"]), stdout=log, stderr=log)
+        log.close()
+        wait_for(self._socket.exists, "containerd", 60)
+
+    def __call__(self, *words: str | Path) -> str:
+        line = ["ctr", "-a", str(self._socket), *map(str, words)]
+        with tempfile.TemporaryFile("w+") as said:
+            done = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=120 * PATIENCE, check=False)
+            said.seek(0)
+            text = said.read().strip()
+        assert not done.returncode, text
+        return text
+
+    def run(self, name: str, work: Path, place: Place) -> Container:
+        mount = f"type=bind,src={work},dst=/work,options=rbind:rw"
+        self("run", "-d", "--with-ns", f"network:{place.path}", "--mount", mount, "--cap-add", "CAP_NET_RAW", IMAGE, name)
+        return self._running(name, work)
+
+    def run_spec(self, name: str, bundle_: Path, root: Path, work: Path) -> Container:
+        """A container of a whole runtime spec, with a root file system that it cannot write to."""
+        spec = json.loads((bundle_ / "config.json").read_text())
+        spec["root"] = {"path": str(root), "readonly": True}
+        whole = bundle_ / "whole.json"
+        whole.write_text(json.dumps(spec))
+        self("run", "-d", "--config", whole, name)
+        return self._running(name, work)
+
+    def _running(self, name: str, work: Path) -> Container:
+        listed = [line.split() for line in self("tasks", "ls").splitlines()]
+        pid = next(int(words[1]) for words in listed if words[0] == name)
+        base = f"ctr -a {self._socket}"
+        return Container(
+            name, work, pid, ["sh", "-c", f"{base} tasks kill -s KILL {name}; sleep 0.5; {base} tasks rm -f {name}; {base} c rm {name}"]
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(60 * PATIENCE)
 
 
 def attached(machine: Machine, room: Path, policy: str, *options: str | Path) -> Running:

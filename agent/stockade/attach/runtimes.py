@@ -18,10 +18,9 @@ from stockade.types import StockadeError
 
 _RUNC = ("run/runc/*", "run/containerd/runc/*/*", "run/docker/runtime-runc/*/*", "run/docker/containerd/runc/*/*")
 _CRUN = ("run/crun/*",)
-_BUNDLES = ("run/containerd/io.containerd.runtime.v2.task",)
-_PODMAN = ("var/lib/containers/storage/overlay-containers/containers.json", "var/lib/containers/storage/vfs-containers/containers.json")
 _DOCKER = "var/lib/docker/containers"
 _SECONDS = 10.0
+_ANCESTORS = 4  # of a container's first process, up to the shim that started it
 
 # Where kubelet's and podman's annotations name a container; the first that is there.
 _NAMES = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name", "org.opencontainers.container.name")
@@ -106,26 +105,27 @@ def described(container: Container, root: Path = Path("/")) -> Container:
     runtime, name, image = container.runtime, container.name, container.image
     name = name or next((annotations[key] for key in _NAMES if key in annotations), "")
     image = image or next((annotations[key] for key in _IMAGES if key in annotations), "")
-    for kind, known in (("podman", _podman(container.id, root)), ("docker", _docker(container.id, root))):
+    for kind, known in (("podman", _podman(container)), ("docker", _docker(container.id, root))):
         if known is not None:
             runtime, name, image = kind, known[0] or name, known[1] or image
-    if runtime == "containerd" and not image and container.bundle is not None:
-        image = _containerd(container.bundle.parent.name, container.id)
+    if not image and (shim := _shim(container.pid)) is not None:
+        image = _containerd(*shim, container.id)
     command = tuple(str(word) for word in process.get("args") or ())
     return Container(container.id, runtime, container.pid, name, image, container.bundle, variables.get("PATH", ""), command, annotations)
 
 
-def _podman(identity: str, root: Path) -> tuple[str, str] | None:
-    """(name, image), by the list that its storage keeps."""
-    for path in _PODMAN:
-        for entry in _read(root / path, list):
-            if _mapping(entry).get("id") == identity:
-                try:
-                    about = _mapping(json.loads(str(entry.get("metadata") or "{}")))
-                except ValueError:
-                    about = {}
-                names = entry.get("names") or [about.get("name", "")]
-                return str(names[0]), str(about.get("image-name") or entry.get("image") or "")
+def _podman(container: Container) -> tuple[str, str] | None:
+    """(name, image), by the list that its storage keeps beside the bundles: …/overlay-containers/ID/userdata is one."""
+    if container.bundle is None or container.bundle.name != "userdata":
+        return None
+    for entry in _read(container.bundle.parent.parent / "containers.json", list):
+        if _mapping(entry).get("id") == container.id:
+            try:
+                about = _mapping(json.loads(str(entry.get("metadata") or "{}")))
+            except ValueError:
+                about = {}
+            names = entry.get("names") or [about.get("name", "")]
+            return str(names[0]), str(about.get("image-name") or entry.get("image") or "")
     return None
 
 
@@ -134,13 +134,26 @@ def _docker(identity: str, root: Path) -> tuple[str, str] | None:
     return (str(about.get("Name", "")).lstrip("/"), str(_mapping(about.get("Config")).get("Image", ""))) if about else None
 
 
-def _containerd(namespace: str, identity: str) -> str:
+def _shim(pid: int) -> tuple[str, str] | None:
+    """The socket and the namespace of the containerd whose shim started this process, as the shim was told."""
+    for _ in range(_ANCESTORS):
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        except (OSError, ValueError, IndexError):
+            return None
+        if Path(words[0]).name.startswith("containerd-shim") and {"-address", "-namespace"} <= set(words):
+            return words[words.index("-address") + 1], words[words.index("-namespace") + 1]
+    return None
+
+
+def _containerd(address: str, namespace: str, identity: str) -> str:
     """Its database is containerd's own: containerd is asked, by its own client."""
     client = shutil.which("ctr", path="/usr/local/bin:/usr/bin:/bin")
     if client is None:
         return ""
     try:
-        command = [client, "-n", namespace, "containers", "info", identity]
+        command = [client, "-a", address, "-n", namespace, "containers", "info", identity]
         said = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=True).stdout
         return str(_mapping(json.loads(said)).get("Image", ""))
     except (OSError, subprocess.SubprocessError, ValueError):
