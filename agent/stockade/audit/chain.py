@@ -38,12 +38,17 @@ def seal(fields: Json, prev: str) -> tuple[bytes, str]:
     return body[:-1] + _OPEN + digest.encode("ascii") + _CLOSE + b"\n", digest
 
 
-def unseal(line: bytes) -> Json:
-    """The object of one line, without its newline; hash included. Raises BrokenLine when its bytes are not what was sealed."""
+def demand_hash(line: bytes) -> None:
+    """Raises BrokenLine when the bytes of a line, without its newline, are not those that its hash is of."""
     if line[-_TAIL : -_TAIL + len(_OPEN)] != _OPEN or line[-len(_CLOSE) :] != _CLOSE:
         raise BrokenLine("not a line of this trail")
     if hashlib.sha256(line[:-_TAIL] + b"}").hexdigest().encode("ascii") != line[-_TAIL + len(_OPEN) : -len(_CLOSE)]:
         raise BrokenLine("changed: its hash does not match what it says")
+
+
+def unseal(line: bytes) -> Json:
+    """The object of one line, without its newline; hash included. Raises BrokenLine when its bytes are not what was sealed."""
+    demand_hash(line)
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -6,48 +6,54 @@ hidden and never trusted: what is wrong with it is for `audit verify` to say.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from types import UnionType
+from types import NoneType
 from typing import BinaryIO
 
 from stockade.audit import parts
-from stockade.audit.chain import BrokenLine, unseal
+from stockade.audit.chain import BrokenLine, demand_hash, unseal
+from stockade.audit.glance import GROUPS, Columns, Glance, glance, meant
 from stockade.audit.record import Json
 from stockade.types import StockadeError
 
 POLL_SECONDS = 0.2
 _BLOCK = 1 << 20  # octets that are read at once from the end
 
-_Shape = Mapping[str, type | UnionType]
-
-# What is read of a record. Anybody who can write the file can put a hash to any JSON.
-_RECORD: _Shape = {
-    "seq": int,
-    "time": str,
-    "action": str,
-    "decision": str,
-    "effect": str,
-    "level": str,
-    "reason": str,
-    "enforced": bool,
-    "rule": str | None,
-    "pid": int | None,
-    "ancestry": list,
-}
-_PARTS: Mapping[str, _Shape] = {
-    "sandbox": {"id": str, "name": str, "policy": str, "generation": int, "labels": dict},
-    "binary": {"name": str, "path": str, "script": str | None, "sha256": str, "exec_id": int | None, "identity": str},
-    "destination": {"host": str, "port": int | None, "address": str | None},
-    "http": {"method": str, "path": str, "status": int | None, "request_bytes": int | None, "response_bytes": int | None},
-}
-_NEEDED = "sandbox"
+# What is read of a record, with the types that JSON gives. Anybody who can write the file can put a hash to any JSON.
+_Shape = tuple[tuple[str, tuple[type, ...]], ...]
+_TEXT, _NUMBER, _MAYBE_TEXT, _MAYBE_NUMBER = (str,), (int,), (str, NoneType), (int, NoneType)
+_RECORD: _Shape = (
+    *((name, _TEXT) for name in ("action", "decision", "effect", "level", "reason", "time")),
+    *(("seq", _NUMBER), ("enforced", (bool,)), ("rule", _MAYBE_TEXT), ("pid", _MAYBE_NUMBER)),
+    *(("ancestry", (list,)), ("detail", (dict,)), ("sandbox", (dict,))),
+)
+_SANDBOX: _Shape = (("id", _TEXT), ("name", _TEXT), ("policy", _TEXT), ("generation", _NUMBER), ("labels", (dict,)))
+_PARTS: tuple[tuple[str, _Shape], ...] = (
+    (
+        "binary",
+        (
+            *(("name", _TEXT), ("path", _TEXT), ("script", _MAYBE_TEXT)),
+            *(("sha256", _TEXT), ("exec_id", _MAYBE_NUMBER), ("identity", _TEXT)),
+        ),
+    ),
+    ("destination", (("host", _TEXT), ("port", _MAYBE_NUMBER), ("address", _MAYBE_TEXT))),
+    (
+        "http",
+        (
+            *(("method", _TEXT), ("path", _TEXT), ("status", _MAYBE_NUMBER)),
+            *(("request_bytes", _MAYBE_NUMBER), ("response_bytes", _MAYBE_NUMBER)),
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,38 @@ class Filter:
     def _exact(self) -> tuple[tuple[str, str | None], ...]:
         return ("action", self.action), ("decision", self.decision), ("reason", self.reason)
 
+    def checks(self) -> list[Callable[[Glance], bool]]:
+        """As matches, of a record that nobody has parsed: all of them hold."""
+        found: list[Callable[[Glance], bool]] = []
+        for name, want in self._exact():
+            if want is not None:
+                found.append(partial(_is, name, want))
+        if self.sandbox is not None:
+            found.append(partial(_of, self.sandbox))
+        if self.since is not None or self.until is not None:
+            found.append(partial(_within, self.since or "", self.until))
+        for names, pattern in ((("binary", "path"), self.binary), (("host",), self.host), (("rule",), self.rule)):
+            if pattern is not None:
+                found.append(partial(_fits, names, pattern))
+        return found
+
+
+def _is(name: str, want: str, seen: Glance) -> bool:
+    return meant(seen[name]) == want
+
+
+def _of(sandbox: str, seen: Glance) -> bool:
+    return sandbox in (meant(seen["sandbox"]), meant(seen["id"]))
+
+
+def _within(since: str, until: str | None, seen: Glance) -> bool:
+    time = str(json.loads(seen["time"]))  # no two are alike: nothing to keep
+    return since <= time and (until is None or time < until)
+
+
+def _fits(names: Sequence[str], pattern: str, seen: Glance) -> bool:
+    return any(isinstance(value := meant(seen[name]), str) and fnmatchcase(value, pattern) for name in names)
+
 
 FILTERS = tuple(field.name for field in fields(Filter))
 
@@ -101,19 +139,22 @@ def _like(pattern: str | None, *values: str | None) -> bool:
 
 def is_record(line: Json) -> bool:
     """Whether a line has the fields of a record, with values of their types: whoever reads it may rely on that."""
-
-    def has(value: object, shape: _Shape) -> bool:
-        return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in shape.items())
-
-    detail, texts = line.get("detail"), [line.get("ancestry")]
     return (
-        has(line, _RECORD)
-        and all(has(line.get(part), shape) or (line.get(part) is None and part != _NEEDED) for part, shape in _PARTS.items())
-        and isinstance(detail, dict)
-        and all(isinstance(item, str | int) for value in detail.values() for item in (value if isinstance(value, list) else [value]))
-        and all(isinstance(item, str) for value in texts if isinstance(value, list) for item in value)
-        and all(isinstance(value, str) for value in line["sandbox"]["labels"].values())
+        _has(line, _RECORD)
+        and _has(line["sandbox"], _SANDBOX)
+        and all(line.get(name) is None or _has(line[name], shape) for name, shape in _PARTS)
+        and all(isinstance(value, str) for value in (*line["sandbox"]["labels"].values(), *line["ancestry"]))
+        and all(
+            isinstance(item, str | int) for value in line["detail"].values() for item in (value if isinstance(value, list) else [value])
+        )
     )
+
+
+def _has(value: object, shape: _Shape) -> bool:
+    return type(value) is dict and all(type(value.get(name)) in kinds for name, kinds in shape)
+
+
+type Take[T] = Callable[[bytes, int, Path], T | Broken | None]  # what is made of a line; number and file are where it stands
 
 
 def read(path: Path, wanted: Filter, *, last: int | None = None, follow: bool = False) -> Iterator[Json | Broken]:
@@ -122,43 +163,96 @@ def read(path: Path, wanted: Filter, *, last: int | None = None, follow: bool = 
     path: a trail, or one closed file of it, which is then all that is read. last: only so many of those that are there now. follow: then
     those that come, for ever, also in the files that follow after rotation.
     """
+    yield from _read(path, _taking(wanted, lambda raw, _: _parsed(raw), lambda line: line), last, follow=follow)
+
+
+def columns(path: Path, wanted: Filter, names: Sequence[str]) -> Iterator[Columns | Broken]:
+    """As read, but of each record only some fields, as they are spelt: `glance.meant` says what they are. names: of `glance.GROUPS`."""
+    only = names[0] if len(names) == 1 else None
+
+    def glanced(_: bytes, seen: Glance) -> Columns:
+        return (seen[only],) if only is not None else seen.group(*names)
+
+    yield from _read(path, _taking(wanted, glanced, lambda line: tuple(_spelt(line, name) for name in names)), None, follow=False)
+
+
+def _spelt(record: Json, name: str) -> bytes | None:
+    found: object = record
+    for key in GROUPS[name]:
+        if not isinstance(found, dict):
+            return None
+        found = found.get(key)
+    return json.dumps(found).encode("ascii")
+
+
+def _parsed(raw: bytes) -> Json:
+    line: Json = json.loads(raw.decode("ascii"))
+    return line
+
+
+def _taking[T](wanted: Filter, glanced: Callable[[bytes, Glance], T], whole: Callable[[Json], T]) -> Take[T]:
+    """A line is hashed, looked at, and parsed where that is not enough: most of a trail is not what one looks for."""
+    checks = wanted.checks()
+
+    def take(raw: bytes, number: int, path: Path) -> T | Broken | None:
+        try:
+            demand_hash(raw)
+            seen = glance(raw)
+            if seen is not None:
+                for passes in checks:
+                    if not passes(seen):
+                        return None
+                return glanced(raw, seen)
+            line = unseal(raw)
+        except BrokenLine as problem:
+            return Broken(number, str(problem), path)
+        if "checkpoint" in line:
+            return None
+        if not is_record(line):
+            return Broken(number, "not a record", path)
+        return whole(line) if wanted.matches(line) else None
+
+    return take
+
+
+def _read[T](path: Path, take: Take[T], last: int | None, *, follow: bool) -> Iterator[T | Broken]:
     try:
         alone = parts.trail_of(path) != path
         if last is None:
-            yield from _forward(path, wanted, alone=alone, follow=follow)
+            yield from _forward(path, take, alone=alone, follow=follow)
             return
         there = [] if alone else parts.closed(path)
         number = there[-1] + 1 if there else 1
         with path.open("rb") if alone else parts.opened(path, number) as file:
             end = file.seek(0, os.SEEK_END)  # the last ones stand before it, those that come behind it
             earlier = [parts.numbered(path, each) for each in reversed(there)]
-            yield from _last(file, end, path, earlier, wanted, last)
+            yield from _last(file, end, path, earlier, take, last)
             if follow and not alone:
                 lines = Lines(file, path)
                 lines.skip(end)
-                yield from _following(path, number, lines, wanted)
+                yield from _following(path, number, lines, take)
     except OSError as error:
         hint = "name the file that --audit names"
         raise StockadeError(f"cannot read {path}: {error.strerror}", hint=hint, code="audit_unreadable") from error
 
 
-def _forward(path: Path, wanted: Filter, *, alone: bool, follow: bool) -> Iterator[Json | Broken]:
+def _forward[T](path: Path, take: Take[T], *, alone: bool, follow: bool) -> Iterator[T | Broken]:
     if alone:
         with path.open("rb") as file:
-            yield from Lines(file, path).matching(wanted)
+            yield from Lines(file, path).taken(take)
         return
     there = parts.closed(path)
     number = there[0] if there else 1
     with parts.opened(path, number) as file:
-        yield from _following(path, number, Lines(file, path), wanted, follow=follow)
+        yield from _following(path, number, Lines(file, path), take, follow=follow)
 
 
-def _following(path: Path, number: int, lines: Lines, wanted: Filter, *, follow: bool = True) -> Iterator[Json | Broken]:
+def _following[T](path: Path, number: int, lines: Lines, take: Take[T], *, follow: bool = True) -> Iterator[T | Broken]:
     """What is left of a file, and then the files after it. number: its own."""
     with ExitStack() as stack:
         while True:
             over = parts.numbered(path, number).exists()  # before the reading: nobody writes on into a closed file
-            yield from lines.matching(wanted)
+            yield from lines.taken(take)
             if over:
                 number = parts.following(path, number)
                 stack.close()
@@ -169,17 +263,16 @@ def _following(path: Path, number: int, lines: Lines, wanted: Filter, *, follow:
                 time.sleep(POLL_SECONDS)
 
 
-def _last(file: BinaryIO, end: int, path: Path, earlier: Sequence[Path], wanted: Filter, count: int) -> Iterator[Json | Broken]:
+def _last[T](file: BinaryIO, end: int, path: Path, earlier: Sequence[Path], take: Take[T], count: int) -> Iterator[T | Broken]:
     """The last so many, found from the end: a file of gigabytes costs what is shown of it."""
-    found: deque[Json | Broken] = deque()
+    found: deque[T | Broken] = deque()
     with ExitStack() as stack:
         for number, name in enumerate([path, *earlier]):
             opened = file if number == 0 else stack.enter_context(name.open("rb"))
             for raw in backwards(opened, end if number == 0 else None):
                 if len(found) >= count:
                     break
-                one = _record_of(raw, 0, name)
-                if one is not None and (isinstance(one, Broken) or wanted.matches(one)):
+                if (one := take(raw, 0, name)) is not None:
                     found.appendleft(one)
     yield from found
 
@@ -202,17 +295,6 @@ def backwards(file: BinaryIO, end: int | None = None) -> Iterator[bytes]:
         yield rest
 
 
-def _record_of(raw: bytes, number: int, path: Path) -> Json | Broken | None:
-    """None: a checkpoint."""
-    try:
-        line = unseal(raw)
-    except BrokenLine as problem:
-        return Broken(number, str(problem), path)
-    if "checkpoint" in line:
-        return None
-    return line if is_record(line) else Broken(number, "not a record", path)
-
-
 class Lines:
     """The whole lines of a file that may still grow."""
 
@@ -229,8 +311,8 @@ class Lines:
                 return
             self._number += 1
 
-    def matching(self, wanted: Filter) -> Iterator[Json | Broken]:
-        """Those that are there now and were not taken before."""
+    def taken[T](self, take: Take[T]) -> Iterator[T | Broken]:
+        """What is made of those that are there now and were not taken before."""
         while True:
             start = self._file.tell()
             raw = self._file.readline()
@@ -238,6 +320,6 @@ class Lines:
                 self._file.seek(start)
                 return
             self._number += 1
-            one = _record_of(raw[:-1], self._number, self._path)
-            if isinstance(one, Broken) or (one is not None and wanted.matches(one)):
+            one = take(raw[:-1], self._number, self._path)
+            if one is not None:
                 yield one

@@ -11,7 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from stockade.audit import parts
-from stockade.audit.read import FILTERS, Broken, Filter, read
+from stockade.audit.glance import Columns
+from stockade.audit.read import FILTERS, Broken, Filter, columns, read
 from stockade.audit.record import Json
 from stockade.cli.trail import moment
 from stockade.types import Action, Outcome, Reason, StockadeError
@@ -73,12 +74,22 @@ def trails(args: argparse.Namespace) -> list[Path]:
 def records(paths: Sequence[Path], wanted: Filter, *, last: int | None = None, follow: bool = False) -> Iterator[Json]:
     """One trail after the other. What is damaged is said on stderr, and nothing of it is shown. Raises StockadeError."""
     for path in paths:
-        for record in read(path, wanted, last=last, follow=follow):
-            if isinstance(record, Broken):
-                where = f":{record.number}" if record.number else ""
-                print(f"{record.file}{where}: {record.problem} (stockade audit verify {path})", file=sys.stderr)
-            else:
-                yield record
+        yield from _sound(read(path, wanted, last=last, follow=follow), path)
+
+
+def fields_of(paths: Sequence[Path], wanted: Filter, names: Sequence[str]) -> Iterator[Columns]:
+    """As records, but only those fields of each, as they are spelt."""
+    for path in paths:
+        yield from _sound(columns(path, wanted, names), path)
+
+
+def _sound[T](found: Iterator[T | Broken], path: Path) -> Iterator[T]:
+    for one in found:
+        if isinstance(one, Broken):
+            where = f":{one.number}" if one.number else ""
+            print(f"{one.file}{where}: {one.problem} (stockade audit verify {path})", file=sys.stderr)
+        else:
+            yield one
 
 
 def _known() -> list[Path]:

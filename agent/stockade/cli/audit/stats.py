@@ -7,9 +7,9 @@ import json
 import sys
 from collections import Counter
 
+from stockade.audit.glance import Columns, meant
 from stockade.audit.human import word
-from stockade.audit.record import Json
-from stockade.cli.audit.chosen import add_filters, add_output, add_trails, filters, records, trails
+from stockade.cli.audit.chosen import add_filters, add_output, add_trails, fields_of, filters, trails
 
 SUMMARY = "How many records there are, by action, decision and reason, or by what --by names."
 EXAMPLES = """\
@@ -18,14 +18,6 @@ EXAMPLES = """\
 """
 
 FIELDS = ("sandbox", "action", "decision", "reason", "level", "effect", "rule", "binary", "host", "port", "method", "generation")
-_INSIDE = {
-    "sandbox": ("sandbox", "name"),
-    "generation": ("sandbox", "generation"),
-    "binary": ("binary", "name"),
-    "host": ("destination", "host"),
-    "port": ("destination", "port"),
-    "method": ("http", "method"),
-}
 ROWS = 100_000  # that are counted apart: a sandbox may ask for any number of hosts
 
 
@@ -38,14 +30,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    counts: Counter[tuple[str, ...]] = Counter()
+    spelt: Counter[Columns] = Counter()
     beyond = 0
-    for record in records(trails(args), filters(args)):
-        key = tuple(_value(record, name) for name in args.by)
-        if key not in counts and len(counts) >= ROWS:
+    for found in fields_of(trails(args), filters(args), args.by):
+        if found not in spelt and len(spelt) >= ROWS:
             beyond += 1
         else:
-            counts[key] += 1
+            spelt[found] += 1
+    counts: Counter[tuple[str, ...]] = Counter()
+    for fields, count in spelt.items():
+        counts[tuple("-" if value is None else str(value) for value in map(meant, fields))] += count
     rows = counts.most_common(args.top)
     if args.output == "json":
         print(json.dumps([{**dict(zip(args.by, key, strict=True)), "records": count} for key, count in rows]))
@@ -63,10 +57,3 @@ def _fields(text: str) -> tuple[str, ...]:
     if wrong := [name for name in names if name not in FIELDS]:
         raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no field; accepted: {', '.join(FIELDS)}")
     return names
-
-
-def _value(record: Json, name: str) -> str:
-    value: object = record
-    for key in _INSIDE.get(name, (name,)):
-        value = value.get(key) if isinstance(value, dict) else None
-    return "-" if value is None else str(value)
