@@ -97,7 +97,7 @@ def end(slot: Slot, why: str) -> None:
 
 def _record(header: Header, why: str) -> None:
     detail: dict[str, str | int | list[str]] = {"why": why}
-    with contextlib.closing(Trail.open(header.audit, configured(None).audit)) as trail:
+    with contextlib.closing(Trail.open(header.audit, configured(header.settings).audit)) as trail:
         trail.append(header.sandbox, Record(Action.LIFECYCLE, Outcome.ALLOW, Effect.PASS, Level.STATIC, Reason.STOPPED, detail=detail))
 
 

@@ -88,12 +88,12 @@ class State:
     def header(self) -> Header:
         order = self.kept.order
         assert order.audit is not None, "Order.anywhere said where"
-        return Header(self.sandbox, order.audit, self.init, self.worker, self.build, _boot(), self.since, order.command)
+        return Header(self.sandbox, order.audit, self.init, self.worker, self.build, _boot(), self.since, order.command, order.settings)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What anybody may read of a state without taking the sandbox over. boot: of the machine."""
+    """What anybody may read of a state without taking the sandbox over. boot: of the machine. settings: the file that was named."""
 
     sandbox: Sandbox
     audit: Path
@@ -103,6 +103,7 @@ class Header:
     boot: str
     since: float
     command: tuple[str, ...]
+    settings: Path | None = None
 
     @property
     def lives(self) -> bool:
@@ -124,6 +125,7 @@ class StateFile:
             "sandbox": dataclasses.asdict(header.sandbox),
             "audit": str(header.audit),
             "command": list(header.command),
+            "settings": str(header.settings) if header.settings is not None else None,
             "init": _encoded(header.init),
             "worker": _encoded(header.worker),
             # a policy travels without its sources: a worker has no use for them
@@ -254,6 +256,7 @@ def _header(state: dict[str, Any]) -> Header:
         str(state["boot"]),
         float(state["since"]),
         tuple(map(str, state["command"])),
+        Path(str(state["settings"])) if state.get("settings") is not None else None,
     )
 
 
