@@ -130,7 +130,7 @@ def test_podman_lets_a_container_be_governed_before_it_starts(
         records = wait_for(lambda: read_records(room / "audit" / "hooked-web.jsonl"), "its trail")
     assert {record["sandbox"]["labels"]["image"] for record in records} == {IMAGE}
     trail = room / "audit" / "hooked-web.jsonl"
-    wait_for(lambda: read_records(trail)[-1]["reason"] == "stopped", "the end of its agent")
+    wait_for(lambda: select(read_records(trail), reason="stopped"), "the end of its agent")
 
 
 def test_containerd_lets_a_container_be_governed_before_it_starts(

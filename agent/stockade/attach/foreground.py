@@ -88,7 +88,7 @@ def prepared(policy: Policy, target: Target) -> Policy:
 
 @contextlib.contextmanager
 def _alone(settings: Settings, target: Target) -> Iterator[None]:
-    """One agent for one cgroup. The file stays for whoever comes next; its lock goes with this process."""
+    """One agent for one cgroup. The file outlives an agent that is killed; its lock does not."""
     directory = settings.run / "attached"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / str(target.cgroup.id)
@@ -96,11 +96,15 @@ def _alone(settings: Settings, target: Target) -> Iterator[None]:
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not path.exists() or path.stat().st_ino != os.fstat(lock).st_ino:  # whoever had it has just left, and taken it along
+                raise BlockingIOError
         except BlockingIOError:
             hint = "stockade status says by which agent"
             raise StockadeError(f"{target.called} is governed already", hint=hint, code="attached") from None
-        yield
-        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
     finally:
         os.close(lock)
 
