@@ -30,10 +30,13 @@ def clients() -> Path:
 class Server:
     """One that runs. Raises RuntimeError where its libraries cannot be had."""
 
-    def __init__(self, program: str, arguments: list[str | Path], requirements: tuple[str, ...], log: Path) -> None:
+    def __init__(
+        self, program: str, arguments: list[str | Path], requirements: tuple[str, ...], log: Path, through: tuple[str, ...] = ()
+    ) -> None:
+        """through: a program, with arguments, that execs it."""
         self._log = log
         environment = os.environ | {"PYTHONPATH": str(libraries.python(*requirements))}
-        command = [libraries.PYTHON, _PROGRAMS / program, *arguments]
+        command = [*through, libraries.PYTHON, _PROGRAMS / program, *arguments]
         errors = log.with_suffix(".stderr").open("w")
         self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert self._process.stdout is not None
@@ -68,13 +71,14 @@ class Server:
         self.close()
 
 
-def strict(api: str, directory: Path) -> Server:
+def strict(api: str, directory: Path, where: tuple[str, ...] = (), through: tuple[str, ...] = ()) -> Server:
+    """where: address and port; without them any port of the loopback."""
     clients()
     log = directory / f"{api}.jsonl"
-    return Server("local_server.py", [api, log], CLIENTS, log)
+    return Server("local_server.py", [api, log, *where], CLIENTS, log, through)
 
 
-def llama(directory: Path) -> Server:
+def llama(directory: Path, where: tuple[str, ...] = (), through: tuple[str, ...] = ()) -> Server:
     model = directory / "tiny.gguf"
     tiny_model.write(model)
-    return Server("llama_server.py", [model], (LLAMA,), directory / "llama.jsonl")
+    return Server("llama_server.py", [model, *where], (LLAMA,), directory / "llama.jsonl", through)

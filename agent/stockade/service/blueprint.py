@@ -69,6 +69,8 @@ def draw(
         shown.append(view.workdir_bind(directory, user, executable=executable))
     inside = shown[-1].target if directory is not None else "/tmp"
     shown += _binaries(roster, shown)
+    drivers = devices.libraries(policy.process.devices)
+    shown += [Bind(str(Path(path).resolve()), path, executable=True) for path in drivers if not _is_shown(Path(path), shown)]
     plan = Plan(
         name=re.sub(r"[^a-zA-Z0-9-]", "-", name)[:63],
         user=user,
@@ -87,6 +89,7 @@ def draw(
         identity=person.identity,
         processes=limits.processes,
         devices=devices.found(policy.process.devices),
+        libraries=drivers,
         noexec=not executable,
     )
     for source in policy.sources:

@@ -164,6 +164,7 @@ class Session:
                 "landlock": landlock.said(plan.landlock),
                 "limits": limits.said,
                 "devices": [node.path for node in plan.devices],
+                "device_libraries": list(plan.libraries),
                 "sources": [str(path) for path in policy.sources],
                 "missing_binaries": list(roster.missing),
                 "seccomp_allow": list(policy.process.seccomp.allow),

@@ -1,6 +1,6 @@
 """A local model's server, of one API: `openai` or `ollama`. Each request must be what the official client's own types allow, to the letter.
 
-    python3 local_server.py openai|ollama LOG
+    python3 local_server.py openai|ollama LOG [ADDRESS PORT]
 
 Prints its port. The name of the model asked for says how it behaves: `plain` says back what it was told, calls the first tool that it is
 given and says what a tool gave back; the others fail, each in its own way. LOG has a JSON line for each request.
@@ -264,7 +264,8 @@ def line(value: Json) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-server = ThreadingHTTPServer(("127.0.0.1", 0), Local)
+where = (sys.argv[3], int(sys.argv[4])) if len(sys.argv) > 3 else ("127.0.0.1", 0)
+server = ThreadingHTTPServer(where, Local)
 server.daemon_threads = True
 print(server.server_address[1], flush=True)
 server.serve_forever()
