@@ -1,4 +1,4 @@
-"""mitmproxy's HTTP layers, held tighter where they face the sandbox. With `engine`, the only code that uses mitmproxy's private API.
+"""mitmproxy's HTTP layers, held tighter where they face the sandbox. With `handler`, the only code that uses mitmproxy's private API.
 
 What is different from the originals:
 
