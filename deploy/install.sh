@@ -15,7 +15,7 @@
 set -euo pipefail
 
 # What must be installed: a package, or COMMAND=PACKAGE where another vendor's package may already provide the command.
-RUNTIME=(python3-bpfcc bpftool iproute2 libseccomp2 ca-certificates python3-venv curl=curl)
+RUNTIME=(python3-bpfcc bpftool iproute2 nft=nftables libseccomp2 ca-certificates python3-venv curl=curl)
 SAYS=install
 
 say()  { printf '%s: %s\n' "$SAYS" "$*" >&2; }
