@@ -39,7 +39,7 @@ def policy(*rules: Rule) -> str:
 class Held:
     """One sandbox and its agents, one after the other."""
 
-    def __init__(self, machine: Machine, inside: dict[str, str], text: str) -> None:
+    def __init__(self, machine: Machine, inside: dict[str, str], text: str, options: tuple[str, ...] = ()) -> None:
         self._machine, self.room = machine, machine.room(inside)
         self.work, self.audit = self.room / "work", self.room / "audit.jsonl"
         self.name = f"adopt-{os.getpid()}-{self.room.name}"
@@ -47,7 +47,8 @@ class Held:
         self.agents: list[subprocess.Popen[str]] = []
         # In this mount namespace, or the pins go with the one that the first agent was started in
         self.bpffs = mounted_bpffs(SETTINGS.run / "bpf")
-        self.run: Running = machine.start("/usr/bin/python3 obeys.py", policy=text, room=self.room, options=["--name", self.name])
+        chosen = ["--name", self.name, *options]
+        self.run: Running = machine.start("/usr/bin/python3 obeys.py", policy=text, room=self.room, options=chosen)
         self.agents.append(self.run.process)
         wait_for(lambda: self.name in running(SETTINGS.control), "the control socket", running=self.run)
         wait_for(lambda: self.number is not None, "what is kept", running=self.run)
@@ -326,6 +327,23 @@ def test_an_orphan_is_killed_by_name_and_recorded(held: Held) -> None:
     assert not held.lives and listed(held.name) is None
     assert "sandbox kill" in held.records(action="lifecycle")[-1]["detail"]["why"]
     verified(held.audit)
+
+
+def test_the_end_of_an_orphan_is_signed_as_its_own_settings_say(machine: Machine, inside: dict[str, str], tmp_path: Path) -> None:
+    """The default ones would make a key beside the trail."""
+    key, settings = tmp_path / "audit.key", tmp_path / "settings.yaml"
+    settings.write_text(f"audit: {{key: {key}}}\n")
+    held = Held(machine, inside, policy(), ("--settings", str(settings)))
+    try:
+        held.kill_agent()
+        assert key.exists()
+        done = stockade("sandbox", "kill", held.name)
+        assert done.returncode == 0, done.stderr
+        assert "sandbox kill" in held.records(action="lifecycle")[-1]["detail"]["why"]
+        assert not [path for path in held.audit.parent.iterdir() if path.name.endswith(".key")]
+        verified(held.audit)
+    finally:
+        held.end()
 
 
 def test_a_program_that_changed_meanwhile_is_executed_by_nobody(machine: Machine, inside: dict[str, str], programs: Programs) -> None:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files are root's"
 def state(tmp_path: Path) -> State:
     policy = tmp_path / "p.yaml"
     policy.write_text("- name: r\n  binary: {allow: [curl]}\n  destination: {allow: [a.example]}\n  port: [5432]\n  protocol: tcp\n")
-    order = Order(("curl",), (policy,)).anywhere(tmp_path / "audit.jsonl")
+    order = Order(("curl",), (policy,), settings=tmp_path / "settings.yaml").anywhere(tmp_path / "audit.jsonl")
     enrolment = Enrolment(1, Binary.named("curl", "/usr/bin/curl"), File("/usr/bin/curl", 7, "00", ()), True)
     kept = Kept(
         order,
