@@ -297,3 +297,23 @@ def test_an_adopted_sandbox_goes_on_under_the_same_root(machine: Machine, token:
         finally:
             (box.room / "work/stop").touch()
             adopting.wait(60)
+
+
+@pytest.mark.client("softhsm2-util")
+def test_doctor_signs_once_and_says_whether_that_works(machine: Machine, token: Organisation) -> None:
+    room = machine.room()
+    etc = room / "etc/stockade"
+    etc.mkdir(parents=True)
+    (etc / "stockade.yaml").write_text(yaml.safe_dump({"ca": token.in_token()}))
+    script = f'mount -t overlay -o lowerdir={etc.parent}:/etc etc /etc; exec "$@"'
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", str(STOCKADE), "doctor", "-o", "json"]
+
+    def asked() -> tuple[int, dict[str, Any]]:
+        ended = subprocess.run(words, env=os.environ | token.environment, capture_output=True, text=True, check=False)
+        return ended.returncode, next(each for each in json.loads(ended.stdout) if each["name"] == "signing CA")
+
+    status, found = asked()
+    assert (status, found["answer"], found["detail"]) == (0, "available", f"CN={ISSUER}, its key in stockade tests, labelled issuing")
+    token.pull()
+    status, found = asked()
+    assert (status, found["answer"]) == (1, "missing") and "no token is labelled stockade tests" in found["detail"]

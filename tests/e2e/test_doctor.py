@@ -16,6 +16,7 @@ from framework.machine import STOCKADE
 pytestmark = pytest.mark.root
 
 NAMES = {"kernel", "python", "cgroup v2", "CA bundle", "seccomp filter", "mitmproxy", "network namespaces", "clock", "BTF", "ring buffer"}
+NAMES |= {"classifier", "signing CA"}
 
 # Imported first: its files may be below a directory of root's. Then a user of no rights asks.
 UNPRIVILEGED = """
@@ -54,6 +55,8 @@ def test_root_is_told_what_runs_here(place: Path) -> None:
     assert {finding["answer"] for finding in found.values() if finding["fatal"]} == {"available"}
     assert not [finding for finding in found.values() if "the probe failed" in finding["detail"]]
     assert all(finding["hint"] or not finding["fatal"] for finding in found.values() if finding["answer"] == "missing")
+    runs, _, why = found["classifier"]["detail"].partition(": ")
+    assert runs == "CUDAExecutionProvider" or (runs == "CPUExecutionProvider" and "CUDAExecutionProvider" in why), found["classifier"]
     text = subprocess.run([str(STOCKADE), "doctor"], cwd=place, capture_output=True, text=True, timeout=120, check=False)
     assert text.returncode == 0
     assert all(any(finding["answer"] in line and name in line for line in text.stdout.splitlines()) for name, finding in found.items())
