@@ -12,12 +12,14 @@ The box starts without BPF LSM, as an administrator may have set it (Debian's ke
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import stat
 import subprocess
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +148,7 @@ def disk() -> Path:
         subprocess.run(["tar", "-C", ROOT, "--null", "-T", "-", "-cf", checkout / "tar"], input=names, check=True)
         _run("tar", "-xf", checkout / "tar", "-C", checkout)
         (checkout / "tar").unlink()
-        with _chroot(root):
+        with _chroot(device, root):
             (root / "wheels").mkdir()
             _run("mount", "--bind", "-o", "ro", fetched, root / "wheels")
             offline = ["env", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels", "PIP_NO_CACHE_DIR=1", "PIP_CONFIG_FILE=/dev/null"]
@@ -156,7 +158,9 @@ def disk() -> Path:
         drive.write_text(_DRIVE)
         drive.chmod(0o755)
         (root / "etc/systemd/system/drive.service").write_text(_UNIT)
-        _run("chroot", root, "systemctl", "enable", "-q", "drive.service")
+        wanted = root / "etc/systemd/system/graphical.target.wants"
+        wanted.mkdir(exist_ok=True)
+        (wanted / "drive.service").symlink_to("../drive.service")
     return image
 
 
@@ -195,39 +199,67 @@ def _grub(device: str, root: Path) -> None:
     settings = root / "etc/default/grub.d"
     settings.mkdir(exist_ok=True)
     (settings / "50-box.cfg").write_text(
-        f'GRUB_TIMEOUT=0\nGRUB_TERMINAL=serial\nGRUB_CMDLINE_LINUX="console=ttyS0 lsm={WITHOUT}"\nGRUB_CMDLINE_LINUX_DEFAULT=\n'
+        f'GRUB_TIMEOUT=0\nGRUB_TERMINAL=console\nGRUB_CMDLINE_LINUX="console=ttyS0 lsm={WITHOUT}"\nGRUB_CMDLINE_LINUX_DEFAULT=\n'
     )
-    with _chroot(root):
-        _run("chroot", root, "grub-install", "--target=i386-pc", "--force", device)
+    with _chroot(device, root):
+        _run("chroot", root, "grub-install", "--target=i386-pc", "--force", "/dev/vda")
         _run("chroot", root, "update-grub")
+    written = (root / "boot/grub/grub.cfg").read_text()
+    assert f"lsm={WITHOUT}" in written, written
 
 
 @contextmanager
 def _mounted(image: Path) -> Iterator[tuple[str, Path]]:
-    root = _BOX / "root"
-    root.mkdir(exist_ok=True)
+    """A loop device of the image, and where it is mounted.
+
+    As /dev/vda, which is what the box will see: GRUB's tools make no entry for a system on a loop device, and take the name from mountinfo.
+    So it is mounted in a root whose /dev has that one node.
+    """
+    outer = _BOX / "outer"
+    for name in ("dev", "root"):
+        (outer / name).mkdir(parents=True, exist_ok=True)
     device = subprocess.run(["losetup", "-f", "--show", image], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    node = outer / "dev/vda"
+    libc = ctypes.CDLL(None, use_errno=True)
+
     try:
-        _run("mount", device, root)
+        os.mknod(node, 0o600 | stat.S_IFBLK, Path(device).stat().st_rdev)
+        forked = os.fork()
+        if forked == 0:
+            with suppress(OSError):
+                os.chroot(outer)
+                os._exit(libc.mount(b"/dev/vda", b"/root", b"ext4", 0, None) and 1)
+            os._exit(1)
+        if os.waitpid(forked, 0)[1]:
+            raise RuntimeError(f"{image} cannot be mounted")
         try:
-            yield device, root
+            yield device, outer / "root"
         finally:
-            _run("umount", root)
+            _run("umount", outer / "root")
     finally:
+        node.unlink(missing_ok=True)
         _run("losetup", "-d", device)
 
 
 @contextmanager
-def _chroot(root: Path) -> Iterator[None]:
-    """Of this machine: its devices, its processes, and who answers names; no securityfs, since the kernel is not the box's."""
+def _chroot(device: str, root: Path) -> Iterator[None]:
+    """With this machine's processes and its way to names; no securityfs, since the kernel is not the box's."""
     with ExitStack() as mounts:
-        for place in ("dev", "proc"):  # without what is mounted below: to unmount that here could unmount it there
-            _run("mount", "--bind", Path("/", place), root / place)
+
+        def mounted(place: str, *words: object) -> None:
+            _run("mount", *words, root / place)
             mounts.callback(_run, "umount", root / place)
+
+        mounted("dev", "-t", "tmpfs", "none")
+        for name, number in (("null", (1, 3)), ("zero", (1, 5)), ("full", (1, 7)), ("random", (1, 8)), ("urandom", (1, 9))):
+            os.mknod(root / "dev" / name, stat.S_IFCHR, os.makedev(*number))
+            (root / "dev" / name).chmod(0o666)
+        os.mknod(root / "dev/vda", 0o600 | stat.S_IFBLK, Path(device).stat().st_rdev)
+        (root / "dev/fd").symlink_to("/proc/self/fd")
+        mounted("proc", "--bind", "/proc")
         for name in ("etc/resolv.conf", "etc/hosts"):
             (root / name).touch()
-            _run("mount", "--bind", Path("/", name), root / name)
-            mounts.callback(_run, "umount", root / name)
+            mounted(name, "--bind", Path("/", name))
         yield
 
 
