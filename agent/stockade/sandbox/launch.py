@@ -274,9 +274,14 @@ def _become(plan: Plan, channel: socket.socket) -> None:
             os.write(channel.fileno(), traceback.format_exc(limit=-1).strip().splitlines()[-1].encode()[:500])
         os._exit(125)
     os.close(built_read)
-    view.build(plan)  # init's root and working directory move with it: pivot_root(2)
-    libc.set_hostname(plan.name)
-    _send(channel, pid)
+    try:
+        view.build(plan)  # init's root and working directory move with it: pivot_root(2)
+        libc.set_hostname(plan.name)
+        _send(channel, pid)
+    except BaseException:
+        os.close(built_write)
+        os.waitpid(pid, 0)
+        raise
     with contextlib.suppress(BrokenPipeError):  # somebody killed init: the agent, who knows it, learns so from its end
         os.write(built_write, b"1")
 
