@@ -75,6 +75,7 @@ def _plan(policy_file: Path, workdir: Path, slot: Slot, settings: Settings) -> P
         limits=Limits.impose(slot.sandbox, Wanted(), best_effort=False),
         network=settings.network,
         authority_pem=Authority.create("bench").certificate_pem,
+        around=blueprint.Surroundings.here(),
     )
 
 
