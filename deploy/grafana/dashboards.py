@@ -17,6 +17,17 @@ SOURCE = {"type": "prometheus", "uid": "stockade"}  # provisioning/datasources/s
 Json = dict[str, Any]
 Query = tuple[str, str]  # expression, legend
 
+LINK = {
+    "type": "dashboards",
+    "tags": ["stockade"],
+    "title": "Stockade",
+    "tooltip": "",
+    "icon": "external link",
+    "asDropdown": True,
+    "includeVars": False,
+    "keepTime": True,
+    "targetBlank": False,
+}
 ONE = '{sandbox="$sandbox"}'
 
 
@@ -34,10 +45,17 @@ def panel(kind: str, title: str, queries: Sequence[Query], *, unit: str = "short
         }
         for place, (expression, legend) in enumerate(queries)
     ]
-    custom = {"fillOpacity": 15, "showPoints": "never", "stacking": {"mode": options.pop("stack", "none")}} if kind == "timeseries" else {}
+    custom: Json = {}
+    if kind == "timeseries":
+        custom = {"fillOpacity": 15, "showPoints": "never", "stacking": {"mode": options.pop("stack", "none")}}
+    elif kind == "table":
+        custom = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
     steps = [{"color": color, "value": value} for color, value in options.pop("steps", [("text", None)])]
     defaults = {"unit": unit, "custom": custom, "thresholds": {"mode": "absolute", "steps": steps}}
-    drawn = {"stat": {"colorMode": "value", "reduceOptions": {"calcs": ["lastNotNull"]}}, "timeseries": {"tooltip": {"mode": "multi"}}}
+    drawn = {
+        "stat": {"colorMode": "value", "reduceOptions": {"calcs": ["lastNotNull"]}},
+        "timeseries": {"tooltip": {"mode": "multi", "sort": "desc"}},
+    }
     return {
         "type": kind,
         "title": title,
@@ -88,7 +106,7 @@ def dashboard(uid: str, title: str, panels: Sequence[Json], variable: str | None
         "refresh": "15s",
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": variables},
-        "links": [{"type": "dashboards", "tags": ["stockade"], "title": "Stockade", "asDropdown": True}],
+        "links": [LINK],
         "panels": list(laid_out(panels)),
     }
 
