@@ -19,7 +19,7 @@ readonly STAMP=$VENV/.stockade-setup
 . deploy/install.sh     # RUNTIME, and the functions that a machine is prepared with
 SAYS=setup
 TESTS=(python3-requests python3-pip python3-dev python3-setuptools python3-wheel pytest-3=python3-pytest libc6-dev musl-tools gcc=gcc git=git openssl=openssl dig=bind9-dnsutils nginx=nginx-light busybox=busybox-static
-       node=nodejs npm=npm java=default-jre-headless javac=default-jdk-headless make=make strace=strace less=less ps=procps softhsm2-util=softhsm2 runc=runc podman=podman conmon=conmon containerd=containerd rsyslogd=rsyslog rsyslog-gnutls journalctl=systemd tmux=tmux prometheus=prometheus promtool=prometheus chromium=chromium)
+       node=nodejs npm=npm java=default-jre-headless javac=default-jdk-headless make=make strace=strace less=less ps=procps softhsm2-util=softhsm2 ssh=openssh-client runc=runc podman=podman conmon=conmon containerd=containerd rsyslogd=rsyslog rsyslog-gnutls journalctl=systemd tmux=tmux prometheus=prometheus promtool=prometheus chromium=chromium)
 BENCH=(wrk=wrk bwrap=bubblewrap)
 EMULATOR=(qemu-system-x86_64=qemu-system-x86 modprobe=kmod mkfs.ext4=e2fsprogs busybox-static mmdebstrap=mmdebstrap ruby=ruby)
 KERNELS=(6.1 6.12)      # of those, what apt offers

@@ -9,6 +9,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,7 +146,7 @@ def test_a_model_server_at_a_private_address_is_reached_by_its_name(machine: Mac
     hosts.write_text(f"127.0.0.1 localhost\n{address} {name}\n{address} other.gpu.example\n")
     through = ["sh", "-ec", f'mount --bind {hosts} /etc/hosts; exec "$@"', "sh"]
     urls = [f"http://{host}:8000/v1" for host in (name, address, "other.gpu.example")]
-    common = {"methods": ["POST"], "paths": ["/v1/**"], "port": [8000]}
+    common: dict[str, Any] = {"methods": ["POST"], "paths": ["/v1/**"], "port": [8000]}
     exact = http("python3", name, address, name="models", **common)
     with _served(tmp_path, "llama", (address, "8000"), within(host)):
         answers, result = run(machine, site, whole(exact, allow=["env", "python3"]), urls, through=through, alone=True)

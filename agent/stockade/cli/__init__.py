@@ -24,6 +24,7 @@ VERBS = {
     "sandbox": "list sandboxes, or end one",
     "status": "say which sandboxes run, and how it goes",
     "top": "show what running sandboxes do, live",
+    "fleet": "look at the sandboxes of many hosts, and where the hosts differ",
     "explain": "say how the policy decides one request, and why",
     "policy": "check policy files",
     "reload": "let running sandboxes read their policies again",

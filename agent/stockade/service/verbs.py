@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 
+from stockade import __version__
 from stockade.policy import Problem
+from stockade.policy.summary import summary
 from stockade.service.approvals import Approval, State, Term, for_people
 from stockade.service.control import Handed, Json, Peer, Verb
 from stockade.service.desk import Desk, Terms
@@ -28,7 +31,9 @@ def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors, o
             "sandbox": governed.sandbox.name,
             "id": governed.sandbox.id,
             "pid": os.getpid(),
+            "version": __version__,
             "policy": governed.policy.name,
+            "policy_sha256": await asyncio.to_thread(lambda: summary(generations.on_disk)["policy_sha256"]),
             "generation": governed.policy.generation,
             "mode": governed.policy.mode,
             "sources": [str(path) for path in governed.policy.sources],

@@ -1,0 +1,78 @@
+"""`stockade fleet`: the sandboxes of many hosts, and where the hosts differ."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stockade.fleet.drift import Finding
+    from stockade.fleet.reach import Asked
+
+SUMMARY = (
+    "Look at many hosts at once: versions, policies, generations, refusals, and what differs that should not. Exit status: 0 all is well, "
+    "1 something differs, is wrong, or did not answer, 2 it could not be asked."
+)
+EXAMPLES = """\
+  stockade fleet status hosts.txt                        # `NAME ADDRESS` on each line: ssh://gpu-1.example, local
+  stockade fleet status ssh://gpu-1.example ssh://ops@10.20.0.7:2222 local
+  stockade fleet status hosts.txt --command 'sudo -n stockade' -o json | jq '.findings'
+  stockade fleet node                                    # what this host answers; run by `fleet status` over ssh
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="status|node", required=True)
+    for name, said in (("status", "ask hosts, and say where they differ"), ("node", "say what this host would answer")):
+        action = actions.add_parser(
+            name,
+            help=said,
+            description=said[0].upper() + said[1:] + ".",
+            epilog="examples:\n" + "".join(f"{line}\n" for line in EXAMPLES.splitlines() if f"fleet {name}" in line),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == "status":
+            action.add_argument("host", nargs="+", metavar="FILE|ADDRESS", help="files with hosts, or addresses")
+            action.add_argument("--command", default="stockade", metavar="WORDS", help="how stockade is called there (default: stockade)")
+            action.add_argument("--ssh-option", action="append", default=[], metavar="O", help="an option of ssh, as its -o takes it")
+            action.add_argument("--seconds", type=float, default=30.0, metavar="N", help="how long one host may take (default: 30)")
+            action.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
+
+
+def run(args: argparse.Namespace) -> int:
+    from stockade.cli.status import problems
+    from stockade.fleet import drift, hosts, node, reach
+    from stockade.service.settings import Settings
+
+    if args.action == "node":
+        print(json.dumps(node.here(Settings().control, problems).as_json()))
+        return 0
+    way = reach.Way(args.command, tuple(args.ssh_option), args.seconds)
+    asked = reach.ask_all(hosts.named(args.host), way, problems)
+    findings = drift.findings(asked)
+    if args.output == "json":
+        told = [{"name": each.host.name, "why": each.why, "node": each.node.as_json() if each.node else None} for each in asked]
+        print(json.dumps({"hosts": told, "findings": [dataclasses.asdict(finding) for finding in findings]}, indent=2))
+    else:
+        _print(asked, findings)
+    return 1 if findings else 0
+
+
+def _print(asked: list[Asked], findings: list[Finding]) -> None:
+    from stockade.cli.top.text import plain, safe
+
+    print(
+        f"{'HOST':16} {'VERSION':9} {'SANDBOX':16} {'POLICY':20} {'DIGEST':12} {'GEN':>4} {'MODE':8} {'ALLOWED':>8} {'REFUSED':>8}  MOSTLY"
+    )
+    for each in asked:
+        name, version = plain(each.host.name, 16), plain(each.node.version if each.node else "-", 9)
+        for sandbox in each.node.sandboxes if each.node else ():
+            policy = f"{plain(sandbox.policy, 20)} {plain(sandbox.policy_sha256[:12], 12)} {sandbox.generation:>4} {plain(sandbox.mode, 8)}"
+            counts = f"{sandbox.allowed:>8} {sandbox.kept_out:>8}"
+            print(f"{name} {version} {plain(sandbox.name, 16)} {policy} {counts}  {safe(', '.join(sandbox.refused).replace(' × ', ' x '))}")
+        if not (each.node and each.node.sandboxes):
+            print(f"{name} {version} {'no answer' if each.node is None else '-'}")
+    for finding in findings:
+        print(f"! {finding.kind}: {safe(' '.join(filter(None, (finding.host, finding.sandbox))))}: {safe(finding.text)}")

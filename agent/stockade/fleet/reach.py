@@ -1,0 +1,80 @@
+"""How each host is asked: here by the agents' sockets, elsewhere by ssh and `stockade fleet node`. All at once, each for as long as it may.
+
+Who may ask is ssh's to say, as for every other command; nothing of Stockade's listens on a network for this.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from stockade.fleet import node
+from stockade.fleet.hosts import Host
+from stockade.fleet.node import Json, Node
+from stockade.types import StockadeError
+
+AT_ONCE = 16
+ANSWER = 16 * 1024 * 1024  # octets
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """node None: it did not answer, and why."""
+
+    host: Host
+    node: Node | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """command: what is run there, as a shell there reads it. options: of ssh, as -o has them. seconds: for one host."""
+
+    command: str = "stockade"
+    options: tuple[str, ...] = ()
+    seconds: float = 30.0
+
+
+def ask_all(hosts: Sequence[Host], way: Way, problems: Callable[[Json], list[str]]) -> list[Asked]:
+    """In the order of the hosts. Raises nothing: a host that does not answer is an answer."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda host: _ask(host, way, problems), hosts))
+
+
+def _ask(host: Host, way: Way, problems: Callable[[Json], list[str]]) -> Asked:
+    try:
+        return Asked(host, node.here(host.run / "control", problems) if host.ssh is None else _by_ssh(host.ssh, way))
+    except StockadeError as error:
+        return Asked(host, None, error.message)
+
+
+def _by_ssh(where: tuple[str, int | None], way: Way) -> Node:
+    """Raises StockadeError."""
+    destination, port = where
+    # nobody is there to type a password, and a host whose key is not known is not asked
+    options = ["BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={max(1, int(way.seconds / 2))}", *way.options]
+    words = ["ssh", "-T", *(word for option in options for word in ("-o", option)), *(["-p", str(port)] if port else [])]
+    try:
+        ended = subprocess.run(
+            [*words, "--", destination, f"{way.command} fleet node"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=way.seconds,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise StockadeError("there is no ssh on this machine", hint="apt-get install openssh-client", code="fleet") from None
+    except subprocess.TimeoutExpired:
+        raise StockadeError(f"no answer in {way.seconds:g} seconds", code="fleet") from None
+    if ended.returncode != 0:
+        said = ended.stderr.decode(errors="replace").strip().splitlines() or [f"status {ended.returncode}"]
+        raise StockadeError(f"ssh: {said[0][:300]}" if ended.returncode == 255 else said[0][:300], code="fleet")
+    try:
+        if len(ended.stdout) > ANSWER:
+            raise ValueError("it is too long")
+        return node.read(json.loads(ended.stdout))
+    except (ValueError, RecursionError) as error:
+        raise StockadeError(f"what it says is no answer of `stockade fleet node`: {error}", code="fleet") from None
