@@ -50,6 +50,61 @@ static __always_inline int drop_packet(struct __sk_buff *skb, struct origin *sta
 	return 0;
 }
 
+/* The sandbox of a socket, whoever runs at this moment: packets come when they come. */
+static __always_inline struct sandbox *owner_of(struct bpf_sock *sk)
+{
+	int zero = 0;
+	__u32 *mask = levels.lookup(&zero);
+
+	if (!mask)
+		return 0;
+	for (int level = 1; level < MAX_LEVEL; level++) {
+		if (!(*mask & (1u << level)))
+			continue;
+		__u64 id = bpf_sk_ancestor_cgroup_id(sk, level);
+		struct sandbox *box = id ? sandboxes.lookup(&id) : 0;
+		if (box)
+			return box;
+	}
+	return 0;
+}
+
+#define TCP_FLAG_BYTE 13
+#define TCP_SYN_ 0x02
+#define TCP_ACK_ 0x10
+
+/* May this peer speak to that port of a container, by the container's own device? In a sandbox of our own nobody may. */
+static __always_inline struct sandbox *lets_in(struct bpf_sock *sk, __u32 port, int family, __u8 *peer)
+{
+	struct sandbox *box = owner_of(sk);
+	struct literal_key key = { .prefixlen = 8 * (sizeof(key) - sizeof(key.prefixlen)), .identity = IDENTITY_INBOUND, .port = port,
+				   .family = family };
+	__u32 *verdict;
+
+	if (!box)
+		return 0;
+	key.sandbox = box->id;
+	key.generation = box->generation;
+	__builtin_memcpy(key.addr, peer, sizeof(key.addr));
+	verdict = literals.lookup(&key);
+	return verdict && *verdict == VERDICT_LOCAL ? box : 0;
+}
+
+/*
+ * A container's reply. Stateless, and no way out: a connection that it opens itself begins with a SYN of its own, which is never a reply,
+ * and connect() led it elsewhere before.
+ */
+static __always_inline int is_reply(struct __sk_buff *skb, struct bpf_sock *sk, __u32 offset, __u32 sport, int family, __u8 *peer)
+{
+	__u8 flags = TCP_SYN_;
+
+	if (sk->protocol != IPPROTO_TCP_ || bpf_skb_load_bytes(skb, offset + TCP_FLAG_BYTE, &flags, 1))
+		return 0;
+	if ((flags & (TCP_SYN_ | TCP_ACK_)) == TCP_SYN_)
+		return 0;
+	return lets_in(sk, sport, family, peer) != 0;
+}
+
 int skb_egress(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -98,6 +153,10 @@ int skb_egress(struct __sk_buff *skb)
 	if (protocol == IPPROTO_TCP_ || protocol == IPPROTO_UDP_)
 		bpf_skb_load_bytes(skb, offset, ports, 4);
 	dport = bpf_ntohs(ports[1]);
+	if (state && state->verdict == VERDICT_KEPT)
+		return 1;
+	if (!agent && sk && protocol == IPPROTO_TCP_ && is_reply(skb, sk, offset, bpf_ntohs(ports[0]), family, addr))
+		return 1;
 	if (!agent || !state || !socket)
 		return drop_packet(skb, state, protocol, dport, family, addr);
 	if (protocol == IPPROTO_TCP_)
@@ -120,11 +179,61 @@ int skb_egress(struct __sk_buff *skb)
 	return 1;
 }
 
-/* Only loopback and the agent speak to a sandbox. */
+/* Told once for each connection: the listener's own socket meets the ACK that completes a handshake. */
+static __always_inline void tell_inbound(struct sandbox *box, struct bpf_sock *sk, __u32 port, int family, __u8 *peer)
+{
+	struct event event = {};
+
+	stamp(&event, EVENT_INBOUND, box, 0);
+	event.verdict = VERDICT_LOCAL;
+	event.protocol = IPPROTO_TCP_;
+	event.family = family;
+	event.port = port;
+	__builtin_memcpy(event.addr, peer, sizeof(event.addr));
+	if (events.ringbuf_output(&event, sizeof(event), 0))
+		count_failure(FAIL_EVENT);
+}
+
+/* What comes by a container's own device: to a port that its policy opens to that peer, or on a connection that was kept. */
+static __always_inline int admits(struct __sk_buff *skb, int family, __u8 *peer)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct socket_state *socket;
+	struct sandbox *box;
+	__u8 version = 0, protocol = 0, flags = 0;
+	__u16 dport = 0;
+	__u32 offset = 40;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 0;
+	socket = sockets.sk_storage_get(sk, 0, 0);
+	if (socket && socket->origin.verdict == VERDICT_KEPT)
+		return 1;
+	if (sk->protocol != IPPROTO_TCP_)
+		return 0;
+	if (bpf_skb_load_bytes(skb, 0, &version, 1) || bpf_skb_load_bytes(skb, family == 4 ? 9 : 6, &protocol, 1))
+		return 0;
+	if (family == 4)
+		offset = (version & 15) * 4;
+	if (protocol != IPPROTO_TCP_ || bpf_skb_load_bytes(skb, offset + 2, &dport, 2) ||
+	    bpf_skb_load_bytes(skb, offset + TCP_FLAG_BYTE, &flags, 1))
+		return 0;
+	box = lets_in(sk, bpf_ntohs(dport), family, peer);
+	if (!box)
+		return 0;
+	if (sk->state == BPF_TCP_LISTEN && (flags & (TCP_SYN_ | TCP_ACK_)) == TCP_ACK_)
+		tell_inbound(box, sk, bpf_ntohs(dport), family, peer);
+	return 1;
+}
+
+/* Only loopback and the agent speak to a sandbox, and to a container also who may come in. */
 int skb_ingress(struct __sk_buff *skb)
 {
 	__u8 version, addr[16] = {};
 	__u32 *w = (__u32 *)addr;
+	int family = 4;
 
 	if (bpf_skb_load_bytes(skb, 0, &version, 1))
 		return 0;
@@ -134,6 +243,7 @@ int skb_ingress(struct __sk_buff *skb)
 		if (addr[0] == 127 || *(__u32 *)addr == bpf_htonl(AGENT_V4))
 			return 1;
 	} else {
+		family = 6;
 		if (bpf_skb_load_bytes(skb, 8, addr, 16))
 			return 0;
 		if (!w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1))
@@ -141,6 +251,8 @@ int skb_ingress(struct __sk_buff *skb)
 		if (w[0] == bpf_htonl(SYNTHETIC_V6_0) && w[1] == bpf_htonl(SYNTHETIC_V6_1) && !w[2] && w[3] == bpf_htonl(1))
 			return 1;
 	}
+	if (admits(skb, family, addr))
+		return 1;
 	count_failure(FAIL_DROPPED);
 	return 0;
 }

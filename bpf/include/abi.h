@@ -4,7 +4,9 @@
  * Enums append only. Addresses are in network order, an IPv4 address in the first four bytes of addr; ports are in host order.
  */
 
-enum verdict { VERDICT_DENY, VERDICT_RELAY, VERDICT_INSPECT, VERDICT_LOCAL, VERDICT_RESOLVE };
+enum verdict { VERDICT_DENY, VERDICT_RELAY, VERDICT_INSPECT, VERDICT_LOCAL, VERDICT_RESOLVE,
+	VERDICT_KEPT,		/* a connection of a container from before it was governed, which may go on */
+};
 
 enum why {
 	WHY_POLICY,		/* the verdict map, or its silence, decided: user space says which rule */
@@ -25,6 +27,7 @@ enum why {
 
 enum event_type { EVENT_EXEC = 1, EVENT_CONNECT, EVENT_DATAGRAM, EVENT_BIND, EVENT_SOCKET, EVENT_PACKET, EVENT_MAPPING,
 	EVENT_DEVICE,		/* agent/stockade/kernel/devices.py: major in port, minor in name, what was asked in protocol */
+	EVENT_INBOUND,		/* a container's own device: who came in, and to which port */
 };
 
 enum sandbox_flag {
@@ -135,6 +138,8 @@ struct literal_key {
 };
 _Static_assert(sizeof(struct literal_key) == 36, "abi.py: LITERAL_KEY");
 
+#define IDENTITY_INBOUND 0xfffffffe	/* of literals that say who may come in by a container's own device, and to which port */
+
 struct service_key {
 	__u32 sandbox;
 	__u32 generation;
@@ -180,7 +185,7 @@ struct socket_state {
 	__u8 asked_family;
 	__u8 pad[5];
 };
-_Static_assert(sizeof(struct socket_state) == 64, "abi.py: nobody reads it there");
+_Static_assert(sizeof(struct socket_state) == 64, "abi.py: SOCKET_STATE");
 
 struct asker_key {
 	__u32 sandbox;

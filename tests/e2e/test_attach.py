@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from framework import containers
 from framework.containers import Container, Place, attached
 from framework.internet import ECHO, OTHER
-from framework.machine import STOCKADE, Machine, Running, wait_for
+from framework.machine import STOCKADE, Machine, Running, select, wait_for
 from framework.policy import http, whole
 from stockade.attach import target
 from stockade.attach.device import EGRESS
@@ -129,6 +130,50 @@ def test_what_it_was_connected_to_before_is_cut(container: Container, machine: M
     assert network.heard[heard:] == []
 
 
+def test_what_it_was_connected_to_before_may_be_kept(container: Container, machine: Machine, network: Place) -> None:
+    """That connection, and no other to the same place."""
+    assert container.do(f"keep {network.host} {network.tcp}") == "outside"
+    with attached(machine, machine.room(), POLICY, "--container", container.id, "--existing", "keep") as running:
+        assert container.do("say") == "outside"
+        assert container.do(f"tcp {network.host} {network.tcp}").startswith("failed")
+        heard = len(network.heard)
+        container.do("packet eth0")
+        assert network.heard[heard:] == []
+        (started,) = [record for record in running.records() if record["reason"] == "started"]
+        assert started["detail"]["existing"] == "keep"
+        assert len(started["detail"]["connections"]) == 1
+
+
+def test_whoever_comes_in_is_answered_and_nobody_else(container: Container, machine: Machine, network: Place) -> None:
+    """By its own device, to the port and from the addresses that `inbound` says; a reload shuts it again."""
+    assert container.do("listen 8080") == "listening"
+    assert container.do("listen 9090") == "listening"
+    rule = http("curl", ECHO)
+    opened = whole(rule, allow=["python3", "curl"], inbound=[{"port": 8080, "protocol": "tcp", "from": [f"{network.host}/32"]}])
+    with attached(machine, machine.room(), opened, "--container", container.id) as running:
+        assert asked(network.own, 8080) == b"inside"
+        assert asked(network.own, 9090) == b""
+        (came,) = wait_for(lambda: select(running.records(), action="inbound"), "the record of who came in")
+        assert (came["detail"]["source"], came["destination"]["port"], came["decision"]) == (network.host, 8080, "allow")
+        assert container.do(f"tcp {network.host} {network.tcp}").startswith("failed")
+        heard = len(network.heard)
+        container.do("packet eth0")
+        assert network.heard[heard:] == []
+        (running.audit.parent / "policy.yaml").write_text(whole(rule, allow=["python3", "curl"]))
+        running.reload()
+        wait_for(lambda: select(running.records(), reason="reloaded"), "the reload")
+        assert asked(network.own, 8080) == b""
+
+
+def asked(address: str, port: int) -> bytes:
+    """What somebody outside is answered by the container; nothing when nobody answers."""
+    try:
+        with socket.create_connection((address, port), timeout=3) as sock:
+            return sock.recv(100)
+    except OSError:
+        return b""
+
+
 def test_detaching_leaves_nothing(container: Container, machine: Machine, network: Place) -> None:
     def state() -> dict[str, object]:
         inside = ["nsenter", f"--net={network.path}"]
@@ -175,7 +220,7 @@ def test_who_keeps_net_admin_is_not_held(
 
 
 def test_a_second_agent_for_one_container_is_refused(container: Container, held: Running, machine: Machine) -> None:
-    line = [STOCKADE, "attach", "--container", container.id, "--policy", held.audit.parent / "policy.yaml"]
+    line: list[str | Path] = [STOCKADE, "attach", "--container", container.id, "--policy", held.audit.parent / "policy.yaml"]
     done = subprocess.run(machine.wrap(line), capture_output=True, text=True, check=False)
     assert (done.returncode, "governed already [attached]" in done.stderr) == (2, True), done.stderr
 

@@ -118,7 +118,7 @@ def test_podman_lets_a_container_be_governed_before_it_starts(
     (room / "policies").mkdir()
     (room / "policies" / "held.yaml").write_text(policy(ECHO))
     (room / "settings.yaml").write_text(f"audit: {{directory: {room}/audit}}\n")
-    options = ["--policies", room / "policies", "--settings", room / "settings.yaml"]
+    options: list[str | Path] = ["--policies", room / "policies", "--settings", room / "settings.yaml"]
     said = subprocess.run([STOCKADE, "oci-hook", "--install", "podman", *options], capture_output=True, text=True, check=True).stdout
     (room / "hooks").mkdir()
     (room / "hooks" / "stockade.json").write_text(said)
@@ -141,7 +141,7 @@ def test_containerd_lets_a_container_be_governed_before_it_starts(
     (room / "policies").mkdir()
     (room / "policies" / "held.yaml").write_text(policy(ECHO))
     (room / "settings.yaml").write_text(f"audit: {{directory: {room}/audit}}\n")
-    options = ["--policies", room / "policies", "--settings", room / "settings.yaml", "--default", "held"]
+    options: list[str | Path] = ["--policies", room / "policies", "--settings", room / "settings.yaml", "--default", "held"]
     said = subprocess.run([STOCKADE, "oci-hook", "--install", "containerd", *options], capture_output=True, text=True, check=True).stdout
     work = containers.work_directory(place, inside)
     bundle = containers.bundle(work / "bundle", container_root, network, work, hooks=json.loads(said)["hooks"])

@@ -19,6 +19,7 @@ from typing import Literal
 
 from stockade import signing
 from stockade.attach import existing
+from stockade.attach.contained import Contained, Entrances
 from stockade.attach.device import NOTHING, Closed
 from stockade.attach.existing import Conversation
 from stockade.attach.running import Known, Running
@@ -64,6 +65,7 @@ class Charged:
     watch: Watch
     load: Load
     authority: Authority
+    entrances: Entrances
     existing: Existing = "cut"
     trusted: str = ""
 
@@ -104,7 +106,10 @@ class Attachment:
         stack.callback(control.close)
         roster = await asyncio.to_thread(self._roster, policy)
         sandbox = Sandbox(uuid.uuid4().hex[:12], self.name, policy.name, policy.generation, dict(policy.labels))
-        self.governed = governed = Governed(self._slot.number, sandbox, target.cgroup, policy, roster, kernel.maps, kernel.network)
+        entrances, number = self._charged.entrances, self._slot.number
+        self.governed = governed = Contained(
+            number, sandbox, target.cgroup, policy, roster, kernel.maps, kernel.network, entrances, self._device
+        )
         stack.push_async_callback(self._forget)
         self._register(governed)
         # 1) who is there: exec and fork are told of from here on, so that nobody is missed between two looks
@@ -119,6 +124,7 @@ class Attachment:
         stack.callback(self._device.open)
         if not target.on_host_network:
             await asyncio.to_thread(self._device.close)
+            await asyncio.to_thread(self._device.admit, self._charged.entrances.read)
         # 4) what it had before
         connections = await asyncio.to_thread(self._connections)
         standing = Standing(self.name, tuple(processes), connections, self._device.by, tuple(self._unheld()), roster.missing)
@@ -198,7 +204,17 @@ class Attachment:
         if self._charged.existing == "cut":
             for each in found:
                 existing.cut(self._joined, each)
+        else:
+            for each in found:
+                self._keep(each)
         return tuple(found)
+
+    def _keep(self, each: Conversation) -> None:
+        try:
+            existing.keep(self._kernel.maps, self.governed.number, self.governed.policy.generation, each)
+            self._device.keep(each.protocol, each.local, each.peer)
+        except OSError as error:  # it has just ended, or this kernel has no pidfd_getfd: nothing passes on it any more
+            log.warning("not kept: %s: %s", each, error)
 
     def _unheld(self) -> list[str]:
         """Why it can get out all the same."""
@@ -218,6 +234,7 @@ class Attachment:
             "processes": [str(each) for each in standing.processes],
             "connections": [str(each) for each in standing.connections],
             "existing": charged.existing,
+            "inbound": [f"{each.port} from {source}" for each in charged.entrances.read for source in each.networks],
             "device": standing.device,
             "held": "yes" if standing.held else "no",
             "not_held": list(standing.unheld),

@@ -11,8 +11,9 @@ import json
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
+from stockade.policy.model import Inbound
 from stockade.sandbox.joined import Joined
 from stockade.types import StockadeError
 
@@ -30,6 +31,7 @@ class Closed:
         self._own = f"held_{number}"
         self._tables: list[tuple[bool, str]] = []  # (inside, name)
         self.devices: set[str] = set()
+        self._let_in: tuple[Inbound, ...] = ()
         self.by = NOTHING
 
     def close(self, ways: Iterable[str] = (EGRESS, HOST_END)) -> None:
@@ -47,6 +49,8 @@ class Closed:
                 continue
             self.by = way
             self.devices |= missing
+            if self._let_in:
+                self.admit(self._let_in)
             return
         hint = "it needs nft (apt-get install nftables) and a kernel with nftables' netdev family"
         raise StockadeError(f"{', '.join(sorted(missing))} cannot be closed: {'; '.join(failures)}", hint=hint, code="device")
@@ -73,6 +77,49 @@ class Closed:
     def _mark(self) -> str:
         """An empty chain says that this agent holds the table."""
         return f"add chain netdev {TABLE} {self._own}"
+
+    def admit(self, inbound: Sequence[Inbound]) -> None:
+        """Let in by the devices whoever these name, and what is said to them out; nobody else from now on. Raises StockadeError."""
+        self._let_in = tuple(inbound)
+        if self.by != EGRESS:
+            if self._let_in and self.by == HOST_END:
+                raise StockadeError("`inbound` of a container needs the egress hook (Linux 5.16)", code="device")
+            return
+        rules = [f"delete chain netdev {TABLE} {chain}" for chain in sorted(self._chains(TABLE, inside=True)) if self._lets(chain)]
+        if self._let_in:
+            rules += [_set(4), _set(6), *(rule for device in sorted(self.devices) for rule in self._entrance(device))]
+            rules += [f"{line}" for device in sorted(self.devices) for line in _replies(device)]
+        if rules:
+            self._nft("\n".join(rules), inside=True)
+
+    def keep(self, protocol: str, local: tuple[str, int], peer: tuple[str, int]) -> None:
+        """Let the packets of one connection out. Raises StockadeError."""
+        if self.by == NOTHING:
+            return
+        if self.by != EGRESS:
+            raise StockadeError("a connection can be kept with the egress hook alone (Linux 5.16)", code="device")
+        family = 6 if ":" in peer[0] else 4
+        lines = [
+            _set(4),
+            _set(6),
+            f"add element netdev {TABLE} said{family} {{ {protocol} . {local[0]} . {local[1]} . {peer[0]} . {peer[1]} timeout 30d }}",
+        ]
+        self._nft("\n".join([*lines, *(line for device in sorted(self.devices) for line in _replies(device))]), inside=True)
+
+    def _lets(self, chain: str) -> bool:
+        return chain.startswith(f"in_{self._number}_")
+
+    def _entrance(self, device: str) -> Iterator[str]:
+        chain = f"in_{self._number}_{device.encode().hex()}"
+        yield f'add chain netdev {TABLE} {chain} {{ type filter hook ingress device "{device}" priority -450; policy accept; }}'
+        for inbound in self._let_in:
+            for source in inbound.networks:
+                ip = "ip6" if source.version == 6 else "ip"
+                tuple_ = f"meta l4proto . {ip} daddr . th dport . {ip} saddr . th sport"
+                yield (
+                    f"add rule netdev {TABLE} {chain} {ip} saddr {source} tcp dport {inbound.port} "
+                    f"update @said{source.version} {{ {tuple_} timeout 1d }}"
+                )
 
     def holds(self) -> str | None:
         """What became of it, in words; None while every device that was closed is."""
@@ -122,6 +169,25 @@ class Closed:
         if done.returncode:
             raise StockadeError(" ".join(done.stderr.split()) or f"nft ended with {done.returncode}", code="device")
         return done.stdout
+
+
+def _set(family: int) -> str:
+    """The connections whose packets may leave: local end, then the other."""
+    kind = f"ipv{family}_addr"
+    return (
+        f"add set netdev {TABLE} said{family} "
+        f"{{ type inet_proto . {kind} . inet_service . {kind} . inet_service; flags dynamic,timeout; size 65535; }}"
+    )
+
+
+def _replies(device: str) -> Iterator[str]:
+    """In the place of what the chain had: packets of known connections, and neighbours that are asked who they are, at most 20 a second."""
+    chain = _chain(device)
+    yield f"flush chain netdev {TABLE} {chain}"
+    for family, ip in ((4, "ip"), (6, "ip6")):
+        yield f"add rule netdev {TABLE} {chain} meta l4proto . {ip} saddr . th sport . {ip} daddr . th dport @said{family} accept"
+    yield f"add rule netdev {TABLE} {chain} ether type arp limit rate 20/second accept"
+    yield f"add rule netdev {TABLE} {chain} icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} limit rate 20/second accept"
 
 
 def _chain(device: str) -> str:

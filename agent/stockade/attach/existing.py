@@ -14,6 +14,8 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from stockade.kernel.maps import Maps
+from stockade.sandbox import libc
 from stockade.sandbox.joined import Joined
 
 _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
@@ -31,12 +33,13 @@ _SOCKET = re.compile(r"socket:\[(\d+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """identifier: the kernel's name for it, to speak of it again. peer: address and port."""
+    """identifier: the kernel's name for it, to speak of it again. peer: address and port. descriptor: in its process."""
 
     protocol: str
     peer: tuple[str, int]
     local: tuple[str, int]
     pid: int
+    descriptor: int
     family: int
     identifier: bytes
 
@@ -60,7 +63,7 @@ def conversations(joined: Joined, processes: Iterable[int]) -> list[Conversation
         lambda: [entry for family in (socket.AF_INET, socket.AF_INET6) for kind in (_TCP, _UDP) for entry in _dump(family, kind)]
     )
     return [
-        Conversation("tcp" if kind == _TCP else "udp", peer, local, owners[inode], family, identifier)
+        Conversation("tcp" if kind == _TCP else "udp", peer, local, *owners[inode], family, identifier)
         for family, kind, inode, local, peer, identifier in found
         if inode in owners
     ]
@@ -82,15 +85,29 @@ def cut(joined: Joined, conversation: Conversation) -> bool:
         return False
 
 
-def _owners(processes: Iterable[int]) -> dict[int, int]:
-    """Inode of a socket → a process that has it open."""
-    found: dict[int, int] = {}
+def keep(maps: Maps, sandbox: int, generation: int, conversation: Conversation) -> None:
+    """Let it go on, by the programs. Raises OSError: it is cut, packet by packet."""
+    process = os.pidfd_open(conversation.pid)
+    try:
+        descriptor = libc.descriptor_of(process, conversation.descriptor)
+    finally:
+        os.close(process)
+    try:
+        address, port = conversation.peer
+        maps.keep(descriptor, sandbox, generation, ipaddress.ip_address(address), port, conversation.pid)
+    finally:
+        os.close(descriptor)
+
+
+def _owners(processes: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Inode of a socket → a process that has it open, and as which descriptor."""
+    found: dict[int, tuple[int, int]] = {}
     for pid in processes:
         with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
             for descriptor in descriptors:
                 with contextlib.suppress(OSError):
                     if matched := _SOCKET.fullmatch(os.readlink(descriptor.path)):  # noqa: PTH115 (a text, not a path)
-                        found.setdefault(int(matched[1]), pid)
+                        found.setdefault(int(matched[1]), (pid, int(descriptor.name)))
     return found
 
 

@@ -26,6 +26,7 @@ class Verdict(IntEnum):
     INSPECT = 2
     LOCAL = 3
     RESOLVE = 4  # port 53: the agent's resolver, where the query is what is decided
+    KEPT = 5  # a connection of a container from before it was governed
 
 
 class Why(IntEnum):
@@ -56,6 +57,7 @@ class EventType(IntEnum):
     PACKET = 6
     MAPPING = 7
     DEVICE = 8
+    INBOUND = 9
 
 
 class SandboxFlag(IntFlag):
@@ -95,6 +97,7 @@ FAILURES = (
 SYNTHETIC_V4 = ipaddress.IPv4Network("198.18.0.0/15")
 SYNTHETIC_V6 = ipaddress.IPv6Network("fd57:a11d::/64")
 TASK_WEAK = 2  # enum task_flag
+IDENTITY_INBOUND = 0xFFFFFFFE
 NAME_LOCALHOST = 1  # the "name" of the host's loopback services in verdict keys
 SCRIPT_PATH = 256
 OPEN_UNKNOWN, OPEN_ROOM, OPEN_STEPS, OPENS_APART = 0, 0xFFFFFFFF, 64, 4096
@@ -117,6 +120,7 @@ USAGE = struct.Struct("<QQQ")
 REFUSAL_KEY = struct.Struct(f"<IIQIHH{SCRIPT_PATH}s")
 REFUSAL = struct.Struct("<QQII")
 OPEN_KEY = struct.Struct("<IIII")
+SOCKET_STATE = struct.Struct("<IIQIIIHBB16sQHB5s")
 
 
 @dataclass(frozen=True, slots=True)

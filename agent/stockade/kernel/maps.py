@@ -167,6 +167,16 @@ class Maps:
         key = abi.LITERAL_KEY.pack(128 + network.prefixlen, sandbox, generation, identity, port, network.version, 0, raw)
         syscall.map_update(self._fd["literals"], key, _U32.pack(verdict))
 
+    def let_in(self, sandbox: int, generation: int, network: Network, port: int) -> None:
+        """Whoever comes from there may speak to this port of a container, by its own device."""
+        self.set_literal(sandbox, generation, abi.IDENTITY_INBOUND, network, port, abi.Verdict.LOCAL)
+
+    def keep(self, descriptor: int, sandbox: int, generation: int, peer: abi.Address, port: int, pid: int) -> None:
+        """Let a connection go on that was there before its container was governed. descriptor: of its socket. Raises OSError."""
+        packed = peer.packed.ljust(16, b"\0")
+        state = abi.SOCKET_STATE.pack(sandbox, 0, 0, pid, 0, generation, port, peer.version, abi.Verdict.KEPT, packed, 0, 0, 0, b"")
+        syscall.map_update(self._fd["sockets"], _U32.pack(descriptor), state)
+
     def lend_port(self, sandbox: int, generation: int, port: int) -> None:
         """This loopback port belongs to a service of the host."""
         syscall.map_update(self._fd["services"], abi.SERVICE_KEY.pack(sandbox, generation, port), _U32.pack(1))

@@ -27,6 +27,7 @@ _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOVE_MOUNT_EMPTY_PATHS = 0x4 | 0x40
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x2, 0x4, 0x10
+_SYS_PIDFD_GETFD = 438
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR, _SYS_CLOSE_RANGE, _SYS_OPENAT2, _SYS_CLONE3 = 428, 429, 442, 436, 437, 435
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECCOMP = 1, 4, 24, 22
@@ -102,6 +103,11 @@ def detached(source: str, attributes: int) -> int:
         os.close(opened)
     _set_attributes(tree, source, 0, attributes, 0)
     return tree
+
+
+def descriptor_of(pidfd: int, number: int) -> int:
+    """A copy of a descriptor that another process has open (pidfd_getfd(2), 5.6). Raises OSError."""
+    return _check(_libc.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0), "pidfd_getfd")
 
 
 def move_mount(tree: int, place: int) -> None:

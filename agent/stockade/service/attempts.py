@@ -43,6 +43,8 @@ def record_of(event: Event, governed: Governed) -> Record:
         return _mapping(event, governed)
     if event.type is EventType.DEVICE:
         return _device(event)
+    if event.type is EventType.INBOUND:
+        return _inbound(event, governed)
     return _refusal(event, governed)
 
 
@@ -52,6 +54,20 @@ def _device(event: Event) -> Record:
     asked = [word for bit, word in ((devices.MKNOD, "mknod"), (devices.READ, "read"), (devices.WRITE, "write")) if event.protocol & bit]
     detail: dict[str, str | int | list[str]] = {"device": f"{kind} {event.port}:{event.name}", "access": asked}
     return Record(Action.DEVICE, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.DEVICE_REFUSED, detail=detail)
+
+
+def _inbound(event: Event, governed: Governed) -> Record:
+    """Let in by a container's own device, to a port that the policy opens to that address."""
+    return Record(
+        Action.INBOUND,
+        Outcome.ALLOW,
+        Effect.PASS,
+        Level.DESTINATION,
+        Reason.RULE_ALLOW,
+        destination=Destination(governed.sandbox.name, event.port),
+        generation=event.generation,
+        detail={"source": str(event.address), "by": "its own device"},
+    )
 
 
 def executed_binary(event: Event, governed: Governed) -> Binary:

@@ -35,7 +35,7 @@ TWINS: dict[str, struct.Struct | None] = {
     "variable_key": abi.VARIABLE_KEY,
     "tuple_key": None,
     "origin": abi.Origin.LAYOUT,
-    "socket_state": None,
+    "socket_state": abi.SOCKET_STATE,
     "asker_key": abi.ASKER_KEY,
     "asker": abi.ASKER,
     "usage": abi.USAGE,

@@ -1,0 +1,54 @@
+"""A governed container: what its policy says of those who come in holds at its own device, not at a port of the host.
+
+Its runtime publishes ports, or nobody does. So no door is opened for it: the kernel's programs and the filter on its device let in whom
+`inbound` names, and the replies out.
+"""
+
+from __future__ import annotations
+
+from stockade.attach.device import Closed
+from stockade.kernel.abi import Network
+from stockade.kernel.maps import Maps
+from stockade.policy import Policy
+from stockade.policy.model import Inbound
+from stockade.sandbox.cgroup import Cgroup
+from stockade.sandbox.roster import Roster
+from stockade.service.governed import Governed
+from stockade.types import Sandbox, StockadeError
+
+
+class Entrances:
+    """What the policy as it was read last says of `inbound`; the rest of the agent never sees it, and opens no door."""
+
+    def __init__(self) -> None:
+        self.read: tuple[Inbound, ...] = ()
+
+
+class Contained(Governed):
+    def __init__(
+        self,
+        number: int,
+        sandbox: Sandbox,
+        cgroup: Cgroup,
+        policy: Policy,
+        roster: Roster,
+        maps: Maps,
+        network: Network,
+        entrances: Entrances,
+        device: Closed,
+    ) -> None:
+        super().__init__(number, sandbox, cgroup, policy, roster, maps, network)
+        self._kernel_maps, self._entrances, self._device = maps, entrances, device
+
+    def compile(self, policy: Policy) -> None:
+        super().compile(policy)
+        for inbound in self._entrances.read:
+            for source in inbound.networks:
+                self._kernel_maps.let_in(self.number, policy.generation, source, inbound.port)
+
+    def switch(self, policy: Policy) -> None:
+        try:
+            self._device.admit(self._entrances.read)
+        except StockadeError as error:
+            raise OSError(5, str(error)) from None
+        super().switch(policy)
