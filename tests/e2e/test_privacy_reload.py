@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from framework.internet import CLOUD, Internet
 from framework.machine import Machine, Record, Running, wait_for
 from framework.models import LocalModel
+from framework.patience import PATIENCE
 from framework.policy import http, relay, whole
 from stockade.service.control import ask, running
 from stockade.service.settings import Settings
@@ -48,11 +51,11 @@ class Talk:
 
     def record(self) -> Record:
         """Of the call that was last."""
-        records = wait_for(lambda: (found := self._records())[self.said - 1 :] and found, "its record", running=self.run)
+        records = wait_for(lambda: (found := self.calls())[self.said - 1 :] and found, "its record", running=self.run)
         assert len(records) == self.said
         return records[-1]
 
-    def _records(self) -> list[Record]:
+    def calls(self) -> list[Record]:
         return [record for record in self.run.records() if record["action"] in ("http", "inference")]
 
     def change(self, text: str) -> None:
@@ -145,3 +148,78 @@ def test_a_relay_to_a_model_is_cut_when_calls_are_to_be_read(machine: Machine, i
         run.wait_for("cut", talk.room / "work/tunnel.log")
         (record,) = run.finish().select(action="connect", effect="cut")
     assert (record["level"], record["reason"], record["sandbox"]["generation"]) == ("privacy", "policy_changed", 3)
+
+
+@pytest.mark.parametrize("way", ["socket", "body"])
+def test_what_began_unread_is_cut_when_calls_are_to_be_read(machine: Machine, internet: Internet, way: str) -> None:
+    rule = http("python3", OPENAI, methods=["GET", "PUT"], name="models")
+    name = f"held-{way}-{os.getpid()}"
+    room = machine.room({"holds.py": (INSIDE / "holds.py").read_text()})
+    uploads = len(internet.cloud[OPENAI].uploads)
+    with machine.start(
+        [PYTHON, "holds.py", OPENAI, way], policy=whole(rule, allow=["python3"]), room=room, options=["--name", name]
+    ) as run:
+        log = room / "work" / "holds.log"
+        run.wait_for("up", log)
+        for text in (policy(rule, mode="audit"), policy(rule)):  # the first changes nothing
+            assert log.read_text() == "up\n"
+            (room / "policy.yaml").write_text(text)
+            answer = ask(CONTROL, name, "reload")
+            assert answer["switched"], answer
+        (room / "work" / "more").touch()
+        run.wait_for("cut", log)
+        result = run.finish()
+    (record,) = result.select(effect="cut")
+    assert (record["reason"], record["destination"]["host"], record["sandbox"]["generation"]) == ("policy_changed", OPENAI, 1), result
+    assert "wanted it read" in record["detail"]["error"], record
+    assert record["http"]["request_bytes"] == len(b"before"), record
+    assert len(internet.cloud[OPENAI].uploads) == uploads  # none that is whole
+
+
+class Held:
+    """A local model that answers when it is let; arrived: a call is there."""
+
+    def __init__(self, model: LocalModel, status: int | None = None) -> None:
+        self.arrived, self.let = threading.Event(), threading.Event()
+        handler: Any = model.server.RequestHandlerClass
+        reply = handler.do_POST
+
+        def held(request: Any) -> None:
+            self.arrived.set()
+            assert self.let.wait(PATIENCE)
+            if status is None:
+                reply(request)
+            else:
+                request.body()
+                request.answer(b"{}", status=status)
+
+        handler.do_POST = held
+
+
+@pytest.mark.parametrize("status", [None, 503])
+def test_a_call_that_waits_for_the_local_model_while_the_policy_changes(
+    machine: Machine, internet: Internet, local: LocalModel, status: int | None
+) -> None:
+    """It goes where it was sent if the local model takes it; if not, the newest policy decides what becomes of it."""
+    mail = "write to jane.doe@example.org please"
+    at = {"url": f"http://localhost:{local.port}", "model": "first"}
+    led = [{"name": "home", "when": ["pii.contact"], "then": "local"}]
+    kept = [{"name": "kept", "when": ["pii.contact"], "then": "deny"}]
+    held, heard = Held(local, status), len(internet.heard[OPENAI])
+    talk = Talk(machine, "asks_on.py", policy(routes=led, local=at, on_local_failure="redact"))
+    with talk.run, ThreadPoolExecutor(1) as apart:
+        asked = apart.submit(talk.say, mail)
+        wait_for(held.arrived.is_set, "the call at the local model", running=talk.run)
+        talk.change(policy(routes=kept))
+        assert not asked.done()
+        held.let.set()
+        assert asked.result() == (200 if status is None else 403)
+        first = wait_for(talk.calls, "its record", running=talk.run)
+        assert (talk.say(mail), talk.calls()[-1]["rule"], len(internet.heard[OPENAI])) == (403, "kept", heard)
+    assert (first[0]["sandbox"]["generation"], first[0]["rule"]) == (1, "home")
+    if status is None:
+        assert (first[0]["effect"], len(local.heard)) == ("local", 1)
+    else:
+        assert (first[0]["effect"], first[0]["reason"]) == ("refuse", "privacy_local_failure")
+        again = talk.calls()[1]
+        assert (again["rule"], again["sandbox"]["generation"], again["effect"]) == ("kept", 2, "refuse")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from stockade.proxy.canonical import readings
@@ -28,8 +29,10 @@ class Exchange:
         self.status: int | None = None
         self.request_bytes = self.response_bytes = 0
         self.finished = False
+        self.sent = False  # all of the request has passed; of a WebSocket it never has
         self.released = time.perf_counter()  # it may go out from now on
         self._token = begun.token
+        self._ruled: tuple[Any, frozenset[str]] | None = None
 
     @classmethod
     async def open(cls, connection: Connection, head: Head, verdict: Verdict | None = None, under: Any = None) -> Exchange | Refusal | None:
@@ -116,15 +119,25 @@ class Exchange:
 
     def denial(self) -> Decision | None:
         """What the newest policy has against this request, if anything. That its one approval is used up is nothing: it used it."""
+        for decision in self._decisions():
+            if not decision.passes and not (self.once and decision.reason is Reason.NO_RULE):
+                return decision
+        return None
+
+    def rules(self) -> frozenset[str]:
+        """The rules by which the newest policy lets it pass."""
+        policy = self.connection.served.policy
+        if self._ruled is None or self._ruled[0] is not policy:
+            self._ruled = policy, frozenset(decision.rule for decision in self._decisions() if decision.rule is not None)
+        return self._ruled[1]
+
+    def _decisions(self) -> Iterator[Decision]:
         connection = self.connection
         for caller in filter(None, (connection.caller, connection.taint.caller)):
             assert caller.host is not None
             for path in readings(self.admitted.path):
                 request = Request(caller.binary, caller.host, caller.port, self.method, path, caller.ancestry)
-                decision = connection.decider(request, connection.served.policy)
-                if not decision.passes and not (self.once and decision.reason is Reason.NO_RULE):
-                    return decision
-        return None
+                yield connection.decider(request, connection.served.policy)
 
 
 async def judged(connection: Connection, head: Head, policy: Any) -> Admitted | Refusal:

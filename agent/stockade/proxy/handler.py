@@ -81,7 +81,7 @@ class Handler(server.LiveConnectionHandler):
     async def redecide(self) -> None:
         decision = self.connection.decide()
         exchanges = self.requests.exchanges
-        denied = {flow: exchange for flow, exchange in exchanges.items() if not exchange.finished and exchange.denial() is not None}
+        denied = self.requests.withdrawn()
         going_on = [exchange for flow, exchange in exchanges.items() if flow not in denied and not exchange.finished]
         # a request that used up its approval rests on no rule any more: it goes on, and the connection with it
         passes = decision.passes or (decision.reason is Reason.NO_RULE and any(exchange.once for exchange in going_on))
@@ -237,6 +237,8 @@ class Handler(server.LiveConnectionHandler):
                 await self.requests.begun(flow)
             case http_hooks.HttpRequestHook(flow=flow) if SCREENING in flow.metadata:
                 await self.requests.whole(flow, flow.request.raw_content or b"")
+            case http_hooks.HttpRequestHook(flow=flow):
+                self.requests.sent(flow)
             case BodyTooLongHook(flow=flow):
                 await self.requests.whole(flow, None)
             case http_hooks.HttpResponseHeadersHook(flow=flow):

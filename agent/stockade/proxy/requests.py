@@ -26,7 +26,7 @@ from stockade.proxy.ladder import Head, Refusal
 from stockade.proxy.layers import ANSWER, BY_CLIENT, HANG_UP, HOLDING, Answer
 from stockade.proxy.screen import Screening, Verdict
 from stockade.proxy.taint import Gone
-from stockade.types import Effect, Level, Reason
+from stockade.types import Action, Effect, Level, Reason
 
 if TYPE_CHECKING:
     from stockade.proxy.handler import Handler
@@ -46,21 +46,23 @@ class Requests:
 
     async def begun(self, flow: http.HTTPFlow) -> None:
         self._carrier.busy()
-        head = head_of(flow)
-        screening = None if head.malformed is not None else await self._engine.router.screening(self._connection, head, self._engine.budget)
-        if screening is not None:
-            flow.metadata[SCREENING], flow.metadata[HOLDING] = screening, screening.holding
-            self.waiting.add(flow.id)
-            if not screening.holding.grow(declared(flow.request)):
-                await self.whole(flow, None)
-            return
-        began = time.perf_counter()
-        outcome = await Exchange.open(self._connection, head)
-        self._connection.served.meter.since(Stage.DECIDE, began)
+        head, outcome = head_of(flow), None
+        while outcome is None:  # a policy that came while it was judged may want it read
+            policy, screening = self._connection.served.policy, None
+            if head.malformed is None:
+                screening = await self._engine.router.screening(self._connection, head, self._engine.budget)
+            if screening is not None:
+                flow.metadata[SCREENING], flow.metadata[HOLDING] = screening, screening.holding
+                self.waiting.add(flow.id)
+                if not screening.holding.grow(declared(flow.request)):
+                    await self.whole(flow, None)
+                return
+            began = time.perf_counter()
+            outcome = await Exchange.open(self._connection, head, under=policy)
+            self._connection.served.meter.since(Stage.DECIDE, began)
         if isinstance(outcome, Refusal):
             self._refuse(flow, outcome, head.method, hang_up=head.malformed is not None)
             return
-        assert outcome is not None
         if self._carrier.host == own.HOST:
             await self._answer_own(flow, outcome)
             return
@@ -105,6 +107,7 @@ class Requests:
             self._refuse(flow, outcome, head.method, body=verdict.refusal if verdict is not None else None)
             return
         self._admit(flow, outcome)
+        outcome.sent = body is not None and outcome.admitted.action is not Action.WEBSOCKET
         flow.request.trailers = None  # nobody looked at them
         if body is None:
             flow.request.stream = outcome.count_request
@@ -124,6 +127,7 @@ class Requests:
         """
         assert verdict.ask is not None and verdict.otherwise is not None
         self.exchanges[flow.id] = exchange  # whatever ends the connection meanwhile ends this too
+        exchange.sent = True  # it is here, and was read
         try:
             await verdict.ask.begin()
         except LocalFailure as failure:
@@ -213,6 +217,25 @@ class Requests:
             self._carrier.cut()
         else:
             await self._connection.cut_and_record(Level.BINARY, Reason.SOCKET_TAINTED)
+
+    def sent(self, flow: http.HTTPFlow) -> None:
+        """All of it has passed; a WebSocket has only begun."""
+        exchange = _exchange(flow)
+        if exchange is not None:
+            exchange.sent = exchange.admitted.action is not Action.WEBSOCKET
+
+    def withdrawn(self) -> dict[str, Exchange]:
+        """Those that the newest policy denies, or that go on unread where it wants them read, by flow."""
+        left: dict[str, Exchange] = {}
+        for flow, exchange in self.exchanges.items():
+            if exchange.finished:
+                continue
+            if exchange.denial() is not None:
+                left[flow] = exchange
+            elif self._engine.router.unread(self._connection, exchange):
+                exchange.told["error"] = "it began before the policy wanted it read"
+                left[flow] = exchange
+        return left
 
     def over(self, flow: http.HTTPFlow, effect: Effect = Effect.PASS, reason: Reason | None = None) -> None:
         exchange = self.exchanges.pop(flow.id, None)

@@ -17,12 +17,12 @@ from stockade.privacy.settings import Settings as Detection
 from stockade.proxy.connection import Connection
 from stockade.proxy.exchange import Exchange, judged
 from stockade.proxy.inference import Inference, detection_of
-from stockade.proxy.ladder import Head, Refusal
+from stockade.proxy.ladder import Admitted, Head, Refusal
 from stockade.proxy.local import LocalModels
 from stockade.proxy.scan import Scan
 from stockade.proxy.screen import Budget, Screening, Verdict
 from stockade.proxy.settings import Settings
-from stockade.types import Effect
+from stockade.types import Action, Effect
 
 TAIL = 300  # octets of a message that are read again with the next
 
@@ -37,6 +37,7 @@ class Router:
     def forget(self, sandbox: int) -> None:
         """It has ended: what was redacted in it is nobody's any more."""
         self._vaults.pop(sandbox, None)
+        self._detections.pop(sandbox, None)
 
     def rehearse(self) -> None:
         """Load what Python loads on first use."""
@@ -55,7 +56,7 @@ class Router:
             return None  # the agent is gone: opening will say so
         if isinstance(admitted, Refusal):
             return None
-        if self._scan(connection, policy, admitted.decision.rule) is None and not _inference(policy, connection.caller.host or "", head):
+        if self._scan(connection, policy, _named(admitted)) is None and not _inference(policy, connection.caller.host or "", head):
             return None
         return Screening(head, admitted, policy, budget.hold())
 
@@ -63,7 +64,7 @@ class Router:
         """What becomes of it. None: it passes like any other."""
         head = screening.head
         assert connection.caller is not None
-        scan = self._scan(connection, policy, screening.admitted.decision.rule)
+        scan = self._scan(connection, policy, _named(screening.admitted))
         found = None if scan is None else await scan.request(head, body)
         if found is not None and found.effect is Effect.REFUSE:
             return found
@@ -79,7 +80,7 @@ class Router:
 
     async def message(self, connection: Connection, exchange: Exchange, content: bytes) -> Verdict | None:
         """The same of what is said on a WebSocket that is open."""
-        scan = self._scan(connection, connection.served.policy, exchange.admitted.decision.rule)
+        scan = self._scan(connection, connection.served.policy, exchange.rules())
         if scan is None:
             return None
         before, self._before[exchange] = self._before.get(exchange, ""), content[-TAIL:].decode(errors="ignore")
@@ -93,6 +94,20 @@ class Router:
             return False
         return privacy.unreadable != "pass" and privacy.mode == "enforce" and bool(policy.enforced)
 
+    def unread(self, connection: Connection, exchange: Exchange) -> bool:
+        """Whether more may come of a request that is under way, which the policy in force wants read and nobody can read any more: a body
+        that began to pass, or a WebSocket of a model that was opened, before it wanted that. Messages are read under any rule's `scan`.
+        """
+        policy, action = connection.served.policy, exchange.admitted.action
+        if exchange.sent or not isinstance(policy, Policy) or not policy.enforced or connection.caller is None:
+            return False
+        privacy, host = policy.privacy, connection.caller.host or ""
+        if privacy is None or privacy.unreadable != "pass":
+            scanned = action is not Action.WEBSOCKET and self._scan(connection, policy, exchange.rules()) is not None
+            called = privacy is not None and privacy.mode == "enforce"
+            return scanned or (called and _inference(policy, host, Head(exchange.method, exchange.admitted.path, None, ())))
+        return False
+
     def _detection(self, connection: Connection, privacy: Privacy | None) -> Detection:
         """Made once for each section: it may hold a dictionary of a million words."""
         if privacy is None:
@@ -102,11 +117,11 @@ class Router:
             known = self._detections[connection.served.sandbox] = privacy, detection_of(privacy)
         return known[1]
 
-    def _scan(self, connection: Connection, policy: object, name: str | None) -> Scan | None:
+    def _scan(self, connection: Connection, policy: object, names: frozenset[str]) -> Scan | None:
         if not isinstance(policy, Policy):  # what a test decides by
             return None
-        rule = next((rule for rule in policy.rules if rule.name == name), None)
-        if rule is None or not rule.scan:
+        rule = next((rule for rule in policy.rules if rule.scan and rule.name in names), None)
+        if rule is None:
             return None
         seconds, privacy = self._settings.classify_seconds, policy.privacy
         unreadable = privacy.unreadable if privacy is not None else "deny"
@@ -120,6 +135,10 @@ class Router:
             seconds=seconds,
             enforced=policy.enforced,
         )
+
+
+def _named(admitted: Admitted) -> frozenset[str]:
+    return frozenset() if admitted.decision.rule is None else frozenset({admitted.decision.rule})
 
 
 def _reads(policy: Policy) -> bool:
