@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
+import pickle
 import signal
 import subprocess
 from pathlib import Path
@@ -22,6 +24,7 @@ from framework.machine import STOCKADE, Machine, wait_for, worker_of
 from framework.policy import http, whole
 from stockade.policy import load
 from stockade.proxy.leaves import LeafKeys, Leaves
+from stockade.service.settings import Settings
 from stockade.signing import Ca, begin, issue
 
 pytestmark = pytest.mark.client("curl", "openssl")
@@ -133,6 +136,35 @@ def test_a_key_is_renewed_before_it_expires(machine: Machine) -> None:
         assert {record["detail"]["cause"] for record in box.records("authority_renewed")} == {"due"}
         serials = [record["detail"]["serial"] for record in box.records("authority_renewed")]
         assert len({first["authority_serial"], *serials}) == len(serials) + 1
+
+
+@pytest.mark.client("/usr/bin/python3")
+def test_a_worker_has_the_key_that_signs_and_not_that_of_the_root(machine: Machine) -> None:
+    """Looked for in its memory as OpenSSL keeps a key, so that whoever takes the worker over finds no more either."""
+    with Lasting(machine, {}) as box:
+        assert box.ask() == "200 200"
+        states = [json.loads(json.loads(file.read_text())["state"]) for file in (Settings().run / "slots").glob("*.json")]
+        (kept,) = [state["kept"] for state in states if state["sandbox"]["name"] == box.name]
+        authority = pickle.loads(base64.b64decode(kept))[0].authority  # noqa: S301 - this build's own
+        worker = worker_of(box.run.process.pid)
+        found = {name: _in_memory(worker, key) for name, key in (("root", authority.root_key), ("signing", authority.signing.key))}
+        assert found == {"root": False, "signing": True}
+
+
+def _in_memory(pid: int, key: bytes) -> bool:
+    """Whether the number that is the key lies there, least significant octet first."""
+    loaded: Any = load_pem_private_key(key, None)
+    wanted = loaded.private_numbers().private_value.to_bytes(32, "little")
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            area, rights, *_ = line.split()
+            start, end = (int(text, 16) for text in area.split("-"))
+            if not rights.startswith("rw") or "[v" in line:
+                continue
+            memory.seek(start)
+            if wanted in memory.read(end - start):
+                return True
+    return False
 
 
 @pytest.fixture
