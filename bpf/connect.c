@@ -164,14 +164,14 @@ static __always_inline int decide_connect(struct bpf_sock *sk, struct place *p, 
 		return VERDICT_DENY;
 	}
 	/* 3) names: the query is the decision, so the connection to the resolver is none */
-	if (p->port == 53 && !p->loopback) {
+	if (p->port == 53 && (!p->loopback || box->flags & SANDBOX_CONTAINED)) {
 		return remember(sk, box, tag, p, VERDICT_RESOLVE, cookie) ? VERDICT_DENY : VERDICT_RESOLVE;
 	}
 	/* 4) inside the sandbox, unless the port is lent to a service of the host */
 	service.sandbox = box->id;
 	service.generation = box->generation;
 	service.port = p->port;
-	if (p->loopback && !services.lookup(&service)) {
+	if (p->loopback && !(box->flags & SANDBOX_SHARED) && !services.lookup(&service)) {
 		verdict = VERDICT_LOCAL;
 	} else {
 		if (p->loopback)
@@ -219,9 +219,9 @@ static __always_inline int decide_datagram(struct bpf_sock *sk, struct place *p,
 		return 0;
 	}
 	tag = current_task_of(box, &why);
-	if (p->port == 53 && tag && !p->loopback)
+	if (p->port == 53 && tag && (!p->loopback || box->flags & SANDBOX_CONTAINED))
 		return remember(sk, box, tag, p, VERDICT_RESOLVE, cookie) ? 0 : 2;
-	if (p->loopback && tag && !is_agents(p))
+	if (p->loopback && tag && !is_agents(p) && !(box->flags & SANDBOX_SHARED))
 		return remember(sk, box, tag, p, VERDICT_LOCAL, cookie) ? 0 : 1;
 	if (connecting && p->synthetic && !p->agent && tag)
 		return remember(sk, box, tag, p, VERDICT_DENY, cookie) ? 0 : 3;

@@ -34,6 +34,8 @@ enum sandbox_flag {
 	SANDBOX_OBSERVE = 1,
 	SANDBOX_UNLISTED_RUNS = 2,
 	SANDBOX_SEALED = 4,	/* code is mapped from read-only mounts alone (exec.writable: false); held by lsm.c, else by noexec mounts */
+	SANDBOX_CONTAINED = 8,	/* in a network namespace of a runtime's: a resolver on loopback may be that one's, and leads out */
+	SANDBOX_SHARED = 16,	/* the namespace is the host's: what listens on loopback is not the sandbox's own */
 };
 
 enum binary_flag {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -17,8 +18,10 @@ from framework.internet import ECHO, OTHER
 from framework.machine import STOCKADE, Machine, Running, select, wait_for
 from framework.policy import http, whole
 from stockade.attach import target
-from stockade.attach.device import EGRESS
+from stockade.attach.device import EGRESS, HOST_END, Closed
 from stockade.kernel.load import mounted_bpffs
+from stockade.sandbox.cgroup import mounted
+from stockade.sandbox.joined import Joined
 from stockade.service.settings import Settings
 
 if missing := containers.lacking("runc"):
@@ -196,6 +199,75 @@ def test_detaching_leaves_nothing(container: Container, machine: Machine, networ
         assert running.finish().status == 0
     assert state() == before
     assert container.do("run /usr/bin/sleep 0") == "0 "
+
+
+def test_without_its_agent_it_reaches_nothing_and_another_agent_takes_over(container: Container, machine: Machine, network: Place) -> None:
+    """kill -9: programs, pins and filter stay, nobody answers; attaching again sweeps what was left."""
+    url = f"run {CURL} https://{ECHO}/open/a"
+    with attached(machine, machine.room(), POLICY, "--container", container.id) as first:
+        assert container.do(url) == "0 200"
+        first.process.kill()
+        first.process.wait()
+        assert container.do(url).startswith(("6 ", "7 "))
+        assert container.do(f"tcp {network.host} {network.tcp}").startswith("failed")
+        assert container.do("run /usr/bin/sleep 0").startswith(("-9", "failed"))
+        heard = len(network.heard)
+        container.do("packet eth0")
+        assert network.heard[heard:] == []
+    with attached(machine, machine.room(), POLICY, "--container", container.id):
+        assert container.do(url) == "0 200"
+    assert container.do(f"tcp {network.host} {network.tcp}") == "outside"
+
+
+def test_where_there_is_no_egress_hook_the_host_closes_its_end(container: Container, network: Place) -> None:
+    """Frames are seen by whoever listens on that device itself, and go no further."""
+    joined = Joined(container.pid)
+    closed = Closed(joined, 77)
+    try:
+        closed.close([HOST_END])
+        assert closed.by == HOST_END
+        before = len(network.heard)
+        assert container.do(f"tcp {network.host} {network.tcp}").startswith("failed")
+        container.do(f"udp {network.host} {network.udp}")
+        assert network.heard[before:] == []
+        assert closed.holds() is None
+        closed.open()
+        assert container.do(f"tcp {network.host} {network.tcp}") == "outside"
+    finally:
+        closed.open()
+        joined.close()
+
+
+def test_a_unit_on_the_hosts_network(machine: Machine, network: Place, place: Path, inside: dict[str, str]) -> None:
+    """No device is closed there, and what listens on the host's loopback is not the unit's own."""
+    work = containers.work_directory(place, inside)
+    unit = mounted() / f"stockade-tests-{os.getpid()}.slice" / f"stockade-tests-{os.getpid()}.service"
+    unit.mkdir(parents=True)
+    process = subprocess.Popen(["/usr/bin/python3", work / "contained.py", work])
+    unit_process = Container("unit", work, process.pid, ["kill", "-9", str(process.pid)])
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    try:
+        (unit / "cgroup.procs").write_text(str(process.pid))
+        with attached(machine, machine.room(), POLICY, "--systemd", unit.name.removesuffix(".service")) as running:
+            assert unit_process.do(f"run {CURL} https://{ECHO}/open/a") == "0 200"
+            assert unit_process.do(f"run {CURL} https://{ECHO}/shut") == "0 403"
+            assert unit_process.do(f"tcp {network.host} {network.tcp}").startswith("failed")
+            assert unit_process.do(f"tcp 127.0.0.1 {port}").startswith("failed")
+            running.process.terminate()
+            result = running.finish()
+        (started,) = result.select(reason="started")
+        assert started["sandbox"]["labels"]["cgroup"] == f"/{unit.relative_to(mounted())}"
+        assert started["detail"]["held"] == "no"  # root in the host's namespaces
+        assert "NOT HELD" in result.stderr
+        assert unit_process.do(f"tcp {network.host} {network.tcp}") == "outside"
+    finally:
+        listener.close()
+        process.kill()
+        process.wait()
+        wait_for(lambda: not (unit / "cgroup.procs").read_text(), "an empty cgroup")
+        unit.rmdir()
+        unit.parent.rmdir()
 
 
 def test_a_container_that_ends_ends_its_agent(container: Container, held: Running) -> None:

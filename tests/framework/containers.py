@@ -56,7 +56,7 @@ def root_filesystem(directory: Path, roots: Path) -> Path:
     shutil.copy(roots, directory / BUNDLE.lstrip("/"))
     (directory / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (directory / "etc/nsswitch.conf").write_text("hosts: files dns\n")
-    (directory / "etc/resolv.conf").write_text("nameserver 192.0.2.53\n")
+    (directory / "etc/resolv.conf").write_text("nameserver 127.0.0.11\n")  # where docker's own resolver is
     return directory
 
 

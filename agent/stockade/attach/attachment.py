@@ -108,7 +108,16 @@ class Attachment:
         sandbox = Sandbox(uuid.uuid4().hex[:12], self.name, policy.name, policy.generation, dict(policy.labels))
         entrances, number = self._charged.entrances, self._slot.number
         self.governed = governed = Contained(
-            number, sandbox, target.cgroup, policy, roster, kernel.maps, kernel.network, entrances, self._device
+            number,
+            sandbox,
+            target.cgroup,
+            policy,
+            roster,
+            kernel.maps,
+            kernel.network,
+            entrances,
+            self._device,
+            shared=target.on_host_network,
         )
         stack.push_async_callback(self._forget)
         self._register(governed)

@@ -7,7 +7,7 @@ Its runtime publishes ports, or nobody does. So no door is opened for it: the ke
 from __future__ import annotations
 
 from stockade.attach.device import Closed
-from stockade.kernel.abi import Network
+from stockade.kernel.abi import Network, SandboxFlag
 from stockade.kernel.maps import Maps
 from stockade.policy import Policy
 from stockade.policy.model import Inbound
@@ -36,9 +36,16 @@ class Contained(Governed):
         network: Network,
         entrances: Entrances,
         device: Closed,
+        *,
+        shared: bool,
     ) -> None:
+        """shared: the network namespace is the host's."""
+        self._kind = SandboxFlag.CONTAINED | (SandboxFlag.SHARED if shared else SandboxFlag.NONE)
         super().__init__(number, sandbox, cgroup, policy, roster, maps, network)
         self._kernel_maps, self._entrances, self._device = maps, entrances, device
+
+    def flags_of(self, policy: Policy) -> SandboxFlag:
+        return super().flags_of(policy) | self._kind
 
     def compile(self, policy: Policy) -> None:
         super().compile(policy)

@@ -65,6 +65,8 @@ class SandboxFlag(IntFlag):
     OBSERVE = 1
     UNLISTED_RUNS = 2
     SEALED = 4
+    CONTAINED = 8
+    SHARED = 16
 
 
 class BinaryFlag(IntFlag):

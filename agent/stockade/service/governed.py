@@ -53,7 +53,11 @@ class Governed:
 
     @property
     def flags(self) -> abi.SandboxFlag:
-        return _flags(self.policy)
+        return self.flags_of(self.policy)
+
+    def flags_of(self, policy: Policy) -> abi.SandboxFlag:
+        """What the kernel must know of a sandbox under this policy, beside its verdicts."""
+        return _flags(policy)
 
     def enrol(self) -> None:
         """Files, scripts and loader variables: static. Raises OSError when a map is full or a file has a name too long."""
@@ -184,7 +188,7 @@ class Governed:
         """
         self._publish(policy, self.table)
         self._guard(policy)
-        self._maps.switch(self.number, self.cgroup.id, policy.generation, _flags(policy))
+        self._maps.switch(self.number, self.cgroup.id, policy.generation, self.flags_of(policy))
         self.policy = self._policies[policy.generation] = policy
         self.sandbox = dataclasses.replace(self.sandbox, policy=policy.name, generation=policy.generation, labels=policy.labels)
 

@@ -67,13 +67,13 @@ def obey(word: str, *rest: str) -> str:
     sys.exit(int(rest[0]))
 
 
-number = 0
+number, work = 0, pathlib.Path(sys.argv[1] if sys.argv[1:] else "/work")
 while True:
-    order = pathlib.Path(f"/work/do-{number}")
+    order = work / f"do-{number}"
     if not order.exists():
         time.sleep(0.02)
         continue
-    part = pathlib.Path(f"/work/done-{number}.part")
+    part = work / f"done-{number}.part"
     part.write_text(obey(*order.read_text().split()))
-    part.rename(f"/work/done-{number}")
+    part.rename(work / f"done-{number}")
     number += 1

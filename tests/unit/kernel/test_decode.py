@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockade.kernel.abi import Event, EventType, FileFacts, Network, Origin, Why, address_of
+from stockade.kernel.abi import Event, EventType, FileFacts, Network, Origin, Verdict, Why, address_of
 from stockade.kernel.events import explain_packet
 
 V4, V6 = ipaddress.IPv4Network("198.18.0.0/15"), ipaddress.IPv6Network("fd57:a11d::/64")
@@ -28,7 +28,7 @@ def test_any_bytes_are_an_event_or_a_value_error(data: bytes) -> None:
 @given(
     st.binary(min_size=Event.LAYOUT.size - 4, max_size=600),
     st.sampled_from([*EventType]),
-    st.sampled_from(range(5)),
+    st.sampled_from([*Verdict]),
     st.sampled_from([*Why]),
 )
 def test_any_event_of_known_kinds_decodes(data: bytes, kind: int, verdict: int, why: int) -> None:
@@ -40,7 +40,7 @@ def test_any_event_of_known_kinds_decodes(data: bytes, kind: int, verdict: int, 
     assert "=" not in event.variable and "\0" not in event.variable
 
 
-@pytest.mark.parametrize(("at", "value"), [(0, 0), (0, len(EventType) + 1), (0, 255), (1, 5), (2, len(Why))])
+@pytest.mark.parametrize(("at", "value"), [(0, 0), (0, len(EventType) + 1), (0, 255), (1, len(Verdict)), (2, len(Why))])
 def test_an_unknown_enumerator_is_a_value_error(at: int, value: int) -> None:
     data = bytearray(Event.LAYOUT.size)
     data[0] = 1
