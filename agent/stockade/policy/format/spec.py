@@ -260,7 +260,11 @@ PROCESS = Record(
         Key("pids", Number("a number of processes", 1, 4194304, "bad_number"), "how many processes and threads at once", "4096"),
         Key("memory", SIZE, "how much memory, private /tmp and swap included; beyond it the largest process is killed", "no limit"),
         Key("cpu", Number("a number of cores", 0.01, 4096, "bad_number", whole=False), "how many cores' time", "no limit"),
-        Key("devices", Many(Choice(("nvidia",))), "device files that are shown, as far as this machine has them: /dev/nvidia*, /dev/dri"),
+        Key(
+            "devices",
+            Many(Choice(("nvidia",))),
+            "devices that are shown, as far as this machine has them: /dev/nvidia*, /dev/dri, and their driver's libraries",
+        ),
         Key("seccomp", SECCOMP, "which system calls it may make", "the built-in list"),
     ),
 )
