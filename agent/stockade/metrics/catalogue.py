@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from stockade.metrics.figures import BOUNDS, Failure, Kind, Stage
+from stockade.metrics.figures import BOUNDS, Asked, Failure, Kind, Stage
 from stockade.metrics.snapshot import LOST
 from stockade.types import Action, Level, Outcome, Reason
 
@@ -106,6 +106,10 @@ METRICS = (
     Metric("stockade_classifier_failures_total", _C, (_S, "why"), "Questions without findings: on_failure decided."),
     Metric("stockade_classifier_characters_total", _C, (_S,), "Characters that were classified."),
     Metric("stockade_classifier_waiting", _G, (_S,), "Questions that have no answer yet."),
+    Metric("stockade_local_model_up", _G, (_S,), "1 if the local model answered when it was last asked or looked at. Not there before."),
+    Metric("stockade_local_model_waiting", _G, (_S,), "Calls that wait for a place at the local model, of all sandboxes led there."),
+    Metric("stockade_local_model_running", _G, (_S,), "Calls that the local model has, of all sandboxes led there."),
+    Metric("stockade_local_model_calls_total", _C, (_S, "outcome"), "Calls for the local model, by what came of them."),
     Metric("stockade_certificate_expiry_time_seconds", _G, (_S, "certificate"), "Unix time at which a certificate ends."),
     Metric("stockade_authority_renewal_due_time_seconds", _G, (_S,), "Unix time at which another key has to sign the certificates shown."),
     Metric("stockade_authority_renewals_total", _C, (_S, "renewal"), "Times that another key was to sign, by what came of it."),
@@ -136,6 +140,7 @@ VALUES = {
     "certificate": list(CERTIFICATES),
     "renewal": list(RENEWALS),
     "why": [failure.value for failure in Failure],
+    "outcome": [asked.value for asked in Asked],
     "code": list(CODES),
 }
 

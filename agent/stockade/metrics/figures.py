@@ -58,6 +58,18 @@ class Failure(StrEnum):
             return cls.OTHER
 
 
+class Asked(StrEnum):
+    """What came of a call that was to be answered by the local model."""
+
+    ANSWERED = "answered"
+    QUEUE = "queue"  # no place for it, at once or in time
+    SILENT = "silent"  # not there, or it said nothing in time
+    CONTEXT = "context"  # longer than the model takes
+    REFUSED = "refused"  # an error, or no answer of the API that it is said to speak
+    BROKE_OFF = "broke_off"  # in the middle of the answer
+    LEFT = "left"  # who asked did not wait for it
+
+
 class Histogram:
     """Counts below each of BOUNDS and above the last, not cumulative; total in seconds."""
 
@@ -120,11 +132,27 @@ class Classifier:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalModel:
+    """The server that the policy in force names, as the worker knows it: of all sandboxes that are led there. up: whether it answered when
+    it was asked or looked at last; None before.
+    """
+
+    up: bool | None = None
+    waiting: int = 0
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
-    """One message of a worker. stages, sent, received: since the last one. connections, classifier: as they are."""
+    """One message of a worker. stages, sent, received, asked: since the last one. connections, classifier, local: as they are.
+
+    asked: calls for the local model.
+    """
 
     stages: Mapping[Stage, Histogram] = field(default_factory=dict)
     sent: Mapping[Kind, int] = field(default_factory=dict)
     received: Mapping[Kind, int] = field(default_factory=dict)
     connections: Mapping[Kind, int] = field(default_factory=dict)
     classifier: Classifier | None = None
+    asked: Mapping[Asked, int] = field(default_factory=dict)
+    local: LocalModel | None = None

@@ -10,7 +10,7 @@ from collections import Counter
 
 from stockade.audit.record import Json
 from stockade.metrics.activity import Activity
-from stockade.metrics.figures import Classifier, Figures, Histogram, Kind, Stage
+from stockade.metrics.figures import Asked, Classifier, Figures, Histogram, Kind, LocalModel, Stage
 
 Key = tuple[str, str, str, str]  # action, decision, level, reason: closed enums, all four
 
@@ -31,6 +31,8 @@ class Ledger:
         self.classifier: Classifier | None = None
         self.classified: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.local: LocalModel | None = None
+        self.asked: Counter[Asked] = Counter()
         self.reloads: Counter[str] = Counter({"switched": 0, "refused": 0})
         self.reloaded = self.since
         self.reload_failed = False
@@ -83,6 +85,8 @@ class Ledger:
         self.connections |= found.connections
         if found.classifier is not None:
             self._classifier(found.classifier)
+        self.asked.update(found.asked)
+        self.local = found.local
 
     def _classifier(self, now: Classifier) -> None:
         """Each worker counts from 0: what it says less than before is a new one's."""
@@ -98,6 +102,8 @@ class Ledger:
         self.connections = dict.fromkeys(Kind, 0)
         if self.classifier is not None:
             self.classifier = Classifier()
+        if self.local is not None:
+            self.local = LocalModel()
 
     def stage(self, stage: Stage) -> Histogram:
         return self.stages.setdefault(stage, Histogram())

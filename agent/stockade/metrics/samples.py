@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stockade import __version__
 from stockade.kernel.abi import FAILURES
-from stockade.metrics.figures import Failure, Histogram, Kind
+from stockade.metrics.figures import Asked, Failure, Histogram, Kind
 from stockade.metrics.snapshot import LOST, Snapshot
 
 HELPERS = tuple(name for name in FAILURES if name not in LOST)
@@ -76,6 +76,7 @@ def _of(snapshot: Snapshot) -> Named:
     yield "authority_renewal_failing", (), int(snapshot.renewal.failing)
     yield from _audit(snapshot)
     yield from _classifier(snapshot)
+    yield from _local(snapshot)
 
 
 def _audit(snapshot: Snapshot) -> Named:
@@ -112,3 +113,15 @@ def _classifier(snapshot: Snapshot) -> Named:
     yield "classifier_waiting", (), now.waiting
     for why in Failure:
         yield "classifier_failures_total", (why.value,), ledger.failed[why.value]
+
+
+def _local(snapshot: Snapshot) -> Named:
+    ledger, now = snapshot.ledger, snapshot.ledger.local
+    if now is not None:
+        if now.up is not None:
+            yield "local_model_up", (), int(now.up)
+        yield "local_model_waiting", (), now.waiting
+        yield "local_model_running", (), now.running
+    if now is not None or ledger.asked:
+        for outcome in Asked:
+            yield "local_model_calls_total", (outcome.value,), ledger.asked[outcome]

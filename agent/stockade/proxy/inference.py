@@ -226,7 +226,7 @@ class Inference:
             Action.INFERENCE,
             rule=routing.rule,
             detail=detail | {"local_model": translator.model, "local_host": server.named},
-            ask=Ask(server, where, translator, local.timeout),
+            ask=Ask(server, where, translator, local.timeout, connection.served.meter.asked),
             otherwise=lambda failure: self._not_local(seen, routing, detail, host, failure),
             answer=answer,
         )

@@ -12,11 +12,12 @@ import json
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from stockade.metrics.figures import Asked, LocalModel
 from stockade.policy.privacy import Local
 from stockade.privacy.local import LocalFailure, Translator
 from stockade.privacy.local.health import Health
@@ -39,6 +40,9 @@ class LocalModels:
         self._trust, self._settings = trust, settings
         self._servers: dict[tuple[str, str, int, int], Server] = {}
 
+    def figures(self, local: Local) -> LocalModel:
+        return self.at(local).figures()
+
     def at(self, local: Local) -> Server:
         key = (local.url, local.api, local.parallel, local.queue)
         if key not in self._servers:
@@ -59,6 +63,9 @@ class Server:
         self.places, self.health = Places(local.parallel, local.queue), Health()
         self._looking = asyncio.Lock()
 
+    def figures(self) -> LocalModel:
+        return LocalModel(self.health.up, self.places.waiting, self.places.running)
+
     async def open(self, addresses: Sequence[str]) -> Wire:
         """Raises Broken."""
         return await Wire.open(addresses, self._port, self._settings.dial_seconds, self._trust, self._host)
@@ -71,7 +78,7 @@ class Server:
             if self.health.good(time.monotonic()):
                 return
             if why := self.health.bad(time.monotonic()):
-                raise LocalFailure(why)
+                raise LocalFailure(why, Asked.SILENT)
             try:
                 async with asyncio.timeout(self._settings.health_seconds):
                     await self._look(where)
@@ -102,14 +109,15 @@ class Server:
 
     def silent(self, why: str) -> LocalFailure:
         self.health.doubt()
-        return LocalFailure(f"the local model does not answer: {why}")
+        return LocalFailure(f"the local model does not answer: {why}", Asked.SILENT)
 
 
 class Ask:
     """One call. `begin` it; then `take` is the connection that its answer comes on, as HTTP. `close` ends it in any state."""
 
-    def __init__(self, server: Server, where: Where, translator: Translator, seconds: float) -> None:
-        self.translator = translator
+    def __init__(self, server: Server, where: Where, translator: Translator, seconds: float, tell: Callable[[Asked | None], None]) -> None:
+        """tell: told what came of it, at its end; None when there is something else to be seen."""
+        self.translator, self._tell = translator, tell
         self._server, self._where, self._seconds = server, where, seconds
         self._task: asyncio.Task[None] | None = None
         self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -147,22 +155,27 @@ class Ask:
 
     async def _run(self) -> None:
         """All of it, in a task of its own: it goes on after `begin` returned."""
+        outcome = Asked.LEFT
         try:
+            self._tell(None)
             try:
                 async with asyncio.timeout(self._seconds):
                     await self._take_place()
             except TimeoutError:
-                raise LocalFailure("the local model had no place for the call in time") from None
+                raise LocalFailure("the local model had no place for the call in time", Asked.QUEUE) from None
+            self._tell(None)
             try:
                 await self._exchange()
             finally:
                 self._server.places.give_back()
+            outcome = Asked.ANSWERED
         except LocalFailure as failure:
             self._fail(failure)
         except Exception:
             self._fail(LocalFailure("the local model could not be asked"))
             raise
         finally:
+            self._tell(self.failure.outcome if self.failure is not None else outcome)
             if not self._begun.done():
                 self._begun.cancel()
 
@@ -256,7 +269,7 @@ class Ask:
             async with asyncio.timeout(self._seconds):
                 piece = await wire.piece()
         except Broken as problem:
-            raise LocalFailure(f"the local model stopped in the middle of its answer: {problem}") from problem
+            raise LocalFailure(f"the local model stopped in the middle of its answer: {problem}", Asked.BROKE_OFF) from problem
         except TimeoutError:
             raise self._server.silent(f"it says nothing for {self._seconds:g} seconds in the middle of its answer") from None
         return (self.translator.end(), True) if piece is None else (self.translator.feed(piece), False)
@@ -270,7 +283,7 @@ async def _refusal(wire: Wire, status: int) -> LocalFailure:
             said += piece
     code = _code(said)
     if status in (400, 413, 422, 500) and _TOO_LONG.search(said.decode("utf-8", "replace")):
-        return LocalFailure("the call is longer than what the local model takes", context=True)
+        return LocalFailure("the call is longer than what the local model takes", Asked.CONTEXT)
     return LocalFailure(f"the local model answers with {status}{f' ({code})' if code else ''}")
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from stockade.metrics.figures import BOUNDS, Classifier, Failure, Figures, Histogram, Kind, Stage
+from stockade.metrics.figures import BOUNDS, Asked, Classifier, Failure, Figures, Histogram, Kind, LocalModel, Stage
 from stockade.proxy import codec
 
 EVERY = 1.0  # seconds between two messages, while there is something to tell
@@ -35,6 +35,7 @@ class Meter:
         self._sent: Counter[Kind] = Counter()
         self._received: Counter[Kind] = Counter()
         self._relays: dict[Passing, tuple[int, int]] = {}  # what is told of each
+        self._asked: Counter[Asked] = Counter()
         self._news = False
 
     def stir(self) -> None:
@@ -53,6 +54,12 @@ class Meter:
         """began: of time.perf_counter()."""
         self.observe(stage, time.perf_counter() - began)
 
+    def asked(self, outcome: Asked | None) -> None:
+        """A call for the local model, or that there is something new to be seen of it."""
+        if outcome is not None:
+            self._asked[outcome] += 1
+        self.stir()
+
     def relay(self, relay: Passing) -> None:
         """Count what passes through it from now on."""
         self._relays[relay] = (0, 0)
@@ -68,12 +75,13 @@ class Meter:
         self._received[Kind.RELAYED] += relay.received - received
         self._relays[relay] = (relay.sent, relay.received)
 
-    def take(self, connections: Iterable[Kind], classifier: Classifier | None) -> Figures:
+    def take(self, connections: Iterable[Kind], classifier: Classifier | None, local: LocalModel | None = None) -> Figures:
         """What is new. While a relay is open there may be more in a second."""
         for relay in self._relays:
             self._count(relay)
-        found = Figures(self._stages, dict(self._sent), dict(self._received), dict.fromkeys(Kind, 0) | Counter(connections), classifier)
-        self._stages, self._sent, self._received, self._news = {}, Counter(), Counter(), False
+        kinds = dict.fromkeys(Kind, 0) | Counter(connections)
+        found = Figures(self._stages, dict(self._sent), dict(self._received), kinds, classifier, dict(self._asked), local)
+        self._stages, self._sent, self._received, self._asked, self._news = {}, Counter(), Counter(), Counter(), False
         if self._relays:
             self.stir()
         return found
@@ -87,6 +95,8 @@ def encode(figures: Figures) -> codec.Json:
         "received": {kind.value: count for kind, count in figures.received.items()},
         "connections": {kind.value: count for kind, count in figures.connections.items()},
         "classifier": None if classifier is None else _encode_classifier(classifier),
+        "asked": {asked.value: count for asked, count in figures.asked.items()},
+        "local": None if figures.local is None else {name: getattr(figures.local, name) for name in ("up", "waiting", "running")},
     }
 
 
@@ -98,6 +108,8 @@ def decode(message: Mapping[str, Any]) -> Figures:
         received=_kinds(message, "received"),
         connections=_kinds(message, "connections"),
         classifier=None if message.get("classifier") is None else _decode_classifier(codec.mapping(message, "classifier")),
+        asked={Asked(name): codec.number(found, name, maximum=2**53) for found in [codec.mapping(message, "asked")] for name in found},
+        local=None if message.get("local") is None else _decode_local(codec.mapping(message, "local")),
     )
 
 
@@ -106,6 +118,11 @@ def _histogram(value: Any) -> Histogram:
         raise ValueError("stages: counts and nanoseconds are wanted")
     counts = [codec.number({"count": count}, "count", maximum=2**40) for count in value[0]]
     return Histogram(counts, codec.number({"total": value[1]}, "total", maximum=2**63) / 1e9)
+
+
+def _decode_local(message: codec.Json) -> LocalModel:
+    up = None if message.get("up") is None else codec.flag(message, "up")
+    return LocalModel(up, *(codec.number(message, name, maximum=2**31) for name in ("waiting", "running")))
 
 
 def _kinds(message: Mapping[str, Any], key: str) -> dict[Kind, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import replace
 
+from stockade.metrics.figures import LocalModel
 from stockade.policy import Policy, own
 from stockade.policy.privacy import Privacy
 from stockade.privacy.extract.recognise import is_endpoint, recognise
@@ -33,6 +34,11 @@ class Router:
         self._vaults: dict[int, Vault] = {}  # by sandbox; in the memory of this process alone
         self._before: weakref.WeakKeyDictionary[Exchange, str] = weakref.WeakKeyDictionary()  # the end of the message before
         self._detections: dict[int, tuple[Privacy, Detection]] = {}  # by sandbox, of the privacy section that was last in force
+
+    def figures(self, policy: object) -> LocalModel | None:
+        """Of the local model of a policy."""
+        local = policy.privacy.local if isinstance(policy, Policy) and policy.privacy is not None else None
+        return None if local is None else self._locals.figures(local)
 
     def forget(self, sandbox: int) -> None:
         """It has ended: what was redacted in it is nobody's any more."""

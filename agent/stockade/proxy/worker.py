@@ -109,6 +109,7 @@ class Proxy:
         self._served: dict[int, Served] = {}
         self._callers: OrderedDict[tuple[object, ...], Caller] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        engine.classifier.changed = self._stir
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
@@ -189,7 +190,6 @@ class Proxy:
             loop.call_later(metering.EVERY, self._tell, served)
 
         served.meter.stirred = later
-        self._engine.classifier.changed = served.meter.stir
         for listener in listeners:
             listener.setblocking(False)
             served.accepting.append(self._spawn(self._accept(served, listener)))
@@ -224,11 +224,17 @@ class Proxy:
             served.connections.discard(connection)
             served.meter.stir()
 
+    def _stir(self) -> None:
+        """What all sandboxes share has changed."""
+        for served in self._served.values():
+            served.meter.stir()
+
     def _tell(self, served: Served) -> None:
         """What was measured since the last time. Not evidence: nobody waits for it."""
         if self._served.get(served.sandbox) is not served:  # it has been released since
             return
-        found = served.meter.take(map(_kind, served.connections), self._engine.classifier.figures())
+        local = self._engine.router.figures(served.policy)
+        found = served.meter.take(map(_kind, served.connections), self._engine.classifier.figures(), local)
         self._agent.say("figures", sandbox=served.sandbox, **metering.encode(found))
 
     async def _stop(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stockade.audit.record import describe
-from stockade.metrics.figures import Classifier, Failure, Figures, Histogram, Kind, Stage
+from stockade.metrics.figures import Asked, Classifier, Failure, Figures, Histogram, Kind, LocalModel, Stage
 from stockade.metrics.ledger import Ledger
 from stockade.metrics.snapshot import Audit, Fill, Sink, Snapshot
 from stockade.types import Action, Binary, Destination, Effect, Http, Level, Outcome, Reason, Record, Sandbox
@@ -54,7 +54,8 @@ def busy() -> Ledger:
     histogram.observe(0.002)
     classifier = Classifier(5, 4, 2, 900, 1, True, "CPUExecutionProvider", ("documents",), {Failure.TIMEOUT: 1})
     stages = dict.fromkeys(Stage, histogram)
-    ledger.figures(Figures(stages, {Kind.RELAYED: 100}, {Kind.RELAYED: 200}, {Kind.INSPECTED: 2}, classifier))
+    asked, local = {Asked.ANSWERED: 3, Asked.QUEUE: 1}, LocalModel(True, 2, 1)
+    ledger.figures(Figures(stages, {Kind.RELAYED: 100}, {Kind.RELAYED: 200}, {Kind.INSPECTED: 2}, classifier, asked, local))
     return ledger
 
 

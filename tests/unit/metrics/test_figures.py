@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stockade.kernel import abi
 from stockade.metrics.activity import ROWS, Activity
-from stockade.metrics.figures import BOUNDS, Classifier, Failure, Figures, Histogram, Kind, Stage, quantile
+from stockade.metrics.figures import BOUNDS, Asked, Classifier, Failure, Figures, Histogram, Kind, LocalModel, Stage, quantile
 from stockade.metrics.ledger import Ledger
 from stockade.proxy import metering
 from unit.metrics.samples import http, written
@@ -74,7 +74,15 @@ def test_what_is_told_comes_back_as_it_was() -> None:
     histogram = Histogram()
     histogram.observe(0.25)
     classifier = Classifier(3, 2, 1, 80, 1, True, "CUDAExecutionProvider", ("model",), {Failure.LOST: 1})
-    figures = Figures({Stage.FIRST_BYTE: histogram}, {Kind.RELAYED: 5}, {Kind.RELAYED: 6}, {Kind.INBOUND: 1}, classifier)
+    figures = Figures(
+        {Stage.FIRST_BYTE: histogram},
+        {Kind.RELAYED: 5},
+        {Kind.RELAYED: 6},
+        {Kind.INBOUND: 1},
+        classifier,
+        {Asked.QUEUE: 2},
+        LocalModel(False, 4, 1),
+    )
     found = metering.decode(json.loads(json.dumps(metering.encode(figures))))
     assert found.stages[Stage.FIRST_BYTE].counts == histogram.counts and found.stages[Stage.FIRST_BYTE].total == 0.25
     assert (found.sent, found.received, found.connections, found.classifier) == (
@@ -83,9 +91,10 @@ def test_what_is_told_comes_back_as_it_was() -> None:
         {Kind.INBOUND: 1},
         classifier,
     )
+    assert (found.asked, found.local) == ({Asked.QUEUE: 2}, LocalModel(False, 4, 1))
 
 
-GOOD: dict[str, Any] = metering.encode(Figures({Stage.DECIDE: Histogram()}, {}, {}, {}, Classifier()))
+GOOD: dict[str, Any] = metering.encode(Figures({Stage.DECIDE: Histogram()}, {}, {}, {}, Classifier(), {}, LocalModel()))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +110,10 @@ GOOD: dict[str, Any] = metering.encode(Figures({Stage.DECIDE: Histogram()}, {}, 
         {"sent": {"api.example.com": 1}},
         {"connections": {"inspected": True}},
         {"classifier": {}},
+        {"asked": {"mine": 1}},
+        {"asked": {"queue": -1}},
+        {"local": {"up": 1, "waiting": 0, "running": 0}},
+        {"local": {"up": True, "waiting": -1, "running": 0}},
         {"classifier": GOOD["classifier"] | {"failed": {"mine": 1}}},
         {"classifier": GOOD["classifier"] | {"missing": ["x" * 65]}},
         {"classifier": GOOD["classifier"] | {"missing": ["x"] * 9}},
@@ -121,6 +134,17 @@ def test_a_new_worker_counts_its_classifier_from_0_and_the_sum_goes_on() -> None
     assert ledger.classifier is not None and not ledger.classifier.up
     ledger.figures(Figures(classifier=Classifier(asked=2, up=True)))
     assert ledger.classified["asked"] == 11
+
+
+def test_calls_for_the_local_model_are_summed_and_its_state_is_the_newest() -> None:
+    ledger = Ledger()
+    for local in (LocalModel(True, 3, 1), LocalModel(False, 0, 0)):
+        ledger.figures(Figures(asked={Asked.ANSWERED: 2}, local=local))
+    assert (ledger.asked[Asked.ANSWERED], ledger.local) == (4, LocalModel(False, 0, 0))
+    ledger.worker_gone()
+    assert ledger.local == LocalModel()
+    ledger.figures(Figures())  # of a policy that names none any more
+    assert ledger.local is None
 
 
 def test_the_table_of_activity_is_bounded_and_adds_up() -> None:

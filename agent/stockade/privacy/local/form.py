@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from stockade.metrics.figures import Asked
+
 Stop = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
@@ -17,12 +19,17 @@ class Untranslatable(ValueError):
 
 class LocalFailure(Exception):
     """The local server cannot be had, answered with an error, or not in the API it is said to speak. str(): for client and record, without
-    text of the call. context: the call is longer than what its model takes.
+    text of the call. outcome: which of these it is.
     """
 
-    def __init__(self, why: str, *, context: bool = False) -> None:
+    def __init__(self, why: str, outcome: Asked = Asked.REFUSED) -> None:
         super().__init__(why)
-        self.context = context
+        self.outcome = outcome
+
+    @property
+    def context(self) -> bool:
+        """The call is longer than what its model takes."""
+        return self.outcome is Asked.CONTEXT
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ class Health:
         self._answered: float | None = None
         self._failed: float | None = None
         self._why = ""
+        self.up: bool | None = None  # what was seen last
 
     def good(self, now: float) -> bool:
         return self._answered is not None and now - self._answered < GOOD_FOR
@@ -22,12 +23,12 @@ class Health:
         return self._why if self._failed is not None and now - self._failed < BAD_FOR else ""
 
     def answered(self, now: float) -> None:
-        self._answered, self._failed, self._why = now, None, ""
+        self._answered, self._failed, self._why, self.up = now, None, "", True
 
     def doubt(self) -> None:
         """It failed with one call: the next one looks at it first."""
-        self._answered = None
+        self._answered, self.up = None, False
 
     def failed(self, now: float, why: str) -> None:
         """It is not there, or not ready."""
-        self._answered, self._failed, self._why = None, now, why
+        self._answered, self._failed, self._why, self.up = None, now, why, False

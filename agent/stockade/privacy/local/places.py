@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from stockade.metrics.figures import Asked
 from stockade.privacy.local.form import LocalFailure
 
 
@@ -12,12 +13,17 @@ class Places:
     """parallel: calls that are answered at once. queue: how many more may wait for a place."""
 
     def __init__(self, parallel: int, queue: int) -> None:
-        self._free, self._queue = parallel, queue
+        self._parallel = self._free = parallel
+        self._queue = queue
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def waiting(self) -> int:
         return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        return self._parallel - self._free
 
     async def take(self) -> None:
         """Whoever took a place gives it back. Raises LocalFailure at once where the queue is full."""
@@ -25,7 +31,7 @@ class Places:
             self._free -= 1
             return
         if len(self._waiting) >= self._queue:
-            raise LocalFailure("too many calls wait for the local model")
+            raise LocalFailure("too many calls wait for the local model", Asked.QUEUE)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
