@@ -58,8 +58,11 @@ def traces() -> set[str]:
 
 
 def _commands() -> Iterator[str]:
-    for path in Path("/proc").glob("[0-9]*/comm"):
+    """Of every process that has not ended: whose parent has yet to hear of it does not count."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            yield path.read_text().strip()
-        except OSError:  # it has ended
+            name, _, rest = path.read_text().partition("(")[2].rpartition(")")
+        except OSError:  # gone meanwhile
             continue
+        if rest.split()[0] not in "ZX":
+            yield name

@@ -98,17 +98,23 @@ class Cluster:
             self.start_part(part)
             if part.name == "containerd":
                 self._pause()
+        self._until("controllers", "{binaries}/kubectl", "--kubeconfig={room}/kubeconfig", "get", "serviceaccount", "default")
 
     def start_part(self, part: Part) -> None:
         """Start one of PARTS, and wait until it serves: a test may stop one and start it again."""
         with (self.room / f"{part.name}.log").open("ab") as log:
             words = [*self._inside(), *part.command(self.room, BINARIES)]
             self._parts[part.name] = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_join)
-        probe = [word.format(room=self.room, binaries=BINARIES) for word in part.ready]
+        if part.ready:
+            self._until(part.name, *part.ready)
+
+    def _until(self, part: str, *probe: str) -> None:
+        """Until the probe's exit status is 0."""
+        words = [*self._inside(), *(word.format(room=self.room, binaries=BINARIES) for word in probe)]
         until = time.monotonic() + 120 * PATIENCE
-        while probe and subprocess.run([*self._inside(), *probe], capture_output=True, check=False).returncode:
-            if time.monotonic() > until or self._parts[part.name].poll() is not None:
-                raise RuntimeError(f"{part.name} does not come up:\n{self.log(part.name)}")
+        while subprocess.run(words, capture_output=True, check=False).returncode:
+            if time.monotonic() > until or self._parts[part].poll() is not None:
+                raise RuntimeError(f"{part} does not come up:\n{self.log(part)}")
             time.sleep(0.5)
 
     def stop_part(self, name: str) -> None:
