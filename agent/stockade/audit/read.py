@@ -69,7 +69,8 @@ class Broken:
 class Filter:
     """What to show: every field that is set must match, host, binary and rule as shell patterns. sandbox: id or name.
 
-    since, until: times as the trail spells them; from the first on, before the second.
+    since, until: times as the trail spells them; from the first on, before the second. own: records of the trail itself pass whatever
+    sandbox is asked for.
     """
 
     sandbox: str | None = None
@@ -81,11 +82,12 @@ class Filter:
     rule: str | None = None
     since: str | None = None
     until: str | None = None
+    own: bool = False
 
     def matches(self, record: Json) -> bool:
         sandbox, binary, destination = record.get("sandbox") or {}, record.get("binary") or {}, record.get("destination") or {}
         return (
-            (self.sandbox is None or self.sandbox in (sandbox.get("id"), sandbox.get("name")))
+            (self.sandbox is None or self.sandbox in (sandbox.get("id"), sandbox.get("name")) or (self.own and not sandbox.get("id")))
             and all(want is None or record.get(name) == want for name, want in self._exact())
             and _like(self.binary, binary.get("name"), binary.get("path"))
             and _like(self.host, destination.get("host"))
@@ -104,7 +106,7 @@ class Filter:
             if want is not None:
                 found.append(partial(_is, name, want))
         if self.sandbox is not None:
-            found.append(partial(_of, self.sandbox))
+            found.append(partial(_of, self.sandbox, self.own))
         if self.since is not None or self.until is not None:
             found.append(partial(_within, self.since or "", self.until))
         for names, pattern in ((("binary", "path"), self.binary), (("host",), self.host), (("rule",), self.rule)):
@@ -117,8 +119,9 @@ def _is(name: str, want: str, seen: Glance) -> bool:
     return meant(seen[name]) == want
 
 
-def _of(sandbox: str, seen: Glance) -> bool:
-    return sandbox in (meant(seen["sandbox"]), meant(seen["id"]))
+def _of(sandbox: str, own: bool, seen: Glance) -> bool:
+    name, identity = meant(seen["sandbox"]), meant(seen["id"])
+    return sandbox in (name, identity) or (own and not identity)
 
 
 def _within(since: str, until: str | None, seen: Glance) -> bool:
@@ -130,7 +133,7 @@ def _fits(names: Sequence[str], pattern: str, seen: Glance) -> bool:
     return any(isinstance(value := meant(seen[name]), str) and fnmatchcase(value, pattern) for name in names)
 
 
-FILTERS = tuple(field.name for field in fields(Filter))
+FILTERS = tuple(field.name for field in fields(Filter) if field.name != "own")
 
 
 def _like(pattern: str | None, *values: str | None) -> bool:

@@ -43,12 +43,12 @@ def run(args: argparse.Namespace) -> int:
     from stockade.audit.verify import verify
 
     since, until = (moment(value, option) if value else "" for value, option in ((args.since, "--since"), (args.until, "--until")))
-    wanted = Filter(sandbox=None, since=since or None, until=until or None)
+    wanted = Filter(sandbox=args.sandbox, own=True, since=since or None, until=until or None)
     made: list[Json] = []
     sound = True
     for trail in trails(args):
         damaged: list[Broken] = []
-        cases = list(gather(_of_sandbox(read(trail, wanted), args.sandbox, damaged)))
+        cases = list(gather(_sound(read(trail, wanted), damaged)))
         if not cases:
             continue
         verdict = verify(trail)
@@ -92,14 +92,14 @@ def run(args: argparse.Namespace) -> int:
     return 0 if made and sound else 1
 
 
-def _of_sandbox(records: Iterator[Json | Broken], sandbox: str | None, damaged: list[Broken]) -> Iterator[Json]:
-    """Those of one sandbox, and of the trail itself. What is no record is said, and kept in damaged as long as there are few."""
+def _sound(records: Iterator[Json | Broken], damaged: list[Broken]) -> Iterator[Json]:
+    """What is no record is said, and kept in damaged as long as there are few."""
     for record in records:
         if isinstance(record, Broken):
             damaged.append(record)
             if len(damaged) <= 20:
                 print(f"{record.file}:{record.number}: {record.problem} (stockade audit verify)", file=sys.stderr)
-        elif sandbox is None or sandbox in (record["sandbox"]["id"], record["sandbox"]["name"]) or not record["sandbox"]["id"]:
+        else:
             yield record
 
 
