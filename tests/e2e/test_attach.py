@@ -119,6 +119,10 @@ def test_without_the_programs_the_device_holds_and_without_the_device_the_progra
     container.do("packet eth0")
     wait_for(lambda: network.heard[before:] == ["frame"], "a frame without the filter")
     assert "sent" not in container.do(f"udp {network.host} {network.udp}")
+    result = held.finish()  # the agent has noticed, and nothing of it lives on
+    assert result.status == 2 and "was taken away" in result.stderr, result
+    assert result.select(reason="enforcement_lost")
+    assert not Path(f"/proc/{container.pid}").exists() or "zombie" in Path(f"/proc/{container.pid}/status").read_text()
 
 
 def test_what_it_was_connected_to_before_is_cut(container: Container, machine: Machine, network: Place) -> None:
@@ -199,6 +203,19 @@ def test_detaching_leaves_nothing(container: Container, machine: Machine, networ
         assert running.finish().status == 0
     assert state() == before
     assert container.do("run /usr/bin/sleep 0") == "0 "
+
+
+def test_what_the_container_has_written_is_not_what_the_policy_names(container: Container, machine: Machine) -> None:
+    """An overlay's upper layer is its own: neither a new file there nor one that was replaced is enrolled."""
+    assert container.do("run /usr/bin/cp /usr/bin/true /usr/bin/curl") == "0 "
+    assert container.do("run /usr/bin/curl") == "0 "
+    with attached(machine, machine.room(), POLICY, "--container", container.id) as running:
+        assert container.do("run /usr/bin/curl").startswith(("-9", "failed"))
+        assert container.do(f"ask GET http://{ECHO}/open/a") == "200"  # the image's own
+        (started,) = [record for record in running.records() if record["reason"] == "started"]
+        assert started["detail"]["written_binaries"] == ["/usr/bin/curl"]
+        assert "curl" in started["detail"]["missing_binaries"]
+        assert select(running.records(), action="exec", reason="exec_unlisted")
 
 
 def test_without_its_agent_it_reaches_nothing_and_another_agent_takes_over(container: Container, machine: Machine, network: Place) -> None:

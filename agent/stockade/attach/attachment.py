@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Literal
 
 from stockade import signing
-from stockade.attach import existing
+from stockade.attach import existing, layers
 from stockade.attach.contained import Contained, Entrances
 from stockade.attach.device import NOTHING, Closed
 from stockade.attach.existing import Conversation
+from stockade.attach.layers import Layered
 from stockade.attach.running import Known, Running
 from stockade.attach.target import Target
 from stockade.kernel.links import Link
@@ -32,7 +33,6 @@ from stockade.sandbox import exited
 from stockade.sandbox.joined import Joined
 from stockade.sandbox.launch import Sockets
 from stockade.sandbox.limits import Limits
-from stockade.sandbox.root import Foreign
 from stockade.sandbox.roster import PATH, Resolver, Roster
 from stockade.service import verbs
 from stockade.service.control import Control
@@ -80,6 +80,7 @@ class Standing:
     device: str
     unheld: tuple[str, ...]
     missing: tuple[str, ...]
+    written: tuple[str, ...]
 
     @property
     def held(self) -> bool:
@@ -93,6 +94,7 @@ class Attachment:
         self.station, self._slot, self.target, self._charged = station, slot, target, charged
         self._kernel, self._joined, self._sockets = station.kernel, joined, sockets
         self._links: list[Link] = []
+        self._written: tuple[str, ...] = ()  # files that the policy names and the container has written
         self._device = Closed(joined, target.cgroup.id)
         self.name = charged.order.name or target.called
 
@@ -136,7 +138,7 @@ class Attachment:
             await asyncio.to_thread(self._device.admit, self._charged.entrances.read)
         # 4) what it had before
         connections = await asyncio.to_thread(self._connections)
-        standing = Standing(self.name, tuple(processes), connections, self._device.by, tuple(self._unheld()), roster.missing)
+        standing = Standing(self.name, tuple(processes), connections, self._device.by, tuple(self._unheld()), roster.missing, self._written)
         station.agent.lifecycle(governed, Reason.STARTED, self._said(standing, policy))
         control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))
         return standing
@@ -151,7 +153,10 @@ class Attachment:
         try:
             container = target.container
             search = ":".join(dict.fromkeys((*filter(None, (container.search if container else "").split(":")), *PATH.split(":"))))
-            return Resolver(policy, load_families(), search, weak=True, root=Foreign(directory)).roster(self._command())
+            root = Layered(directory, layers.upper(target.init, target.root_inside))
+            roster = Resolver(policy, load_families(), search, weak=True, root=root).roster(self._command())
+            self._written = tuple(sorted(root.written))
+            return roster
         finally:
             os.close(directory)
 
@@ -253,6 +258,7 @@ class Attachment:
             "senders": "told by the kernel" if kernel.tells_senders else "unknown: a socket speaks for whoever connected it",
             "sources": [str(path) for path in policy.sources],
             "missing_binaries": list(standing.missing),
+            "written_binaries": list(standing.written),
             **signing.said(charged.authority),
             **summary(policy),
             **({"metrics": self.station.metrics} if self.station.metrics else {}),

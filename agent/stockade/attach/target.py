@@ -45,6 +45,11 @@ class Target:
         return self.root or f"/proc/{self.init}/root"
 
     @property
+    def root_inside(self) -> str:
+        """The same directory as its mount namespace calls it."""
+        return self.directory.removeprefix(f"/proc/{self.init}/root") or "/"
+
+    @property
     def labels(self) -> dict[str, str]:
         """For every record."""
         if self.container is None:

@@ -94,6 +94,8 @@ def said(standing: Standing) -> None:
     )
     for name in standing.missing:
         print(f"stockade: {name}, which the policy names, is not in the container", file=sys.stderr)
+    for path in standing.written:
+        print(f"stockade: {path} was written by the container: it is not what the policy names", file=sys.stderr)
     for why in standing.unheld:
         print(f"stockade: NOT HELD: {why}", file=sys.stderr)
     print(f"{standing.name}: governed, {len(standing.processes)} processes, device: {standing.device}", flush=True)
