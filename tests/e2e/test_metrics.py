@@ -288,6 +288,51 @@ def test_an_agent_that_was_killed_is_an_alert_and_so_is_the_gap_it_left(machine:
             target.unlink(missing_ok=True)
 
 
+HOLDS = f"""
+import os, pathlib, socket, time
+def wait(name):
+    while not pathlib.Path(name).exists(): time.sleep(0.05)
+address = socket.getaddrinfo("{ECHO}", 443, socket.AF_INET, socket.SOCK_STREAM)[0][4]
+pathlib.Path("ready").touch()
+wait("fill")
+def hold():
+    held = [socket.socket() for _ in range(900)]
+    for sock in held:
+        sock.setblocking(False)
+        try: sock.connect(address)
+        except OSError: pass
+    pathlib.Path("holds-%d" % os.getpid()).touch()
+    wait("stop")
+for _ in range(15):
+    if os.fork() == 0:
+        hold()
+        os._exit(0)
+for _ in range(15): os.wait()
+"""
+
+
+def test_a_quota_that_fills_is_an_alert_and_so_is_what_it_then_denies(machine: Machine, place: Path) -> None:
+    """13,500 connections that nobody accepts: 4,097 wait in the listener's queue, and of the rest the kernel keeps 8,192 origins."""
+    text = whole(http("python3", ECHO), allow=["python3"])
+    with watched(machine, text, ["/usr/bin/python3", "holds.py"], {"holds.py": HOLDS}, place) as found:
+        box = f'sandbox="{found.name}"'
+        wait_for((found.work / "ready").exists, "the sandbox", running=found.run)
+        found.prometheus.wait_for(f'stockade_helper_failures_total{{{box},helper="quota"}}', 0)
+        assert found.prometheus.number(f'stockade_map_entries{{{box},map="origins"}}') == 0
+        worker = worker_of(found.run.process.pid)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            (found.work / "fill").touch()
+            wait_for(lambda: len(list(found.work.glob("holds-*"))) == 15, "that they are held", 60, found.run)
+            found.prometheus.wait_for(f'stockade_map_entries{{{box},map="origins"}} == stockade_map_capacity{{{box},map="origins"}}')
+            wait_for(lambda: found.prometheus.firing("StockadeMapFilling", sandbox=found.name, map="origins"), "the alert", 60)
+            wait_for(lambda: found.prometheus.firing("StockadeHelperFailures", sandbox=found.name, helper="quota"), "the alert", 60)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        (found.work / "stop").touch()
+        found.run.finish()
+
+
 def test_a_trail_that_cannot_be_written_is_an_alert(machine: Machine, place: Path) -> None:
     """Its disk is full."""
     room = machine.room()
