@@ -1,6 +1,6 @@
 """A real Prometheus scrapes live agents: what it says of a known workload, of every panel, and of every fault that is made.
 
-The alerts are the product's own with shorter times; promtool has them with the real ones, and those whose fault takes a machine to make.
+The alerts are the product's own with shorter times; promtool has them with the real ones.
 """
 
 from __future__ import annotations
