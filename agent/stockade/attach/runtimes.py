@@ -58,7 +58,7 @@ class Container:
 def find(wanted: str, root: Path = Path("/")) -> Container:
     """By its name, its id, or what an id begins with. Raises StockadeError for none and for several."""
     known = list(containers(root))
-    exact = [each for each in known if wanted in (each.id, each.name)]
+    exact = [each for each in known if wanted and wanted in (each.id, each.name)]
     found = exact or [each for each in known if len(wanted) >= 4 and each.id.startswith(wanted)]
     if not found:
         names = ", ".join(sorted(each.called for each in known)) or "none"
