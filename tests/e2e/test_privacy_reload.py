@@ -6,12 +6,14 @@ import itertools
 import json
 import os
 import threading
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from framework.internet import CLOUD, Internet
 from framework.machine import Machine, Record, Running, wait_for
@@ -37,7 +39,8 @@ class Talk:
         self.room = machine.room({script: (INSIDE / script).read_text()})
         self.name = f"privacy-{os.getpid()}-{self.room.name}"
         self._numbers = itertools.count(1)
-        self.run: Running = machine.start([PYTHON, script, OPENAI], policy=text, room=self.room, options=["--name", self.name])
+        options = ["--name", self.name, "--metrics", "127.0.0.1:0"]
+        self.run: Running = machine.start([PYTHON, script, OPENAI], policy=text, room=self.room, options=options)
         wait_for(lambda: self.name in running(CONTROL), "the control socket", running=self.run)
 
     def say(self, text: str) -> int:
@@ -57,6 +60,15 @@ class Talk:
 
     def calls(self) -> list[Record]:
         return [record for record in self.run.records() if record["action"] in ("http", "inference")]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """What the page of the agent says of the sandbox; None where it says nothing."""
+        with urllib.request.urlopen(ask(CONTROL, self.name, "status")["metrics"], timeout=20 * PATIENCE) as page:
+            found = text_string_to_metric_families(page.read().decode())
+            values = [
+                each.value for family in found for each in family.samples if each.name == name and labels.items() <= each.labels.items()
+            ]
+        return values[0] if values else None
 
     def change(self, text: str) -> None:
         new = self.room / "policy.new"
@@ -186,7 +198,7 @@ class Held:
 
         def held(request: Any) -> None:
             self.arrived.set()
-            assert self.let.wait(PATIENCE)
+            assert self.let.wait(120 * PATIENCE)
             if status is None:
                 reply(request)
             else:
@@ -210,11 +222,14 @@ def test_a_call_that_waits_for_the_local_model_while_the_policy_changes(
     with talk.run, ThreadPoolExecutor(1) as apart:
         asked = apart.submit(talk.say, mail)
         wait_for(held.arrived.is_set, "the call at the local model", running=talk.run)
+        wait_for(lambda: talk.metric("stockade_local_model_running") == 1, "that it is counted", running=talk.run)
         talk.change(policy(routes=kept))
         assert not asked.done()
         held.let.set()
         assert asked.result() == (200 if status is None else 403)
         first = wait_for(talk.calls, "its record", running=talk.run)
+        outcome = "answered" if status is None else "refused"
+        wait_for(lambda: talk.metric("stockade_local_model_calls_total", outcome=outcome) == 1, "the metric", running=talk.run)
         assert (talk.say(mail), talk.calls()[-1]["rule"], len(internet.heard[OPENAI])) == (403, "kept", heard)
     assert (first[0]["sandbox"]["generation"], first[0]["rule"]) == (1, "home")
     if status is None:

@@ -123,6 +123,7 @@ class Ask:
         self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._theirs: socket.socket | None = None
         self._queued_ms = 0
+        self._outcome = Asked.LEFT
         self.failure: LocalFailure | None = None
 
     @property
@@ -155,7 +156,6 @@ class Ask:
 
     async def _run(self) -> None:
         """All of it, in a task of its own: it goes on after `begin` returned."""
-        outcome = Asked.LEFT
         try:
             self._tell(None)
             try:
@@ -168,14 +168,13 @@ class Ask:
                 await self._exchange()
             finally:
                 self._server.places.give_back()
-            outcome = Asked.ANSWERED
         except LocalFailure as failure:
             self._fail(failure)
         except Exception:
             self._fail(LocalFailure("the local model could not be asked"))
             raise
         finally:
-            self._tell(self.failure.outcome if self.failure is not None else outcome)
+            self._tell(self.failure.outcome if self.failure is not None else self._outcome)
             if not self._begun.done():
                 self._begun.cancel()
 
@@ -258,6 +257,7 @@ class Ask:
                 writer.write(_chunk(self.translator.fail(f"Stockade: {failure}")))
             writer.write(b"0\r\n\r\n")
             await writer.drain()
+            self._outcome = Asked.ANSWERED
             await reader.read(1)  # until the other side is done: what it has not read yet would be lost
         except (OSError, EOFError, asyncio.LimitOverrunError):
             pass  # the client has left
