@@ -47,45 +47,60 @@ def held(machine: Machine, container: Container) -> Iterator[Running]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared(machine: Machine, place: Path, container_root: Path, inside: dict[str, str]) -> Iterator[tuple[Container, Running]]:
+    """One that several tests speak to."""
+    with Place() as network:
+        work = containers.work_directory(place, inside)
+        directory = containers.bundle(work / "bundle", container_root, network, work)
+        with (
+            containers.runc(directory, work) as container,
+            attached(machine, machine.room(), POLICY, "--container", container.id) as running,
+        ):
+            yield container, running
+
+
 CURL = "/usr/bin/curl -sS -k -o /dev/null -w %{http_code}"
 
 
-def test_a_container_that_runs_is_held_to_its_policy(container: Container, held: Running) -> None:
+def test_a_container_that_runs_is_held_to_its_policy(shared: tuple[Container, Running]) -> None:
     """Allowed by binary, host, method and path; refused where one of them is another."""
+    container, held = shared
+    before = len(held.records())
     assert container.do(f"run {CURL} https://{ECHO}/open/a") == "0 200"
     assert container.do(f"run {CURL} -X DELETE https://{ECHO}/open/a") == "0 403"
     assert container.do(f"run {CURL} https://{ECHO}/shut") == "0 403"
     assert container.do(f"run {CURL} https://{OTHER}/").startswith("6 ")
     assert container.do("run /usr/bin/sleep 0").startswith(("-9", "failed"))  # in no list
     assert container.do(f"ask GET http://{OTHER}/").startswith("failed")
-    held.process.terminate()
-    result = held.finish()
-    assert result.status == 0, result
-    (allowed,) = result.select(action="http", decision="allow", host=ECHO)
+    wait_for(lambda: len(select(held.records()[before:], action="dns", decision="deny", host=OTHER)) >= 2, "the last refusal")
+    records = held.records()[before:]
+    (allowed,) = select(records, action="http", decision="allow", host=ECHO)
     assert (allowed["http"]["method"], allowed["http"]["path"]) == ("GET", "/open/a")
     assert allowed["binary"]["path"] == "/usr/bin/curl"
-    assert {record["reason"] for record in result.select(action="http", decision="deny")} == {"no_rule"}
-    assert result.select(action="exec", decision="deny", binary_path="/usr/bin/sleep")
-    assert result.select(action="dns", decision="deny", host=OTHER)
-    for record in result.records:
+    assert {record["reason"] for record in select(records, action="http", decision="deny")} == {"no_rule"}
+    assert select(records, action="exec", decision="deny", binary_path="/usr/bin/sleep")
+    for record in held.records():
         assert record["sandbox"]["labels"]["container"] == container.id
         assert record["sandbox"]["labels"]["image"] == containers.IMAGE
 
 
-def test_who_ran_before_is_known_by_what_it_executes(container: Container, held: Running) -> None:
+def test_who_ran_before_is_known_by_what_it_executes(shared: tuple[Container, Running]) -> None:
     """The first process never executed anything under Stockade's eyes."""
+    container, held = shared
+    before = len(held.records())
     assert container.do(f"ask GET http://{ECHO}/open/early") == "200"
     assert container.do(f"ask GET http://{ECHO}/shut") == "403"
     assert "CERTIFICATE_VERIFY_FAILED" in container.do(f"ask GET https://{ECHO}/open/a")  # it was not given the sandbox's CA
     (started,) = [record for record in held.records() if record["reason"] == "started"]
     assert started["detail"]["processes"] == [f"{container.pid} /usr/bin/python3"]
     assert "trust store" in started["detail"]["not_given"]
-    (allowed,) = [record for record in held.records() if record["action"] == "http" and record["decision"] == "allow"]
+    (allowed,) = select(held.records()[before:], action="http", decision="allow")
     assert (allowed["pid"], allowed["binary"]["identity"]) == (container.pid, "weak")
 
 
 def test_nothing_leaves_by_the_device(container: Container, machine: Machine, network: Place) -> None:
-    """Each of these gets out before, and none of them while it is held; afterwards they do again."""
+    """Each of these gets out before, and none of them while it is held; afterwards they do again. What was open before is cut."""
     ways = (f"tcp {network.host} {network.tcp}", f"udp {network.host} {network.udp}", "packet eth0", "packet eth0 bypass")
 
     def tried() -> list[str]:
@@ -96,9 +111,16 @@ def test_nothing_leaves_by_the_device(container: Container, machine: Machine, ne
         return [*network.heard[before:], *(outcome for outcome in outcomes if outcome == "outside")]
 
     assert sorted(tried()) == ["frame", "frame", "outside", "tcp", "udp"]
+    assert container.do(f"keep {network.host} {network.tcp}") == "outside"
+    heard = len(network.heard)
     with attached(machine, machine.room(), POLICY, "--container", container.id) as running:
+        assert container.do("say") != "outside"
+        assert network.heard[heard:] == []
         assert tried() == []
         (started,) = [record for record in running.records() if record["reason"] == "started"]
+        (connection,) = started["detail"]["connections"]
+        assert f"-> {network.host}:{network.tcp}" in connection
+        assert started["detail"]["existing"] == "cut"
         assert started["detail"]["device"] == EGRESS
         refused = wait_for(
             lambda: [r for r in running.records() if r["decision"] == "deny" and r["action"] in ("connect", "datagram")], "records"
@@ -123,18 +145,6 @@ def test_without_the_programs_the_device_holds_and_without_the_device_the_progra
     assert result.status == 2 and "was taken away" in result.stderr, result
     assert result.select(reason="enforcement_lost")
     assert not Path(f"/proc/{container.pid}").exists() or "zombie" in Path(f"/proc/{container.pid}/status").read_text()
-
-
-def test_what_it_was_connected_to_before_is_cut(container: Container, machine: Machine, network: Place) -> None:
-    assert container.do(f"keep {network.host} {network.tcp}") == "outside"
-    heard = len(network.heard)
-    with attached(machine, machine.room(), POLICY, "--container", container.id) as running:
-        assert container.do("say") != "outside"
-        (started,) = [record for record in running.records() if record["reason"] == "started"]
-        (connection,) = started["detail"]["connections"]
-        assert f"-> {network.host}:{network.tcp}" in connection
-        assert started["detail"]["existing"] == "cut"
-    assert network.heard[heard:] == []
 
 
 def test_what_it_was_connected_to_before_may_be_kept(container: Container, machine: Machine, network: Place) -> None:
@@ -308,7 +318,8 @@ def test_who_keeps_net_admin_is_not_held(
     assert started["detail"]["held"] == "no"
 
 
-def test_a_second_agent_for_one_container_is_refused(container: Container, held: Running, machine: Machine) -> None:
+def test_a_second_agent_for_one_container_is_refused(shared: tuple[Container, Running], machine: Machine) -> None:
+    container, held = shared
     line: list[str | Path] = [STOCKADE, "attach", "--container", container.id, "--policy", held.audit.parent / "policy.yaml"]
     done = subprocess.run(machine.wrap(line), capture_output=True, text=True, check=False)
     assert (done.returncode, "governed already [attached]" in done.stderr) == (2, True), done.stderr

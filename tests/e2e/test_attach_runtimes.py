@@ -47,16 +47,16 @@ def containerd(place: Path, image: Path, machine: Machine) -> Iterator[Container
 
 
 def test_a_container_of_podman(podman: Podman, machine: Machine, network: Place, place: Path, inside: dict[str, str]) -> None:
+    """By its cgroup, which says whose it is too."""
     work = containers.work_directory(place, inside)
-    with (
-        podman.run("attached-web", work, network) as container,
-        attached(machine, machine.room(), policy(ECHO), "--container", "attached-web") as held,
-    ):
-        assert container.do(f"run {CURL} https://{ECHO}/open/a") == "0 200"
-        assert container.do(f"run {CURL} https://{ECHO}/shut") == "0 403"
-        assert container.do(f"tcp {network.host} {network.tcp}").startswith("failed")
-        held.process.terminate()
-        result = held.finish()
+    with podman.run("attached-web", work, network) as container:
+        path = next(line[3:] for line in Path(f"/proc/{container.pid}/cgroup").read_text().splitlines() if line.startswith("0::"))
+        with attached(machine, machine.room(), policy(ECHO), "--cgroup", path) as held:
+            assert container.do(f"run {CURL} https://{ECHO}/open/a") == "0 200"
+            assert container.do(f"run {CURL} https://{ECHO}/shut") == "0 403"
+            assert container.do(f"tcp {network.host} {network.tcp}").startswith("failed")
+            held.process.terminate()
+            result = held.finish()
     assert result.status == 0, result
     labels = {json.dumps(record["sandbox"]["labels"], sort_keys=True) for record in result.records}
     assert labels == {json.dumps({"container": "attached-web", "container_id": container.id, "image": IMAGE}, sort_keys=True)}
@@ -154,18 +154,6 @@ def test_containerd_lets_a_container_be_governed_before_it_starts(
             assert started["detail"]["trust_store"] == containers.BUNDLE
     finally:
         subprocess.run(["umount", bundle / "rootfs"], check=False)
-
-
-def test_a_container_by_its_cgroup_in_either_spelling(
-    podman: Podman, machine: Machine, network: Place, place: Path, inside: dict[str, str]
-) -> None:
-    work = containers.work_directory(place, inside)
-    with podman.run("by-cgroup", work, network) as container:
-        path = next(line[3:] for line in Path(f"/proc/{container.pid}/cgroup").read_text().splitlines() if line.startswith("0::"))
-        with attached(machine, machine.room(), policy(ECHO), "--cgroup", path) as held:
-            assert container.do(f"run {CURL} https://{ECHO}/open/a") == "0 200"
-            (started,) = [record for record in held.records() if record["reason"] == "started"]
-            assert started["sandbox"]["labels"]["container"] == "by-cgroup"
 
 
 def test_a_container_that_is_not_there() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from stockade import signing
-from stockade.attach import existing, layers
+from stockade.attach import berth, existing, layers
 from stockade.attach.contained import Contained, Entrances
 from stockade.attach.device import NOTHING, Closed
 from stockade.attach.existing import Conversation
@@ -95,7 +95,8 @@ class Attachment:
         self._kernel, self._joined, self._sockets = station.kernel, joined, sockets
         self._links: list[Link] = []
         self._written: tuple[str, ...] = ()  # files that the policy names and the container has written
-        self._device = Closed(joined, target.cgroup.id)
+        self._cgroup = target.cgroup.id  # known also when it is gone
+        self._device = Closed(joined, self._cgroup)
         self.name = charged.order.name or target.called
 
     async def begin(self, stack: contextlib.AsyncExitStack, serve: Serve) -> Standing:
@@ -194,7 +195,7 @@ class Attachment:
         for link in self._links:
             if link in self._kernel.links:
                 self._kernel.take_off(link)
-        await asyncio.to_thread(self._kernel.maps.release, self.governed.number, self.target.cgroup.id)
+        await asyncio.to_thread(self._kernel.maps.release, self.governed.number, self._cgroup)
 
     def _charge(self, governed: Governed) -> Charge:
         charged, kernel = self._charged, self._kernel
@@ -205,7 +206,7 @@ class Attachment:
 
     def _sweep(self) -> None:
         """What an agent that died left on this cgroup. Beside it nothing gets through: each would take the other's address for a trick."""
-        for pins in self._kernel.pins.parent.glob(f"{pins_of(self.target.cgroup.id)}-*"):
+        for pins in self._kernel.pins.parent.glob(f"{berth.pins_of(self._cgroup)}*"):
             if pins != self._kernel.pins:
                 shutil.rmtree(pins, ignore_errors=True)
 
@@ -337,11 +338,6 @@ class Attachment:
             return await exited.status(init, self.target.init)
         finally:
             os.close(init)
-
-
-def pins_of(cgroup: int) -> str:
-    """What the names of its directories of pins begin with."""
-    return f"attached-{cgroup}"
 
 
 def load_for(order: Order, target: Target, prepared: Callable[[Policy, Target], Policy]) -> Load:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from stockade import signing
-from stockade.attach import addresses
-from stockade.attach.attachment import Attachment, Charged, Existing, Standing, load_for, pins_of
+from stockade.attach import addresses, berth
+from stockade.attach.attachment import Attachment, Charged, Existing, Standing, load_for
 from stockade.attach.contained import Entrances
 from stockade.attach.target import Target
 from stockade.audit import Trail
@@ -65,7 +64,7 @@ def attach(
         print(f"stockade: {warning}", file=sys.stderr)
     bpffs = mounted_bpffs(settings.run / "bpf")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_alone(settings, target))
+        stack.enter_context(berth.taken(settings.run / "attached", bpffs, target.cgroup, target.called))
         slot = Slot.take(settings, bpffs)
         stack.callback(slot.release)
         workers = Workers.of(settings)
@@ -79,7 +78,7 @@ def attach(
             sockets = listen_again(init, network, slot.listeners)
         finally:
             os.close(init)
-        pins = bpffs / f"{pins_of(target.cgroup.id)}-{os.getpid()}"
+        pins = bpffs / f"{berth.pins_of(target.cgroup.id)}{os.getpid()}"
         agent = _Agent(order, settings, target, policy, watch, entrances, existing, trust, done)
         return asyncio.run(agent.main(slot, workers, joined, sockets, pins))
 
@@ -89,29 +88,6 @@ def prepared(entrances: Entrances, policy: Policy, target: Target) -> Policy:
     entrances.read = policy.inbound
     exec_ = dataclasses.replace(policy.exec, writable=True)
     return dataclasses.replace(policy, labels=dict(policy.labels) | target.labels, exec=exec_, inbound=())
-
-
-@contextlib.contextmanager
-def _alone(settings: Settings, target: Target) -> Iterator[None]:
-    """One agent for one cgroup. The file outlives an agent that is killed; its lock does not."""
-    directory = settings.run / "attached"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = directory / str(target.cgroup.id)
-    lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not path.exists() or path.stat().st_ino != os.fstat(lock).st_ino:  # whoever had it has just left, and taken it along
-                raise BlockingIOError
-        except BlockingIOError:
-            hint = "stockade status says by which agent"
-            raise StockadeError(f"{target.called} is governed already", hint=hint, code="attached") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-    finally:
-        os.close(lock)
 
 
 class _Agent:

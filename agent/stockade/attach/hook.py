@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from stockade.attach import runtimes, target, trust
+from stockade.attach import berth, runtimes, target, trust
 from stockade.attach.attachment import Standing
 from stockade.attach.foreground import attach
 from stockade.attach.runtimes import Container
@@ -133,7 +133,7 @@ def _serve(order: Order, settings: Settings, found: Target, done: int) -> int:
         os.write(done, _GOVERNED)
         os.close(done)
 
-    place = settings.run / "attached" / f"{found.cgroup.id}.trust"
+    place = berth.bundles_of(settings.run / "attached", found.cgroup.id)
     try:
         return attach(order, settings, found, governed, trust=functools.partial(trust.give, found.init, found.directory, place))
     finally:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from stockade.sandbox.root import Foreign
+from stockade.types import StockadeError
 
 _ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
 
@@ -35,7 +36,10 @@ class Layered(Foreign):
 
 
 def upper(pid: int, root: str) -> Path | None:
-    """Of the overlay that is mounted as `root` in the mount namespace of this process; None when no overlay is, or it has no such layer."""
+    """Of the overlay that is mounted as `root` in the mount namespace of this process; None when no overlay is, or it has no such layer.
+
+    Raises StockadeError when it has one that is not to be seen from here: nobody could say what the container has written.
+    """
     try:
         lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     except OSError:
@@ -45,8 +49,15 @@ def upper(pid: int, root: str) -> Path | None:
         kind, _, options = right.split(" ", 2)
         if _plain(left.split(" ")[4]) == root:
             named = [option.partition("=")[2] for option in options.split(",") if option.startswith("upperdir=")]
-            return Path(_plain(named[0])) if kind == "overlay" and named else None
+            return _seen(Path(_plain(named[0]))) if kind == "overlay" and named else None
     return None
+
+
+def _seen(path: Path) -> Path:
+    if not path.is_absolute() or not path.is_dir():
+        said = f"the container's own layer is {path}, which is not to be seen from here"
+        raise StockadeError(said, hint="attach in the mount namespace of its runtime", code="layers")
+    return path
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,73 @@
+"""One agent for one cgroup, by a file that is locked while it lives; and what dead agents left of containers that have ended.
+
+What a dead agent left of a container that lives is not touched: it holds that container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from stockade.attach import trust
+from stockade.sandbox.cgroup import Cgroup
+from stockade.types import StockadeError
+
+
+def pins_of(cgroup: int) -> str:
+    """What the names of its directories of pins begin with."""
+    return f"attached-{cgroup}-"
+
+
+def bundles_of(directory: Path, cgroup: int) -> Path:
+    """Where the trust bundles lie that are mounted in the container."""
+    return directory / f"{cgroup}.trust"
+
+
+@contextlib.contextmanager
+def taken(directory: Path, bpffs: Path, cgroup: Cgroup, called: str) -> Iterator[None]:
+    """Sweep first, then hold the place of this cgroup. Raises StockadeError: it has an agent."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sweep(directory, bpffs)
+    number = cgroup.id
+    path = directory / str(number)
+    lock = _locked(path)
+    if lock is None:
+        raise StockadeError(f"{called} is governed already", hint="stockade status says by which agent", code="attached")
+    try:
+        os.pwrite(lock, os.fsencode(cgroup.path), 0)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def sweep(directory: Path, bpffs: Path) -> None:
+    """Take away what was left of cgroups that are no more."""
+    for path in directory.iterdir():
+        if not path.name.isdigit() or (lock := _locked(path)) is None:
+            continue
+        try:
+            place = Path(os.fsdecode(os.pread(lock, 65536, 0)))
+            if not place.name or (place.is_dir() and place.stat().st_ino == int(path.name)):
+                continue
+            for pins in bpffs.glob(f"{pins_of(int(path.name))}*"):
+                shutil.rmtree(pins, ignore_errors=True)
+            trust.remove(bundles_of(directory, int(path.name)))
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(lock)
+
+
+def _locked(path: Path) -> int | None:
+    """None while somebody else has it."""
+    lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.stat().st_ino == os.fstat(lock).st_ino:  # else whoever had it has just left, and taken it along
+            return lock
+    os.close(lock)
+    return None
