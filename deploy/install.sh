@@ -140,11 +140,13 @@ install_release() {
     say "next: $COMMAND doctor; $COMMAND init"
 }
 
+in_use() { grep -lzqF "$1/" /proc/[0-9]*/cmdline /proc/[0-9]*/maps 2>/dev/null; }  # VERSION: whether a process runs of it
+
 forget_others() {  # KEPT: older versions that no process runs any more
     local other
     for other in "$PREFIX"/[0-9]*; do
         [ "$other" != "$1" ] || continue
-        if compgen -G '/proc/[0-9]*/exe' >/dev/null && grep -lzqF "$other/" /proc/[0-9]*/cmdline /proc/[0-9]*/maps 2>/dev/null; then
+        if in_use "$other"; then
             say "$other is kept: something still runs of it"
         else
             rm -rf "$other"
@@ -153,6 +155,15 @@ forget_others() {  # KEPT: older versions that no process runs any more
 }
 
 # --- and away again ---
+
+at_rest() {  # until no agent runs: one whose sandbox was ended still writes that down, and holds its programs until it has
+    local each _
+    for _ in {1..60}; do
+        for each in "$PREFIX"/[0-9]*; do if in_use "$each"; then sleep 0.5; continue 2; fi; done
+        return
+    done
+    say "something still runs of $PREFIX: it is removed under it"
+}
 
 emptied() {  # DIR…: gone, but for a directory that is a mount of its own, which is left empty
     local each
@@ -173,6 +184,7 @@ for each in json.load(sys.stdin): print(each["name"])')
         if [ ${#living[@]} -gt 0 ]; then
             [ "$FORCE" = yes ] || fail "these sandboxes live: ${living[*]}" "stockade sandbox kill NAME ends one; --force ends them all"
             for name in "${living[@]}"; do "$COMMAND" sandbox kill "$name" || fail "$name could not be ended"; done
+            at_rest
         fi
     fi
     if mountpoint -q /run/stockade/bpf; then umount /run/stockade/bpf; fi  # with the pins go the programs

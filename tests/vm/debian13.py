@@ -17,6 +17,8 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -60,6 +62,7 @@ else
     sync; systemctl poweroff
 fi
 """
+_MAKE = "import sys; sys.path.insert(0, sys.argv[1]); from vm import debian13; debian13.make(*map(debian13.Path, sys.argv[2:]))"
 _UNIT = """[Unit]
 After=multi-user.target
 [Service]
@@ -81,7 +84,7 @@ class Step:
 
 def missing() -> str | None:
     """Why no box can be made or booted here."""
-    for command in ("mmdebstrap", "qemu-system-x86_64", "mkfs.ext4", "losetup"):
+    for command in ("mmdebstrap", "qemu-system-x86_64", "mkfs.ext4", "debugfs", "losetup"):
         if not shutil.which(command):
             return f"no {command} (deploy/setup.sh --kernels)"
     return None
@@ -129,9 +132,17 @@ def wheels() -> Path:
 
 
 def disk() -> Path:
-    """The box on a disk with GRUB, the checkout in it and its packages installed by the script; booting it runs the rest of it."""
-    tarball, fetched = base(), wheels()
+    """The box on a disk with GRUB, the checkout in it and its packages installed by the script; booting it runs the rest of it.
+
+    Made in a mount namespace of its own: one that another process makes meanwhile would keep the mounted disk in use.
+    """
     image = _BOX / "disk"
+    _run("unshare", "--mount", "--propagation", "private", sys.executable, "-c", _MAKE, ROOT / "tests", base(), wheels(), image)
+    return image
+
+
+def make(tarball: Path, fetched: Path, image: Path) -> None:
+    """What disk() does, once it is alone."""
     image.unlink(missing_ok=True)
     with image.open("wb") as file:
         file.truncate(8 << 30)
@@ -161,7 +172,6 @@ def disk() -> Path:
         wanted = root / "etc/systemd/system/graphical.target.wants"
         wanted.mkdir(exist_ok=True)
         (wanted / "drive.service").symlink_to("../drive.service")
-    return image
 
 
 def boot(image: Path, seconds: float) -> dict[str, Step]:
@@ -183,8 +193,9 @@ def boot(image: Path, seconds: float) -> dict[str, Step]:
     ]
     words += ["-nic", "none", "-drive", f"file={image},format=raw,if=virtio,cache=unsafe", "-serial", f"file:{console}", "-monitor", "none"]
     subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, timeout=seconds, check=True)
-    with _mounted(image) as (_, root):
-        left = root / "var/results"
+    with tempfile.TemporaryDirectory() as directory:
+        _run("debugfs", "-R", f"rdump /var/results {directory}", image)
+        left = Path(directory, "results")
         steps = {path.stem: Step(int(path.read_text()), path.with_suffix("").read_text()) for path in left.glob("*.status")}
         return steps | {name: Step(0, (left / name).read_text()) for name in ("first", "second") if (left / name).exists()}
 
