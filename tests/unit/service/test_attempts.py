@@ -57,7 +57,7 @@ ACTIONS = {
 
 
 def test_the_tables_are_whole() -> None:
-    assert set(REASONS) == set(Why) - {Why.POLICY} and set(ACTIONS) | {EventType.DEVICE} == set(EventType)
+    assert set(REASONS) == set(Why) - {Why.POLICY} and set(ACTIONS) | {EventType.DEVICE, EventType.INBOUND} == set(EventType)
 
 
 @pytest.mark.parametrize(("kind", "why"), list(itertools.product(ACTIONS, REASONS)), ids=lambda value: value.name)
