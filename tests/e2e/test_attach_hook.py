@@ -84,6 +84,25 @@ def test_a_container_is_held_from_its_first_instruction(container: Container, di
     wait_for(lambda: container.id not in running(Settings().control), "nobody to ask")
 
 
+def test_a_container_that_starts_again_is_held_again(
+    place: Path, container_root: Path, network: Place, inside: dict[str, str], machine: Machine, directory: Path
+) -> None:
+    """At once, under its name: the hook waits for the agent of its life before to write its last record."""
+    work = containers.work_directory(place, inside)
+    bundle = containers.bundle(
+        work / "bundle", container_root, network, work, annotations={"stockade.policy": "held"}, hooks=hooks(directory)
+    )
+    first = containers.runc(bundle, work, machine)
+    subprocess.run(["runc", "delete", "-f", first.id], check=True)
+    with containers.runc(bundle, work, machine, first.id) as again:
+        assert again.do(f"run {CURL} https://{ECHO}/shut") == "0 403"
+        assert [record["reason"] for record in records_of(again.id, directory) if record["action"] == "lifecycle"][-3:] == [
+            "started",
+            "stopped",
+            "started",
+        ]
+
+
 @pytest.mark.parametrize(("policy", "code"), [("missing", "no_policy"), ("../../etc/passwd", "bad_name"), ("broken", "policy")])
 def test_a_container_that_cannot_be_governed_does_not_start(
     place: Path,

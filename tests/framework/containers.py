@@ -257,9 +257,9 @@ def bundle(
     return directory
 
 
-def runc(directory: Path, work: Path, machine: Machine | None = None) -> Container:
+def runc(directory: Path, work: Path, machine: Machine | None = None, name: str = "") -> Container:
     """Start a bundle; on a machine, where its hooks are to find themselves on it. Raises AssertionError with runc's words."""
-    name = f"stockct-{os.getpid()}-{next(_numbers)}"
+    name = name or f"stockct-{os.getpid()}-{next(_numbers)}"
     command = ["runc", "run", "-d", "--bundle", str(directory), name]
     log = directory / "runc.log"
     with log.open("wb") as said:

@@ -16,6 +16,7 @@ import re
 import select
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +27,7 @@ from stockade.attach.foreground import attach
 from stockade.attach.runtimes import Container
 from stockade.attach.target import Target
 from stockade.sandbox.cgroup import Cgroup
+from stockade.service.control import running
 from stockade.service.order import Order
 from stockade.service.settings import Settings
 from stockade.types import StockadeError
@@ -36,6 +38,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LONGEST = 1 << 20  # octets of a state
 _GOVERNED = b"\0"
 _SECONDS = 120.0
+_RESTARTED = 15.0  # seconds
 _STREAMS = (0, 1, 2)
 
 
@@ -133,11 +136,19 @@ def _serve(order: Order, settings: Settings, found: Target, done: int) -> int:
         os.write(done, _GOVERNED)
         os.close(done)
 
+    _wait_for_the_last(settings.control, found.called)
     place = berth.bundles_of(settings.run / "attached", found.cgroup.id)
     try:
         return attach(order, settings, found, governed, trust=functools.partial(trust.give, found.init, found.directory, place))
     finally:
         trust.remove(place)
+
+
+def _wait_for_the_last(control: Path, name: str) -> None:
+    """A container that is started again has its name back as soon as the agent of its life before has written its last record."""
+    until = time.monotonic() + _RESTARTED
+    while name in running(control) and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 def _detached(serve: functools.partial[int], log: Path) -> str:
