@@ -368,7 +368,7 @@ def test_every_api_is_translated_or_refused_with_a_reason() -> None:
     translated = {api for api in Api if api not in REFUSED}
     assert translated == {
         *(Api.OPENAI_CHAT, Api.OPENAI_COMPLETIONS, Api.OPENAI_RESPONSES, Api.OPENAI_EMBEDDINGS, Api.ANTHROPIC_MESSAGES, Api.GEMINI),
-        *(Api.OLLAMA_CHAT, Api.OLLAMA_GENERATE, Api.OLLAMA_EMBED),
+        *(Api.OLLAMA_CHAT, Api.OLLAMA_GENERATE, Api.OLLAMA_EMBED, Api.BEDROCK_CONVERSE, Api.BEDROCK_INVOKE),
     }
 
 
@@ -401,7 +401,12 @@ def test_no_answer_of_another_form_is_more_than_a_failure(api: Api, local: Local
     body = {"model": "m", "messages": [], "input": "x", "contents": [], "stream": stream}
     body = {key: value for key, value in body.items() if key in ("model", "stream", _TEXT_OF.get(api, "messages"))}
     body |= {"prompt": "x"} if api in (Api.OPENAI_COMPLETIONS, Api.OLLAMA_GENERATE) else {}
-    translator = asked(api, local, body, f"{PATH}:streamGenerateContent" if stream else f"{PATH}:generateContent")
+    body |= {"anthropic_version": "x"} if api is Api.BEDROCK_INVOKE else {}
+    path = f"{PATH}:streamGenerateContent" if stream else f"{PATH}:generateContent"
+    if api in _BEDROCK:
+        del body["model"], body["stream"]
+        path = f"/model/m/{_BEDROCK[api][stream]}"
+    translator = asked(api, local, body, path)
     lead = b"data: " if stream and local is OPENAI else b""
     try:
         answered(translator, b"".join(lead + json.dumps(each).encode() + b"\n\n" for each in said), 50)
@@ -409,6 +414,10 @@ def test_no_answer_of_another_form_is_more_than_a_failure(api: Api, local: Local
         assert str(problem)
 
 
+_BEDROCK = {
+    Api.BEDROCK_CONVERSE: ("converse", "converse-stream"),
+    Api.BEDROCK_INVOKE: ("invoke", "invoke-with-response-stream"),
+}
 _TEXT_OF = {Api.OPENAI_RESPONSES: "input", Api.OPENAI_EMBEDDINGS: "input", Api.OLLAMA_EMBED: "input", Api.GEMINI: "contents"}
 _TEXT_OF |= {Api.OPENAI_COMPLETIONS: "", Api.OLLAMA_GENERATE: ""}
 

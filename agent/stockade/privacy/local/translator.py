@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from stockade.policy.privacy import Local
 from stockade.privacy.extract.call import Api
-from stockade.privacy.local import asked, completions, embeddings, gemini, heard, responses, told
+from stockade.privacy.local import asked, bedrock, completions, embeddings, gemini, heard, responses, told
 from stockade.privacy.local.form import Event, LocalFailure, Untranslatable, packed, read
 
 Json = dict[str, Any]
@@ -19,6 +19,8 @@ _CHATS: dict[Api, Callable[[Json], Json]] = {
     Api.OPENAI_RESPONSES: responses.from_responses,
     Api.ANTHROPIC_MESSAGES: asked.from_anthropic,
     Api.GEMINI: gemini.from_gemini,
+    Api.BEDROCK_CONVERSE: bedrock.from_converse,
+    Api.BEDROCK_INVOKE: bedrock.from_invoke,
     Api.OLLAMA_CHAT: asked.from_ollama_chat,
     Api.OLLAMA_GENERATE: asked.from_ollama_generate,
 }
@@ -26,10 +28,15 @@ _EMBEDDINGS: dict[Api, Callable[[Json], Json]] = {
     Api.OPENAI_EMBEDDINGS: embeddings.from_openai,
     Api.OLLAMA_EMBED: embeddings.from_ollama,
 }
+_IN_THE_PATH = {
+    Api.GEMINI: (gemini.model_of, gemini.streams),
+    Api.BEDROCK_CONVERSE: (bedrock.model_of, bedrock.streams),
+    Api.BEDROCK_INVOKE: (bedrock.model_of, bedrock.streams),
+}
+"""Which model, and whether its answer is streamed, where the body does not say it."""
 REFUSED: dict[Api, str] = {
     **dict.fromkeys((Api.ANTHROPIC_COUNT_TOKENS, Api.GEMINI_COUNT_TOKENS, Api.TOKENIZE), "a local model counts tokens of its own kind"),
     Api.ANTHROPIC_COMPLETE: "Anthropic's old completion has marks of turns in its text that no local model knows: use messages",
-    **dict.fromkeys((Api.BEDROCK_INVOKE, Api.BEDROCK_CONVERSE), "Bedrock's API is not translated: its streams are frames of its own"),
     **dict.fromkeys((Api.COHERE_CHAT, Api.COHERE_EMBED), "Cohere's API is not translated"),
     Api.COHERE_RERANK: "a local model gives no order of documents",
     Api.GEMINI_EMBED: "Gemini's embeddings are not translated",
@@ -64,7 +71,7 @@ class Translator:
             raise Untranslatable(REFUSED[api])
         request = read(body)
         try:
-            self._asked = gemini.model_of(path) if api is Api.GEMINI else str(request.get("model") or "")
+            self._asked = _IN_THE_PATH[api][0](path) if api in _IN_THE_PATH else str(request.get("model") or "")
             self.model = local.named(self._asked)
             where, made, self._heard, self._told = self._made(request, room)
         except (AttributeError, TypeError, KeyError) as problem:
@@ -102,8 +109,8 @@ class Translator:
             return self._at("/v1/embeddings"), common, listens, tells
         completion = api is Api.OPENAI_COMPLETIONS
         common = completions.from_completions(request) if completion else _CHATS[api](request)
-        if api is Api.GEMINI:
-            common["stream"] = gemini.streams(self._path)
+        if api in _IN_THE_PATH:
+            common["stream"] = _IN_THE_PATH[api][1](self._path)
         if room is not None and isinstance(common.get("max_tokens"), int):
             common["max_tokens"] = min(common["max_tokens"], room)  # some servers refuse what would not fit into their context
         stream = bool(common.get("stream"))
@@ -132,6 +139,10 @@ class Translator:
                 return told.AnthropicStream(model) if stream else told.AnthropicWhole(model)
             case Api.GEMINI:
                 return gemini.GeminiAnswer(model, stream, gemini.events(self._path))
+            case Api.BEDROCK_CONVERSE:
+                return bedrock.ConverseStream() if stream else bedrock.ConverseWhole()
+            case Api.BEDROCK_INVOKE:
+                return bedrock.InvokeStream(model) if stream else told.AnthropicWhole(model)
         return told.OllamaAnswer(model, stream, generate=self.api is Api.OLLAMA_GENERATE)
 
 

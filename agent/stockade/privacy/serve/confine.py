@@ -26,7 +26,8 @@ _EXECUTABLE = 4  # PROT_EXEC
 _CALLS = (
     *("read", "write", "close", "fstat", "recvfrom", "recvmsg", "sendto", "sendmsg", "shutdown", "getsockopt", "getsockname"),
     *("epoll_ctl", "epoll_wait", "epoll_pwait", "poll", "ppoll"),
-    *("munmap", "mremap", "brk", "madvise", "futex", "sched_yield", "sched_getaffinity", "getcpu", "membarrier", "getrandom", "rseq"),
+    *("munmap", "mremap", "brk", "madvise", "futex", "membarrier", "getrandom", "rseq"),
+    *("sched_yield", "sched_getaffinity", "sched_getparam", "sched_getscheduler", "getcpu"),
     *("clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time", "getrusage", "sysinfo"),
     *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall", "getpid", "gettid", "exit", "exit_group"),
     *("set_robust_list", "get_robust_list"),
