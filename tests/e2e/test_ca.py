@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pickle
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -22,6 +23,7 @@ from framework.hsm import Organisation
 from framework.internet import ECHO, H1
 from framework.machine import STOCKADE, Machine, wait_for, worker_of
 from framework.policy import http, whole
+from framework.programs import Programs
 from stockade.policy import load
 from stockade.proxy.leaves import LeafKeys, Leaves
 from stockade.service.settings import Settings
@@ -349,3 +351,19 @@ def test_doctor_signs_once_and_says_whether_that_works(machine: Machine, token: 
     token.pull()
     status, found = asked()
     assert (status, found["answer"]) == (1, "missing") and "no token is labelled stockade tests" in found["detail"]
+
+
+@pytest.mark.client("java", "javac", "git")
+def test_strict_clients_believe_a_constrained_chain(machine: Machine, organisation: Organisation, programs: Programs) -> None:
+    """Java has its own judgement of chains and constraints, and so has git's GnuTLS, where the distribution builds it with that."""
+    room = machine.room()
+    (room / "settings.yaml").write_text(yaml.safe_dump({"ca": organisation.in_file()}))
+    java = shlex.join(["java", "-Xint", "-cp", str(programs.java()), "Fetch", f"https://{ECHO}/java"])
+    rule = http(["java", "git"], ECHO, "10.20.0.0/16", methods=["GET", "POST"], name="all")
+    policy = whole(rule, allow=["sh", "java", "git"], filesystem={"read": [str(programs.directory)]})
+    options = ["--settings", room / "settings.yaml"]
+    result = machine.run(["sh", "-c", f"{java}; git ls-remote https://{ECHO}/repository.git"], policy=policy, room=room, options=options)
+    assert result.stdout.startswith("200 HTTP_2 "), result
+    assert result.select(action="http", decision="allow", status=200, binary="java", path="/java"), result
+    assert "certificate" not in result.stderr, result
+    assert result.select(action="http", decision="allow", binary="git", path="/repository.git/info/refs"), result
