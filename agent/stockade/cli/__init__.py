@@ -20,6 +20,7 @@ VERBS = {
     "run": "run a command held to a policy",
     "attach": "hold a container, a unit or a process that runs already to a policy",
     "oci-hook": "govern a container before it starts, for its runtime",
+    "daemon": "serve every sandbox of this machine from one process",
     "adopt": "take over a sandbox whose agent has died",
     "sandbox": "list sandboxes, or end one",
     "status": "say which sandboxes run, and how it goes",

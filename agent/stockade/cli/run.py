@@ -28,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--settings", type=Path, metavar="FILE", help="the settings file (default: /etc/stockade/stockade.yaml, if there)")
     parser.add_argument("--metrics", metavar="ADDRESS", help="serve metrics there, as 127.0.0.1:9464; port 0 is any that is free")
     parser.add_argument("--approvals", type=Path, metavar="FILE", help="keeps what is approved for always; made if it is missing")
+    parser.add_argument("--embedded", action="store_true", help="by an agent of its own, also where a daemon runs")
     parser.add_argument("--observe", action="store_true", help="decide and record, but refuse nothing")
     parser.add_argument("-v", "--verbose", action="store_true", help="say every decision on stderr")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
@@ -64,6 +65,14 @@ def run(args: argparse.Namespace) -> int:
         observe=args.observe,
         verbose=args.verbose,
     )
+    own = args.embedded or order.audit or order.settings or order.metrics or order.verbose  # what only an agent of its own can do
+    if not own:
+        from stockade.daemon.socket import found
+
+        if (daemon := found(Settings())) is not None:
+            from stockade.daemon.client import run as run_by_daemon
+
+            return run_by_daemon(order, daemon)
     return run_embedded(order, Settings.of(configured(args.settings)))
 
 

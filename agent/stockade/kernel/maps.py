@@ -91,6 +91,16 @@ class Maps:
             self._delete(name, layout, at, sandbox)
         syscall.map_delete(self._fd["usages"], _U32.pack(sandbox))
 
+    def release_but(self, kept: Collection[int]) -> None:
+        """Forget every sandbox but these: what ended while nobody looked."""
+        found, key = [], None
+        while (key := syscall.map_next_key(self._fd["sandboxes"], key, 8)) is not None:
+            if (raw := syscall.map_lookup(self._fd["sandboxes"], key, abi.SANDBOX.size)) is not None:
+                found.append((int(abi.SANDBOX.unpack(raw)[0]), *struct.unpack("<Q", key)))
+        for sandbox, cgroup_id in found:
+            if sandbox not in kept:
+                self.release(sandbox, cgroup_id)
+
     def _delete(self, name: str, layout: struct.Struct, at: int, sandbox: int, but: int | None = None) -> None:
         """Every key of a sandbox, which stands at a place of it; of every generation but one, which stands next to it."""
         found, key = [], None

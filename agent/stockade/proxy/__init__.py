@@ -7,8 +7,8 @@ importing this package imports no mitmproxy: the agent never does, and the fork 
 from __future__ import annotations
 
 from stockade.proxy.authority import Authority, Signing
-from stockade.proxy.fork import Worker
+from stockade.proxy.fork import Worker, live
 from stockade.proxy.settings import Settings
 from stockade.proxy.spine import Begun, Caller, Listeners, Resolved, Spine
 
-__all__ = ["Authority", "Begun", "Caller", "Listeners", "Resolved", "Settings", "Signing", "Spine", "Worker"]
+__all__ = ["Authority", "Begun", "Caller", "Listeners", "Resolved", "Settings", "Signing", "Spine", "Worker", "live"]

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 from stockade.policy.rego import judge
 from stockade.privacy.serve import launch as classifier
@@ -39,6 +39,33 @@ Decide = Callable[[Request, Any], Decision]
 
 def _nobody(_connection: socket.socket) -> None:
     """Nobody else speaks on it."""
+
+
+def live(
+    channel: socket.socket,
+    uid: int,
+    gid: int,
+    confine: Callable[[], None] | None,
+    settings: Settings | None = None,
+    decide: Decide | None = None,
+    origin_of: Callable[[socket.socket], Any] | None = None,
+    speaker_of: Callable[[socket.socket], Any] | None = None,
+) -> NoReturn:
+    """The whole life of a worker, from just after the fork. channel: to whoever holds the Worker."""
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the agent's business
+        from stockade.proxy import worker
+
+        if origin_of is not None and speaker_of is None:
+            speaker_of = _nobody
+        kernel = {"origin_of": origin_of, "speaker_of": speaker_of}
+        worker.main(channel, uid=uid, gid=gid, confine=confine, settings=settings or Settings(), decide=decide, **kernel)
+        status = 0
+    except BaseException as error:  # said here, since nobody above will ever see it
+        os.write(2, f"proxy[{os.getpid()}] could not start: {error!r}\n".encode())
+    finally:
+        os._exit(status)  # never back into the agent's stack: its finally blocks and atexit hooks are not ours
 
 
 class Worker:
@@ -80,21 +107,8 @@ class Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         pid = os.fork()
         if pid == 0:
-            status = 1
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the agent's business
-            try:
-                from stockade.proxy import worker
-
-                ours.close()
-                if origin_of is not None and speaker_of is None:
-                    speaker_of = _nobody
-                kernel = {"origin_of": origin_of, "speaker_of": speaker_of}
-                worker.main(theirs, uid=uid, gid=gid, confine=confine, settings=settings or Settings(), decide=decide, **kernel)
-                status = 0
-            except BaseException as error:  # said here, since nobody above will ever see it
-                os.write(2, f"proxy[{os.getpid()}] could not start: {error!r}\n".encode())
-            finally:
-                os._exit(status)  # never back into the agent's stack: its finally blocks and atexit hooks are not ours
+            ours.close()
+            live(theirs, uid, gid, confine, settings, decide, origin_of, speaker_of)
         theirs.close()
         return cls(pid, ours, uid, uid if classifier_uid is None else classifier_uid)
 

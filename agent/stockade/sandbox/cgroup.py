@@ -11,6 +11,7 @@ from pathlib import Path
 from stockade.types import StockadeError
 
 PARENT = "stockade"
+HOSTED = "stockade-daemon"  # the parent of a daemon's sandboxes, which carries the programs for all of them
 
 
 def mounted(mountinfo: Path = Path("/proc/self/mountinfo")) -> Path:
@@ -27,14 +28,14 @@ class Cgroup:
     path: Path
 
     @classmethod
-    def named(cls, name: str) -> Cgroup:
+    def named(cls, name: str, parent: str = PARENT) -> Cgroup:
         """One of the parent's, which may not be there."""
-        return cls(mounted() / PARENT / name)
+        return cls(mounted() / parent / name)
 
     @classmethod
-    def make(cls, name: str) -> Cgroup:
+    def make(cls, name: str, parent: str = PARENT) -> Cgroup:
         """Create it below the parent. Raises StockadeError; one that exists is taken as it is."""
-        path = mounted() / PARENT / name
+        path = mounted() / parent / name
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -25,10 +25,18 @@ async def status(pidfd: int, pid: int) -> int | None:
     finally:
         loop.remove_reader(pidfd)
     for _ in range(_LOOKS):
-        if (found := _exit_code(pidfd, pid)) is not None:
-            return found >> 8 & 0xFF if not found & 0x7F else 128 + (found & 0x7F)
+        if (found := at_once(pidfd, pid)) is not None:
+            return found
         await asyncio.sleep(0.02)
     return None
+
+
+def at_once(pidfd: int, pid: int) -> int | None:
+    """The same of one that has ended."""
+    found = _exit_code(pidfd, pid)
+    if found is None:
+        return None
+    return found >> 8 & 0xFF if not found & 0x7F else 128 + (found & 0x7F)
 
 
 def _exit_code(pidfd: int, pid: int) -> int | None:

@@ -13,6 +13,7 @@ import array
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import gc
 import os
 import pickle
@@ -21,6 +22,7 @@ import signal
 import socket
 import struct
 import sys
+import termios
 import traceback
 from typing import NamedTuple, NoReturn
 
@@ -65,10 +67,7 @@ class Launcher:
         pid = os.fork()
         if pid == 0:
             ours.close()
-            for number, given in enumerate(stdio):
-                if given != number:
-                    os.dup2(given, number)
-            _serve(theirs)
+            serve(theirs, stdio)
         theirs.close()
         return cls(pid, ours)
 
@@ -115,19 +114,30 @@ def listen_again(init: int, network: Network, listeners: Cgroup) -> Sockets:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     pid = os.fork()
     if pid == 0:
-        try:
-            listeners.add(os.getpid())
-            os.setns(init, libc.CLONE_NEWNET)
-            _hand(theirs, _listening(network))
-        except BaseException as error:
-            theirs.sendall(str(error).encode()[:500] or b"?")
-        os._exit(0)
+        listen_inside(theirs, init, network, listeners)
     theirs.close()
     try:
-        data, descriptors, _, _ = socket.recv_fds(ours, 512, len(Sockets._fields))
+        return sockets_of(ours)
     finally:
-        ours.close()
         os.waitpid(pid, 0)
+
+
+def listen_inside(channel: socket.socket, init: int, network: Network, listeners: Cgroup | None) -> NoReturn:
+    """The whole life of a process that opens them. listeners None: it was born there."""
+    try:
+        if listeners is not None:
+            listeners.add(os.getpid())
+        os.setns(init, libc.CLONE_NEWNET)
+        _hand(channel, _listening(network))
+    except BaseException as error:
+        channel.sendall(str(error).encode()[:500] or b"?")
+    os._exit(0)
+
+
+def sockets_of(channel: socket.socket) -> Sockets:
+    """What such a process says, and closes the channel to it. Raises StockadeError."""
+    with channel:
+        data, descriptors, _, _ = socket.recv_fds(channel, 512, len(Sockets._fields))
     if len(descriptors) != len(Sockets._fields):
         raise StockadeError(f"cannot listen in the sandbox again: {data.decode(errors='replace')}", code="launch")
     return Sockets(*(socket.socket(fileno=fd) for fd in descriptors))
@@ -182,8 +192,11 @@ def _receive(channel: socket.socket, what: str) -> object:
     return message
 
 
-def _serve(channel: socket.socket) -> NoReturn:
-    """The launcher's whole life."""
+def serve(channel: socket.socket, stdio: tuple[int, int, int]) -> NoReturn:
+    """The launcher's whole life, from just after the fork. channel: to whoever holds the Launcher."""
+    for number, given in enumerate(stdio):
+        if given != number:
+            os.dup2(given, number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; what becomes of it is the agent's to say
     try:
         gc.disable()  # it would touch, and so copy, every page that was inherited
@@ -301,6 +314,8 @@ def _init(plan: Plan, people: int | None, built: int, channel: socket.socket) ->
     the agent, which takes its end for the command's beginning. Landlock holds init as well: in a domain outside its own the command could
     not signal it, and what runs beside init is no more than init.
     """
+    if plan.apart:
+        _begin_session()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc.drop_bounding_capabilities()
     libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
@@ -332,6 +347,15 @@ def _init(plan: Plan, people: int | None, built: int, channel: socket.socket) ->
                 if reaped[0] == command:
                     status = reaped[1]
                     os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
+def _begin_session() -> None:
+    """With the terminal among the standard streams, if one is, as its own: keys make signals, and its closing hangs up."""
+    os.setsid()
+    for stream in range(3):
+        if os.isatty(stream):
+            fcntl.ioctl(stream, termios.TIOCSCTTY, 0)
+            return
 
 
 def _give_up_root(plan: Plan, people: int | None) -> None:

@@ -13,7 +13,7 @@ _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 _holding = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock during the call, which a fork must
 
 CLONE_INTO_CGROUP = 0x200000000
-_CLONE_VM, _CLONE_VFORK, _STACK = 0x100, 0x4000, 1 << 14
+_CLONE_VM, _CLONE_VFORK, _CLONE_PARENT, _STACK = 0x100, 0x4000, 0x8000, 1 << 14
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -47,7 +47,18 @@ def fork_into(cgroup: int) -> int:
     To write into cgroup.procs waits for every CPU to have been through the scheduler: 10 ms (measured, 6.18), and a birth does not. The
     caller has one thread. libc is not told: it goes on taking the child for its parent where it remembers a thread id; nothing here asks.
     """
-    arguments = struct.pack("<11Q", CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup)
+    return _fork(CLONE_INTO_CGROUP, signal.SIGCHLD, cgroup)
+
+
+def fork_beside(cgroup: int | None = None) -> int:
+    """The same for a child of the caller's own parent, who is told of its end. cgroup None: the caller's."""
+    if cgroup is None:
+        return _fork(_CLONE_PARENT, 0, 0)
+    return _fork(_CLONE_PARENT | CLONE_INTO_CGROUP, 0, cgroup)
+
+
+def _fork(flags: int, signal_at_end: int, cgroup: int) -> int:
+    arguments = struct.pack("<11Q", flags, 0, 0, 0, signal_at_end, 0, 0, 0, 0, 0, cgroup)
     given = ctypes.create_string_buffer(arguments, len(arguments))
     ctypes.pythonapi.PyOS_BeforeFork()
     pid = int(_holding.syscall(_SYS_CLONE3, given, len(arguments)))
@@ -55,7 +66,7 @@ def fork_into(cgroup: int) -> int:
         ctypes.pythonapi.PyOS_AfterFork_Child()
     else:
         ctypes.pythonapi.PyOS_AfterFork_Parent()
-    return _check(pid, "fork into a cgroup")
+    return _check(pid, "fork")
 
 
 def namespace_of_the_dead(flags: int) -> int:

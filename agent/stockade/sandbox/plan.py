@@ -29,8 +29,8 @@ class Plan:
     identity: the number that they are inside, in a user namespace that maps no other; None: the same as outside. argv[0] is looked up in
     `path`. cgroup: the directory, on the host, of the one that init is born in. joins: cgroup.procs of those beside it, in v1 hierarchies,
     that count or limit something. processes: RLIMIT_NPROC, where no cgroup limits them. landlock:
-    the ABI to use, 0 for none. seccomp: struct sock_filter[]. devices: shown beside NODES. libraries: of
-    their drivers, wherever they lie.
+    the ABI to use, 0 for none. seccomp: struct sock_filter[]. devices: shown beside NODES. libraries: of their drivers, wherever they lie.
+    apart: in a session of its own, whose terminal is the one among its standard streams: the launcher is in nobody's.
     """
 
     name: str
@@ -52,4 +52,5 @@ class Plan:
     devices: tuple[Node, ...] = ()
     libraries: tuple[str, ...] = ()
     noexec: bool = True
+    apart: bool = False
     tmpfs_bytes: int = 1 << 30

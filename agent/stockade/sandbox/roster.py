@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import stat
+import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +62,12 @@ class Roster:
     enrolments: dict[int, Enrolment] = field(default_factory=dict)
     loaders: tuple[File, ...] = ()
     missing: tuple[str, ...] = ()
+    descriptors: list[int] = field(default_factory=list)  # of all that was opened for it
+
+    def close(self) -> None:
+        """Let go of its files. May be called twice."""
+        while self.descriptors:
+            HELD.let_go(self.descriptors.pop())
 
     def binary(self, number: int) -> Binary | None:
         enrolment = self.enrolments.get(number)
@@ -67,6 +75,38 @@ class Roster:
 
     def __iter__(self) -> Iterator[Enrolment]:
         return iter(self.enrolments.values())
+
+
+class Held:
+    """Files that are open, once each however many rosters name them: while one is, no other gets its inode's number."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._descriptors: dict[tuple[int, int], int] = {}
+        self._files: dict[int, tuple[int, int]] = {}
+        self._holders: Counter[int] = Counter()
+
+    def share(self, descriptor: int, state: os.stat_result) -> int:
+        """The descriptor to use for this file: this one, or one that was there, and then this one is closed."""
+        key = state.st_dev, state.st_ino
+        with self._lock:
+            shared = self._descriptors.setdefault(key, descriptor)
+            self._files[shared] = key
+            self._holders[shared] += 1
+        if shared != descriptor:
+            os.close(descriptor)
+        return shared
+
+    def let_go(self, descriptor: int) -> None:
+        with self._lock:
+            self._holders[descriptor] -= 1
+            if self._holders[descriptor] > 0:
+                return
+            del self._holders[descriptor], self._descriptors[self._files.pop(descriptor)]
+        os.close(descriptor)
+
+
+HELD = Held()  # by this process
 
 
 class Resolver:
@@ -125,6 +165,7 @@ class Resolver:
                     bare_number = by_file[at].number
                     enrol(Enrolment(number, pair, interpreter, True, bare_number, spellings, script_number, step == 1, carrier, isolated))
         roster.loaders = tuple(loader for pattern in LOADERS for path in self._root.matching(pattern) if (loader := self._open(path)))
+        roster.descriptors = [file.descriptor for file in self._opened.values()]
         self._hashes.save()
         return roster
 
@@ -195,6 +236,7 @@ class Resolver:
         if key in self._opened or not stat.S_ISREG(state.st_mode) or not state.st_mode & 0o111:
             os.close(descriptor)
             return self._opened.get(key)
+        descriptor = HELD.share(descriptor, state)
         head = os.pread(descriptor, 256, 0)
         words = head[2:].split(b"\n", 1)[0].split() if head.startswith(b"#!") else []
         interpreter = tuple(os.fsdecode(word) for word in words)

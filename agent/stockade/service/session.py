@@ -78,10 +78,12 @@ class Session:
         around: Surroundings,
         finish: Callable[[], None],
         say: Callable[[str], None],
+        *,
+        apart: bool = False,
     ) -> None:
-        """say: a line to whoever asked."""
+        """say: a line to whoever asked. apart: the command gets a session of its own, since the launcher is in nobody's."""
         self._settings, self._order, self._watch, self._slot, self._launcher = settings, order, watch, slot, launcher
-        self._around, self._finish, self._say = around, finish, say
+        self._around, self._finish, self._say, self._apart = around, finish, say, apart
         self.name = f"box-{slot.number}" if order.name is None else order.name
         self._policy = dataclasses.replace(policy, sandbox=self.name)
         self._refused_command: Event | None = None
@@ -112,6 +114,7 @@ class Session:
             stack.push_async_callback(_forsake, networking)
             authority = await asyncio.to_thread(signing.begin, self.name, self._settings.configured.ca, policy)
             roster = Resolver(policy, load_families(), weak=policy.exec.writable).roster(order.command[0])
+            stack.callback(roster.close)
             wanted = Wanted(policy.process.pids, policy.process.memory, policy.process.cpu)
             limits = Limits.impose(slot.sandbox, wanted, best_effort="limits" in policy.best_effort)
             plan = blueprint.draw(
@@ -128,6 +131,7 @@ class Session:
                 authority_pem=authority.certificate_pem,
                 around=self._around,
             )
+            plan = dataclasses.replace(plan, apart=self._apart)
             for source in self._watch.watched:
                 blueprint.refuse_inside(source, plan.binds, "a policy source")
             if (file := self._settings.configured.file) is not None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stockade.sandbox import limits
-from stockade.sandbox.cgroup import Cgroup
+from stockade.sandbox.cgroup import HOSTED, PARENT, Cgroup
 from stockade.service.settings import Settings
 from stockade.service.state import StateFile
 from stockade.types import StockadeError
@@ -25,18 +25,25 @@ _BEAT = 1024  # octets: what is written over the last one covers it
 
 
 class Slot:
-    """number from 1. user: the sandbox's uid and gid. pins: where its links and maps are pinned."""
+    """number from 1. user: the sandbox's uid and gid. pins: where its links and maps are pinned, unless they are a daemon's."""
 
     def __init__(self, number: int, lock: int, settings: Settings, bpffs: Path) -> None:
         self.number, self._lock = number, lock
         self.user = settings.first_sandbox_user + number
         self.pins = bpffs / str(number)
         self.state = StateFile(settings.run / "slots", number)
-        self.sandbox, self.listeners = Cgroup.named(f"sandbox-{number}"), Cgroup.named(f"listeners-{number}")
+        hosted = Cgroup.named(f"sandbox-{number}", HOSTED)
+        self.sandbox = hosted if hosted.path.exists() else Cgroup.named(f"sandbox-{number}")
+        self.listeners = Cgroup.named(f"listeners-{number}")
+
+    @property
+    def hosted(self) -> bool:
+        """Whether its sandbox is a daemon's."""
+        return self.sandbox.path.parent.name == HOSTED
 
     @classmethod
-    def take(cls, settings: Settings, bpffs: Path) -> Slot:
-        """The first free one, swept of what a dead agent left. Raises StockadeError when all are taken."""
+    def take(cls, settings: Settings, bpffs: Path, *, hosted: bool = False) -> Slot:
+        """The first free one, swept of what a dead agent left. hosted: for a daemon's sandbox. Raises StockadeError when all are taken."""
         directory = settings.run / "slots"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in range(1, settings.slots + 1):
@@ -44,8 +51,9 @@ class Slot:
                 continue
             if not slot.sandbox.populated():
                 slot.sweep()
-                slot.listeners = Cgroup.make(slot.listeners.path.name)
-                slot.sandbox = Cgroup.make(slot.sandbox.path.name)
+                if not hosted:
+                    slot.listeners = Cgroup.make(slot.listeners.path.name)
+                slot.sandbox = Cgroup.make(slot.sandbox.path.name, HOSTED if hosted else PARENT)
                 return slot
             slot.let_go()  # its agent died, its sandbox lives on without egress
         raise StockadeError(f"all {settings.slots} sandboxes of this machine are in use", code="no_slot")

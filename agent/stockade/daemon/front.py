@@ -1,0 +1,192 @@
+"""The daemon's socket: who speaks, and what of it they may ask. JSON lines as on a sandbox's own control socket (service/control.py).
+
+Root may ask for everything, members of the group `stockade` for what only looks. A `run` brings its standard streams along and stays: what
+happens to the command is told on the same connection, and signals for it come the other way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stockade.daemon.socket import answers
+from stockade.service.control import LINE, VERSION, Peer
+from stockade.types import StockadeError
+
+log = logging.getLogger(__name__)
+
+GROUP = "stockade"
+LOOKS = frozenset({"node"})  # what members of the group may ask
+_STREAMS = 3
+
+Json = dict[str, Any]
+
+
+class Spoken:
+    """One connection: lines both ways, and the descriptors that came with the first."""
+
+    def __init__(self, sock: socket.socket, peer: Peer) -> None:
+        self._sock, self.peer = sock, peer
+        self.descriptors: list[int] = []
+        self._heard = b""
+
+    async def hear(self) -> Json | None:
+        """The next line; None at the end. Raises ValueError."""
+        loop = asyncio.get_running_loop()
+        while b"\n" not in self._heard:
+            data, received = await self._receive(loop)
+            self.descriptors += received
+            if not data:
+                return None
+            self._heard += data
+            if len(self._heard) > LINE or len(self.descriptors) > _STREAMS:
+                raise ValueError("too long, or too many descriptors")
+        line, _, self._heard = self._heard.partition(b"\n")
+        found = json.loads(line)
+        if not isinstance(found, dict):
+            raise ValueError("an object is wanted")
+        return found
+
+    async def _receive(self, loop: asyncio.AbstractEventLoop) -> tuple[bytes, list[int]]:
+        while True:
+            try:
+                data, received, _, _ = socket.recv_fds(self._sock, LINE, _STREAMS + 1, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                readable = asyncio.Event()
+                loop.add_reader(self._sock, readable.set)
+                try:
+                    await readable.wait()
+                finally:
+                    loop.remove_reader(self._sock)
+            else:
+                return data, received
+
+    def say(self, **said: object) -> None:
+        """Whoever does not read it loses it: the daemon waits for nobody."""
+        with contextlib.suppress(OSError):
+            self._sock.send(json.dumps({"v": VERSION, **said}).encode() + b"\n", socket.MSG_NOSIGNAL)
+
+    def refuse(self, error: StockadeError) -> None:
+        self.say(ok=False, error={"message": error.message, "hint": error.hint, "code": error.code})
+
+    def close(self) -> None:
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self.descriptors.clear()
+        self._sock.close()
+
+
+Verb = Callable[[Json, Spoken], Awaitable[None]]
+
+
+class Front:
+    """The listening socket. Taken early, so that there is one daemon; served once there is something to serve."""
+
+    def __init__(self, path: Path, sock: socket.socket) -> None:
+        self.path, self._sock = path, sock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def take(cls, path: Path) -> Front:
+        """Raises StockadeError when another daemon has it."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if answers(path):
+                raise StockadeError("a daemon is running", hint=f"it listens on {path}", code="daemon_running")
+            path.unlink(missing_ok=True)
+            sock.bind(str(path))
+            path.chmod(0o600)
+            with contextlib.suppress(KeyError):  # a machine without that group is root's alone
+                os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)
+                path.chmod(0o660)
+                path.parent.chmod(0o711)  # what is in it is root's, each by its own mode
+            sock.listen(64)
+        except OSError as error:
+            sock.close()
+            raise StockadeError(f"no socket at {path}: {error.strerror or error}", code="control") from None
+        except BaseException:
+            sock.close()
+            raise
+        return cls(path, sock)
+
+    def serve(self, verbs: Mapping[str, Verb]) -> None:
+        """Answer on the running loop."""
+        self._keep(self._accept(verbs))
+
+    def close(self) -> None:
+        """Of those who are spoken to, none hears more."""
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        self._sock.close()
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, verbs: Mapping[str, Verb]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(self._sock)
+            except OSError as error:  # no descriptor is free
+                log.error("control: %s", error)
+                await asyncio.sleep(1)
+                continue
+            client.setblocking(False)
+            self._keep(self._speak(Spoken(client, Peer.of(client)), verbs, _groups(client)))
+
+    async def _speak(self, spoken: Spoken, verbs: Mapping[str, Verb], groups: frozenset[int]) -> None:
+        try:
+            while (request := await spoken.hear()) is not None:
+                name, arguments = request.get("verb"), request.get("arguments", {})
+                if request.get("v") != VERSION or not isinstance(arguments, dict):
+                    raise StockadeError(f"this daemon speaks version {VERSION}", hint="of one build with its client", code="version")
+                verb = verbs.get(name) if isinstance(name, str) else None
+                if verb is None:
+                    raise StockadeError(f"no verb {name!r}", hint=", ".join(sorted(verbs)), code="no_verb")
+                if spoken.peer.uid != 0 and not (name in LOOKS and _group() in groups):
+                    log.error("control: uid %d may not %s", spoken.peer.uid, name)
+                    raise StockadeError(
+                        f"uid {spoken.peer.uid} may not {name}", hint=f"the group {GROUP} may look", code="not_root"
+                    )
+                await verb(arguments, spoken)
+        except StockadeError as error:
+            spoken.refuse(error)
+        except (ValueError, RecursionError) as error:
+            spoken.refuse(StockadeError(f"not a request: {error}", code="bad_request"))
+        except OSError as error:
+            log.error("control: %s", error)
+        except Exception as error:
+            log.exception("control verb failed")
+            spoken.refuse(StockadeError(f"the daemon failed: {error!r}", hint="see its log", code="agent"))
+        finally:
+            spoken.close()
+
+
+def _group() -> int | None:
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return None
+
+
+def _groups(sock: socket.socket) -> frozenset[int]:
+    """Of the peer, as the kernel knew them when it connected: its own and the others (SO_PEERGROUPS)."""
+    own = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[2]
+    with contextlib.suppress(OSError):
+        raw = sock.getsockopt(socket.SOL_SOCKET, 59, 4 * 65536)
+        return frozenset((own, *(number for (number,) in struct.iter_unpack("I", raw))))
+    return frozenset((own,))

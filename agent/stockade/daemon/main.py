@@ -1,0 +1,75 @@
+"""The life of the daemon, from the first fork to the last record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import sys
+
+from stockade.daemon import notify
+from stockade.daemon.front import Front, Json, Spoken
+from stockade.daemon.host import Host, listeners
+from stockade.daemon.nursery import Nursery
+from stockade.daemon.run import run
+from stockade.daemon.socket import path_of
+from stockade.kernel.load import mounted_bpffs
+from stockade.policy.rego import judge
+from stockade.sandbox import libc
+from stockade.service.settings import Settings
+from stockade.service.workers import Workers
+from stockade.types import StockadeError
+
+
+def serve(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT. Raises StockadeError when it cannot serve."""
+    if os.geteuid() != 0:
+        raise StockadeError("stockade daemon needs root", hint="sudo stockade daemon", code="not_root")
+    judge.use(None)  # as in `run`
+    os.umask(0o022)
+    front = Front.take(path_of(settings))
+    nursery = None
+    try:
+        bpffs = mounted_bpffs(settings.run / "bpf")
+        nursery = Nursery.begin(settings, listeners())
+        first = Workers.fork(settings)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+        asyncio.run(_serve(settings, front, nursery, Host(settings, nursery, Workers(first, nursery.worker), bpffs)))
+    finally:
+        front.close()
+        if nursery is not None:
+            nursery.close()
+
+
+async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host) -> None:
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, over.set)
+
+    async def ran(arguments: Json, spoken: Spoken) -> None:
+        await run(arguments, spoken, host, nursery, settings)
+
+    async def node(_arguments: Json, spoken: Spoken) -> None:
+        spoken.say(ok=True, answer=host.node())
+
+    def reload() -> None:
+        notify.reloading()
+        for hosted in host.hosted.values():
+            hosted.reload()
+        notify.tell("READY=1")
+
+    async with contextlib.AsyncExitStack() as stack:
+        for line in await host.begin_all(stack):
+            print(f"stockade: {line}", file=sys.stderr, flush=True)
+        stack.push_async_callback(host.keep_all)
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        front.serve({"run": ran, "node": node})
+        awake = asyncio.create_task(notify.keep_awake())
+        stack.callback(awake.cancel)
+        notify.tell("READY=1", f"STATUS=serves {len(host.hosted)} sandboxes")
+        await over.wait()
+        notify.tell("STOPPING=1")
