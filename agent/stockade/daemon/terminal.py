@@ -27,6 +27,7 @@ class Terminal:
         self._window = next(stream for stream in (0, 1, 2) if os.isatty(stream))
         self.shown = next((stream for stream in (1, 2) if os.isatty(stream)), self._window)
         self._before: list[Any] | None = None
+        termios.tcsetattr(self.slave, termios.TCSANOW, termios.tcgetattr(self._window))
         self.resize()
 
     @staticmethod
