@@ -28,14 +28,14 @@ class Cgroup:
     path: Path
 
     @classmethod
-    def named(cls, name: str, parent: str = PARENT) -> Cgroup:
+    def named(cls, name: str, parent: str = "") -> Cgroup:
         """One of the parent's, which may not be there."""
-        return cls(mounted() / parent / name)
+        return cls(mounted() / (parent or PARENT) / name)
 
     @classmethod
-    def make(cls, name: str, parent: str = PARENT) -> Cgroup:
+    def make(cls, name: str, parent: str = "") -> Cgroup:
         """Create it below the parent. Raises StockadeError; one that exists is taken as it is."""
-        path = mounted() / parent / name
+        path = mounted() / (parent or PARENT) / name
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

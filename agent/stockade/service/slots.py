@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stockade.sandbox import limits
-from stockade.sandbox.cgroup import HOSTED, PARENT, Cgroup
+from stockade.sandbox.cgroup import HOSTED, Cgroup
 from stockade.service.settings import Settings
 from stockade.service.state import StateFile
 from stockade.types import StockadeError
@@ -53,7 +53,7 @@ class Slot:
                 slot.sweep()
                 if not hosted:
                     slot.listeners = Cgroup.make(slot.listeners.path.name)
-                slot.sandbox = Cgroup.make(slot.sandbox.path.name, HOSTED if hosted else PARENT)
+                slot.sandbox = Cgroup.make(slot.sandbox.path.name, HOSTED if hosted else "")
                 return slot
             slot.let_go()  # its agent died, its sandbox lives on without egress
         raise StockadeError(f"all {settings.slots} sandboxes of this machine are in use", code="no_slot")
