@@ -179,7 +179,8 @@ def test_the_same_process_is_governed_again_and_its_policy_is_reloaded(held: Hel
     assert held.do(f"GET https://{H1}/obeys") == "200"
     assert not held.do(f"GET https://{ECHO}/obeys").startswith("200")
     number, held._orders = held._orders, held._orders + 1
-    (held.work / f"do-{number}").write_text("exit 7")
+    (held.work / "last").write_text("exit 7")
+    (held.work / "last").rename(held.work / f"do-{number}")
     assert held.agents[-1].wait(20) == 7, "the status of a command that is another's child"
 
     assert {record["sandbox"]["id"] for record in held.records() if record["sandbox"]["id"]} == {said["id"]}, "one sandbox throughout"

@@ -159,9 +159,7 @@ class Front:
                     raise StockadeError(f"no verb {name!r}", hint=", ".join(sorted(verbs)), code="no_verb")
                 if spoken.peer.uid != 0 and not (name in LOOKS and _group() in groups):
                     log.error("control: uid %d may not %s", spoken.peer.uid, name)
-                    raise StockadeError(
-                        f"uid {spoken.peer.uid} may not {name}", hint=f"the group {GROUP} may look", code="not_root"
-                    )
+                    raise StockadeError(f"uid {spoken.peer.uid} may not {name}", hint=f"the group {GROUP} may look", code="not_root")
                 await verb(arguments, spoken)
         except StockadeError as error:
             spoken.refuse(error)

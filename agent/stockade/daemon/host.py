@@ -45,6 +45,7 @@ from stockade.types import StockadeError
 log = logging.getLogger(__name__)
 
 NAME = "daemon"
+_DIGITS = 12  # of a build's digest
 LOOK = 0.4  # seconds for which what was seen of the programs that hold everybody is good
 UNKNOWN = 125  # exit status of a command that nobody was told of
 
@@ -130,8 +131,9 @@ class Host:
 
     def _kernel(self, found: list[Slot]) -> tuple[Kernel, list[str]]:
         """What another daemon of this build pinned while sandboxes of it live, else everything anew; and what was lost of the former."""
-        network, name = self._settings.network, f"{NAME}-{self._build[:12]}"
+        network, name = self._settings.network, f"{NAME}-{self._build[:_DIGITS]}"
         pins, path = self._bpffs / name, self._settings.run / f"{name}.json"
+        self._sweep(name)
         lost: list[str] = []
         machine = _Machine.read(path)
         if found and machine is not None:
@@ -145,7 +147,7 @@ class Host:
         path.unlink(missing_ok=True)
         kernel = Kernel(network, pins)
         try:
-            kernel.govern(Cgroup.make("", HOSTED).path)
+            kernel.govern(Cgroup.make("", self._parent).path)
             kernel.answer_origins(listeners().path)
             kernel.attach_tracepoints()
             _Machine(self._build, kernel.backend.value, kernel.held_by()).write(path)
@@ -153,6 +155,20 @@ class Host:
             kernel.close()
             raise
         return kernel, lost
+
+    @property
+    def _parent(self) -> str:
+        """Of the sandboxes of this build: another's programs would have them for strangers."""
+        return f"{HOSTED}-{self._build[:_DIGITS]}"
+
+    def _sweep(self, own: str) -> None:
+        """What daemons of other builds left, and nobody lives under."""
+        for pins in self._bpffs.glob(f"{NAME}-*"):
+            parent = Cgroup.named("", f"{HOSTED}-{pins.name.removeprefix(f'{NAME}-')}")
+            if pins.name != own and not parent.populated():
+                shutil.rmtree(pins, ignore_errors=True)
+                (self._settings.run / f"{pins.name}.json").unlink(missing_ok=True)
+                parent.remove()
 
     # of one sandbox: the Post of its session
 
@@ -202,7 +218,7 @@ class Host:
 
     def take(self) -> Slot:
         """A slot for one more. Raises StockadeError."""
-        return Slot.take(self._settings, self._bpffs, hosted=True)
+        return Slot.take(self._settings, self._bpffs, parent=self._parent)
 
     # of one that was there
 
@@ -288,6 +304,7 @@ class Host:
             "backend": self._station.kernel.backend.value,
             "audit": str(self._station.trail.path),
             "metrics": self._station.metrics,
+            "entries": {name: held for name, (held, _) in self._station.kernel.maps.entries().items()},
             "sandboxes": [observed[number].snapshot().statistics() for number in sorted(observed)],
         }
 

@@ -9,7 +9,7 @@ import ipaddress
 import os
 import struct
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stockade.kernel import abi, syscall
@@ -31,6 +31,7 @@ _BY_SANDBOX = (  # maps whose keys say of which sandbox they are, and where
     ("opened", abi.OPEN_KEY, 0),
     ("opened_told", abi.OPEN_KEY, 0),
 )
+_SHARED = ("sandboxes", "usages", *(name for name, *_ in _BY_SANDBOX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,12 +241,16 @@ class Maps:
         """Maps that all sandboxes share: counted by reading them whole, so once for all that are asked about in the same second."""
         when, found = self._shared
         if time.monotonic() - when >= 1:
-            found = {}
-            for name in ("verdicts", "literals", "binaries", "scripts"):
-                shape = self._shapes[name]
-                found[name] = syscall.map_count(self._fd[name], shape.key_size, shape.value_size), shape.max_entries
+            found = self.entries(("verdicts", "literals", "binaries", "scripts"))
             self._shared = time.monotonic(), found
         return found
+
+    def entries(self, names: Iterable[str] = _SHARED) -> dict[str, tuple[int, int]]:
+        """(entries, how many there can be) of maps. Raises OSError."""
+        shapes = {name: self._shapes[name] for name in names}
+        return {
+            name: (syscall.map_count(self._fd[name], shape.key_size, shape.value_size), shape.max_entries) for name, shape in shapes.items()
+        }
 
 
 def _possible_cpus() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from stockade.types import StockadeError
 
 PARENT = "stockade"
-HOSTED = "stockade-daemon"  # the parent of a daemon's sandboxes, which carries the programs for all of them
+HOSTED = "stockade-daemon"  # begins the name of the parent of a daemon's sandboxes, which carries the programs for all of them
 
 
 def mounted(mountinfo: Path = Path("/proc/self/mountinfo")) -> Path:

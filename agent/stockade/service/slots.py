@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stockade.sandbox import limits
-from stockade.sandbox.cgroup import HOSTED, Cgroup
+from stockade.sandbox.cgroup import HOSTED, Cgroup, mounted
 from stockade.service.settings import Settings
 from stockade.service.state import StateFile
 from stockade.types import StockadeError
@@ -32,18 +32,18 @@ class Slot:
         self.user = settings.first_sandbox_user + number
         self.pins = bpffs / str(number)
         self.state = StateFile(settings.run / "slots", number)
-        hosted = Cgroup.named(f"sandbox-{number}", HOSTED)
-        self.sandbox = hosted if hosted.path.exists() else Cgroup.named(f"sandbox-{number}")
+        hosted = [Cgroup(path) for path in mounted().glob(f"{HOSTED}-*/sandbox-{number}")]
+        self.sandbox = hosted[0] if hosted else Cgroup.named(f"sandbox-{number}")
         self.listeners = Cgroup.named(f"listeners-{number}")
 
     @property
     def hosted(self) -> bool:
         """Whether its sandbox is a daemon's."""
-        return self.sandbox.path.parent.name == HOSTED
+        return self.sandbox.path.parent.name.startswith(f"{HOSTED}-")
 
     @classmethod
-    def take(cls, settings: Settings, bpffs: Path, *, hosted: bool = False) -> Slot:
-        """The first free one, swept of what a dead agent left. hosted: for a daemon's sandbox. Raises StockadeError when all are taken."""
+    def take(cls, settings: Settings, bpffs: Path, *, parent: str = "") -> Slot:
+        """The first free one, swept of what a dead agent left. parent: of a daemon's. Raises StockadeError when all are taken."""
         directory = settings.run / "slots"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in range(1, settings.slots + 1):
@@ -51,9 +51,9 @@ class Slot:
                 continue
             if not slot.sandbox.populated():
                 slot.sweep()
-                if not hosted:
+                if not parent:
                     slot.listeners = Cgroup.make(slot.listeners.path.name)
-                slot.sandbox = Cgroup.make(slot.sandbox.path.name, HOSTED if hosted else "")
+                slot.sandbox = Cgroup.make(slot.sandbox.path.name, parent)
                 return slot
             slot.let_go()  # its agent died, its sandbox lives on without egress
         raise StockadeError(f"all {settings.slots} sandboxes of this machine are in use", code="no_slot")

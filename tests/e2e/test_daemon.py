@@ -1,0 +1,304 @@
+"""A daemon serves the sandboxes of a machine: what each of them may, and what is left when one of them, or the daemon, has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from framework.internet import ECHO, H1, Internet
+from framework.machine import STOCKADE, Machine, Record, read_records, select, wait_for, worker_of
+from framework.policy import http, whole
+from framework.terminal import Terminal
+from stockade.daemon.socket import answers, path_of
+from stockade.kernel.load import mounted_bpffs
+from stockade.sandbox.cgroup import HOSTED, mounted
+from stockade.service.control import running
+from stockade.service.settings import Settings
+
+pytestmark = [pytest.mark.client("/usr/bin/python3"), pytest.mark.client("bash")]
+
+SETTINGS = Settings()
+SOCKET = path_of(SETTINGS)
+TRAIL = SETTINGS.log / "daemon.jsonl"
+PYTHON = "/usr/bin/python3"
+
+
+class Daemon:
+    """One after the other: `start` is also what comes after `kill`."""
+
+    def __init__(self, machine: Machine, directory: Path) -> None:
+        self._machine, self._log = machine, directory / "daemon.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._known = TRAIL.stat().st_size if TRAIL.exists() else 0
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._machine.wrap([STOCKADE, "daemon"]), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        wait_for(lambda: answers(SOCKET) and self.node(), "the daemon", 60)
+
+    def end(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(60)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def node(self) -> dict[str, Any]:
+        found = asked({"v": 1, "verb": "node"})["answer"]
+        assert isinstance(found, dict)
+        return found
+
+    def records(self, **expected: Any) -> list[Record]:
+        """Of this test's daemons."""
+        with TRAIL.open() as file:
+            file.seek(self._known)
+            whole = file.read().rpartition("\n")[0]
+        return select([record for record in map(json.loads, whole.splitlines()) if "action" in record], **expected)
+
+    def line(self, room: Path, policy: str, name: str, command: Sequence[str | Path]) -> list[str]:
+        (room / "policy.yaml").write_text(policy)
+        options = ["--policy", room / "policy.yaml", "--name", name, "--workdir", room / "work"]
+        return [str(word) for word in (STOCKADE, "run", *options, "--", *command)]
+
+    def run(self, command: Sequence[str | Path], policy: str, name: str, **files: str) -> subprocess.CompletedProcess[str]:
+        room = self._machine.room({each.replace("_", "."): text for each, text in files.items()})
+        line = self.line(room, policy, name, command)
+        return subprocess.run(line, cwd=room / "work", capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+
+
+def asked(request: dict[str, Any]) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX) as sock, sock.makefile("rwb") as lines:
+        sock.settimeout(20)
+        sock.connect(str(SOCKET))
+        lines.write(json.dumps(request).encode() + b"\n")
+        lines.flush()
+        found: dict[str, Any] = json.loads(lines.readline())
+        return found
+
+
+@pytest.fixture(scope="module")
+def serving(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    mounted_bpffs(SETTINGS.run / "bpf")  # in this mount namespace, or the pins go with the daemon's own
+    daemon = Daemon(machine, tmp_path_factory.mktemp("daemon"))
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.end(signal.SIGTERM)
+
+
+def name_of(request: pytest.FixtureRequest, number: int = 1) -> str:
+    return f"{request.node.name.partition('[')[0][5:40]}-{os.getpid()}-{number}"
+
+
+def fetch(host: str) -> list[str]:
+    code = f"import urllib.request; print(urllib.request.urlopen('https://{host}/daemon', timeout=20).status)"
+    return [PYTHON, "-c", code]
+
+
+def allowed(*hosts: str) -> str:
+    return whole(http("python3", *hosts), allow=["python3", "bash", "sleep", "stty", "cat", "sh"])
+
+
+def test_two_sandboxes_are_each_held_to_their_own_policy(serving: Daemon, request: pytest.FixtureRequest) -> None:
+    first, second = name_of(request, 1), name_of(request, 2)
+    policies = {first: allowed(ECHO), second: allowed(H1)}
+    for name, policy in policies.items():
+        for host in (ECHO, H1):
+            done = serving.run(fetch(host), policy, name)
+            may = (name == first) == (host == ECHO)
+            assert (done.returncode == 0, done.stdout == "200\n") == (may, may), (name, host, done)
+    for name, host in ((first, ECHO), (second, H1)):
+        own = [record for record in serving.records() if record["sandbox"]["name"] == name]
+        assert [record["decision"] for record in select(own, action="http")] == ["allow"]
+        assert {record["destination"]["host"] for record in select(own, action="http")} == {host}
+        assert [record["reason"] for record in select(own, action="lifecycle")] == ["started", "stopped"] * 2
+        assert select(own, action="dns", decision="deny")
+    verify = subprocess.run([STOCKADE, "audit", "verify", TRAIL], capture_output=True, text=True)
+    assert verify.returncode == 0, verify
+
+
+def test_status_streams_and_words_come_back(serving: Daemon, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    name = name_of(request)
+    done = serving.run(["sh", "-c", "echo out; echo err >&2; exit 7"], allowed(ECHO), name)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+    done = serving.run(["/usr/bin/id"], allowed(ECHO).replace("exec:", "exec:\n  deny: [id]"), name)
+    assert done.returncode == 126 and "the policy does not let it run" in done.stderr, done
+    done = serving.run(["/usr/bin/true"], "version: 1\nnonsense: true\n", name)
+    assert done.returncode == 125 and "policy.yaml:2:1" in done.stderr, done
+    room = serving._machine.room()
+    line = serving.line(room, allowed(ECHO), name, ["cat"])
+    with (tmp_path / "in").open("w+") as given, (tmp_path / "out").open("w+") as taken:
+        given.write("from a file\n" * 9999)
+        given.seek(0)
+        assert subprocess.run(line, cwd=room, stdin=given, stdout=taken, timeout=60).returncode == 0
+    assert (tmp_path / "out").read_text() == "from a file\n" * 9999
+
+
+def test_a_signal_reaches_the_command(serving: Daemon, request: pytest.FixtureRequest) -> None:
+    room = serving._machine.room()
+    script = "trap 'echo told; exit 9' USR1; echo ready; while :; do sleep 0.1; done"
+    line = serving.line(room, allowed(ECHO), name_of(request), ["bash", "-c", script])
+    with subprocess.Popen(line, cwd=room, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as client:
+        assert client.stdout is not None and client.stdout.readline() == "ready\n"
+        client.send_signal(signal.SIGUSR1)
+        assert client.stdout.readline() == "told\n"
+        assert client.wait(30) == 9
+
+
+def test_a_terminal_is_the_commands_own(serving: Daemon, request: pytest.FixtureRequest) -> None:
+    room = serving._machine.room()
+    line = serving.line(room, allowed(ECHO), name_of(request), ["bash", "--norc", "--noprofile", "--noediting", "-i"])
+    with Terminal(line, room / "work", 33, 77) as terminal:
+        greeting = terminal.ask("PS1=")
+        assert "job control" not in greeting and "terminal process group" not in greeting
+        assert terminal.ask("stty size") == "33 77\n"
+        terminal.ask("trap 'echo resized' WINCH")
+        terminal.resize(41, 99)
+        assert terminal.ask("stty size").endswith("41 99\n")
+        terminal.type("echo begun; sleep 600\n")
+        terminal.wait_for("begun\r\n")
+        terminal.type("\x03")
+        assert terminal.ask("echo status $?").endswith("status 130\n")
+        terminal.type("exit 5\n")
+        assert terminal.process.wait(30) == 5
+
+
+class Obeying:
+    """A process inside that does what it is told, through files of its workdir, and lives through its agents."""
+
+    def __init__(self, daemon: Daemon, inside: dict[str, str], policy: str, name: str) -> None:
+        self.name, room = name, daemon._machine.room(inside)
+        self.work = room / "work"
+        line = daemon.line(room, policy, name, [PYTHON, "obeys.py"])
+        self.client = subprocess.Popen(line, cwd=self.work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._orders = 0
+        wait_for(lambda: name in running(SETTINGS.control), "the sandbox")
+
+    def tell(self, line: str) -> Path:
+        number, self._orders = self._orders, self._orders + 1
+        part = self.work / f"order-{number}"
+        part.write_text(line)
+        part.rename(self.work / f"do-{number}")
+        return self.work / f"done-{number}"
+
+    def do(self, line: str) -> str:
+        done = self.tell(line)
+        wait_for(done.exists, line)
+        return done.read_text()
+
+    def exit(self, status: int) -> int:
+        self.tell(f"exit {status}")
+        return self.client.wait(60)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "replaced"])
+def test_the_next_daemon_takes_over_what_it_finds(
+    serving: Daemon, inside: dict[str, str], internet: Internet, request: pytest.FixtureRequest, end: signal.Signals
+) -> None:
+    boxes = [Obeying(serving, inside, allowed(host), f"{name_of(request, number)}-{end}") for number, host in enumerate((ECHO, H1))]
+    for box, host, other in zip(boxes, (ECHO, H1), (H1, ECHO), strict=True):
+        assert box.do(f"GET https://{host}/obeys") == "200"
+        assert box.do(f"GET https://{other}/obeys").startswith("failed")
+        assert box.do(f"hold {host}") == "200"
+    serving.end(end)
+    for box, host in zip(boxes, (ECHO, H1), strict=True):
+        assert box.do(f"GET https://{host}/obeys").startswith("failed"), "nothing gets out while there is no daemon"
+        assert box.do("again").startswith("failed"), "a connection outlived its agent"
+        assert box.do("run /usr/bin/id") not in ("0", ""), "what may not run does not"
+        assert box.client.poll() is None
+    serving.start()
+    for box, host, other in zip(boxes, (ECHO, H1), (H1, ECHO), strict=True):
+        assert f"took over {box.name}" in serving.said
+        assert box.do(f"GET https://{host}/obeys") == "200"
+        assert box.do(f"GET https://{other}/obeys").startswith("failed")
+        own = [record for record in serving.records() if record["sandbox"]["name"] == box.name]
+        assert [record["reason"] for record in select(own, action="lifecycle") if record["reason"] != "worker_lost"] == [
+            "started",
+            "adopted",
+        ]
+        assert {record["sandbox"]["id"] for record in own} == {own[0]["sandbox"]["id"]}
+    assert [box.exit(status) for box, status in zip(boxes, (3, 4), strict=True)] == [3, 4], "whose client is nobody's any more"
+
+
+def test_a_dead_worker_is_replaced_for_every_sandbox(serving: Daemon, inside: dict[str, str], request: pytest.FixtureRequest) -> None:
+    boxes = [Obeying(serving, inside, allowed(ECHO), name_of(request, number)) for number in range(2)]
+    assert [box.do(f"GET https://{ECHO}/obeys") for box in boxes] == ["200", "200"]
+    os.kill(worker_of(serving.pid), signal.SIGKILL)
+    assert [box.do(f"GET https://{ECHO}/obeys") for box in boxes] == ["200", "200"]
+    for box in boxes:
+        assert select([each for each in serving.records(reason="worker_lost") if each["sandbox"]["name"] == box.name], action="lifecycle")
+    assert [box.exit(0) for box in boxes] == [0, 0]
+
+
+def test_what_holds_everybody_is_taken_away(serving: Daemon, inside: dict[str, str], request: pytest.FixtureRequest) -> None:
+    """One program of the daemon's is unpinned: nobody is left alive, and the next daemon begins anew."""
+    boxes = [Obeying(serving, inside, allowed(ECHO), name_of(request, number)) for number in range(2)]
+    (pins,) = (SETTINGS.run / "bpf").glob("daemon-*")
+    next(pins.glob("link_*_connect4")).unlink()
+    assert [box.client.wait(30) for box in boxes] == [125, 125]
+    for box in boxes:
+        assert select([each for each in serving.records(reason="enforcement_lost") if each["sandbox"]["name"] == box.name])
+    serving.end(signal.SIGTERM)
+    serving.start()
+    assert serving.run(fetch(ECHO), allowed(ECHO), name_of(request, 3)).stdout == "200\n"
+
+
+def test_nothing_is_left_of_those_that_ended(serving: Daemon, request: pytest.FixtureRequest) -> None:
+    def standing() -> tuple[int, ...]:
+        links = len(list((SETTINGS.run / "bpf").glob("daemon-*/*")))
+        boxes = len(list(mounted().glob(f"{HOSTED}-*/sandbox-*")))
+        namespaces = subprocess.run(["lsns", "-n", "-t", "net", "-o", "NS"], capture_output=True, text=True).stdout.count("\n")
+        mounts = len(Path("/proc/self/mountinfo").read_text().splitlines())
+        slots = len(list((SETTINGS.run / "slots").glob("*.json"))) + len(list((SETTINGS.run / "slots").glob("*.names")))
+        return links, boxes, namespaces, mounts, slots, len(running(SETTINGS.control)), len(list(Path(f"/proc/{serving.pid}/fd").iterdir()))
+
+    serving.run(["/usr/bin/true"], allowed(ECHO), name_of(request))
+    wait_for(lambda: not serving.node()["sandboxes"], "the end of what ran before")
+    before, entries = standing(), serving.node()["entries"]
+    for number in range(12):
+        assert serving.run(fetch(ECHO), allowed(ECHO), name_of(request, number)).stdout == "200\n"
+    wait_for(lambda: serving.node()["entries"] == entries, f"{entries}, and it is {serving.node()['entries']}")
+    wait_for(lambda: standing() == before, f"{before}, and it is {standing()}")
+    assert not any(entries.values()), entries
+
+
+def test_who_may_ask_what(serving: Daemon) -> None:
+    as_nobody = (
+        "import json, os, socket, sys\n"
+        "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+        "sock = socket.socket(socket.AF_UNIX)\n"
+        f"sock.connect({str(SOCKET)!r})\n"
+    )
+    done = subprocess.run([PYTHON, "-c", as_nobody], capture_output=True, text=True)
+    assert "PermissionError" in done.stderr, done
+    assert asked({"v": 1, "verb": "nonsense"})["error"]["code"] == "no_verb"
+    assert asked({"v": 9, "verb": "node"})["error"]["code"] == "version"
+    assert asked({"v": 1, "verb": "run", "arguments": {"command": 3}})["error"]["code"] == "bad_request"
+    second = subprocess.run([STOCKADE, "daemon"], capture_output=True, text=True, timeout=60)
+    assert second.returncode == 2 and "daemon_running" in second.stderr
+    assert serving.node()["pid"] == serving.pid
+
+
+def test_its_trail_is_no_sandboxes(serving: Daemon, request: pytest.FixtureRequest) -> None:
+    done = serving.run(["cat", TRAIL], allowed(ECHO), name_of(request))
+    assert done.returncode != 0 and done.stdout == ""
+    with contextlib.suppress(ProcessLookupError):
+        assert read_records(TRAIL)
