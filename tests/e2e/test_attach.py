@@ -191,6 +191,18 @@ def asked(address: str, port: int) -> bytes:
         return b""
 
 
+@pytest.mark.parametrize("which", ["--policy", "--audit"])
+def test_what_the_container_could_write_itself_is_refused(which: str, container: Container, machine: Machine) -> None:
+    """Its policy, or its trail, in a directory that it has as a volume."""
+    room = machine.room()
+    chosen = {"--policy": room / "policy.yaml", "--audit": room / "audit.jsonl"}
+    chosen[which] = container.work / chosen[which].name
+    chosen["--policy"].write_text(POLICY)
+    line: list[str | Path] = [STOCKADE, "attach", "--container", container.id, *(word for pair in chosen.items() for word in pair)]
+    done = subprocess.run(machine.wrap(line), capture_output=True, text=True, check=False)
+    assert (done.returncode, f"as /work/{chosen[which].name} [writable_source]" in done.stderr) == (2, True), done.stderr
+
+
 def test_detaching_leaves_nothing(container: Container, machine: Machine, network: Place) -> None:
     def state() -> dict[str, object]:
         inside = ["nsenter", f"--net={network.path}"]

@@ -25,6 +25,7 @@ from stockade.attach.existing import Conversation
 from stockade.attach.layers import Layered
 from stockade.attach.running import Known, Running
 from stockade.attach.target import Target
+from stockade.attach.volumes import refuse_writable
 from stockade.kernel.links import Link
 from stockade.policy import Policy, load_families
 from stockade.policy.summary import summary
@@ -341,9 +342,12 @@ class Attachment:
 
 
 def load_for(order: Order, target: Target, prepared: Callable[[Policy, Target], Policy]) -> Load:
-    """The policy as it is read again for this target."""
+    """The policy as it is read again for this target, which must not be able to write it."""
 
     def load(generation: int, named: list[Path]) -> Policy:
-        return prepared(order.policy(generation, named), target)
+        found = order.policy(generation, named)
+        for source in (*named, *found.sources):
+            refuse_writable(source, target, "a policy source")
+        return prepared(found, target)
 
     return load

@@ -17,6 +17,7 @@ from stockade.attach import addresses, berth
 from stockade.attach.attachment import Attachment, Charged, Existing, Standing, load_for
 from stockade.attach.contained import Entrances
 from stockade.attach.target import Target
+from stockade.attach.volumes import refuse_writable
 from stockade.audit import Trail
 from stockade.kernel.load import Kernel, mounted_bpffs
 from stockade.policy import Policy
@@ -133,8 +134,8 @@ class _Agent:
         return 0 if leave.is_set() or status is None else status
 
     def _path(self, name: str) -> Path:
-        if self._order.audit is not None:
-            return self._order.audit
-        path = self._settings.log / f"{name}.jsonl"
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        path = self._order.audit or self._settings.log / f"{name}.jsonl"
+        if self._order.audit is None:
+            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        refuse_writable(path.absolute(), self._target, "the audit trail")
         return path
