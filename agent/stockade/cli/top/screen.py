@@ -92,7 +92,7 @@ def draw(board: Board, choice: Choice, clock: str, columns: int, rows: int) -> l
     if choice.help:
         lines += [Row("")] + [Row(line) for line in HELP]
     else:
-        lines += _sandboxes(sandboxes)
+        lines += _sandboxes(sandboxes, choice, columns)
         lines += [Row("")]
         head, body = _view(board, choice, columns)
         room = max(0, rows - len(lines) - 2)
@@ -115,20 +115,33 @@ def _foot(choice: Choice) -> Row:
     return Row(f"q quit  ? help  1-5 view  s sort ({order})  / filter  p pause{filtered}", "dim")
 
 
-def _sandboxes(found: list[Json]) -> list[Row]:
+def _sandboxes(found: list[Json], choice: Choice, columns: int) -> list[Row]:
+    """First those that the filter names, then those that nobody serves, then the busiest."""
+    name = max(14, _name_width(columns))
     lines = [
-        Row(f"{'SANDBOX':14} {'POLICY':14} {'GEN':>3} {'PROC':>5} {'CONN':>5} {'OK/s':>6} {'NO/s':>6} {'IN/s':>6} {'OUT/s':>6}", "head")
+        Row(
+            f"{plain('SANDBOX', name)} {'POLICY':14} {'GEN':>3} {'PROC':>5} {'CONN':>5} {'OK/s':>6} {'NO/s':>6} {'IN/s':>6} {'OUT/s':>6}",
+            "head",
+        )
     ]
-    for each in sorted(found, key=lambda each: -each["allowed_per_second"] - each["denied_per_second"])[:_SANDBOXES]:
+
+    def order(each: Json) -> tuple[bool, bool, float]:
+        named = bool(choice.filter) and _has(choice, each["sandbox"])
+        return not named, bool(each["workers"]), -each["allowed_per_second"] - each["denied_per_second"]
+
+    shown = sorted(found, key=order)
+    for each in shown[:_SANDBOXES]:
         text = (
-            f"{plain(each['sandbox'], 14)} {plain(each['policy'], 14)} {each['generation']:>3} {each['processes']:>5}"
+            f"{plain(each['sandbox'], name)} {plain(each['policy'], 14)} {each['generation']:>3} {each['processes']:>5}"
             f" {sum(each['connections'].values()):>5} {rate(each['allowed_per_second']):>6} {rate(each['denied_per_second']):>6}"
             f" {octets(each['received_per_second']):>6} {octets(each['sent_per_second']):>6}"
         )
         marks = ("  observe" if each["mode"] == "observe" else "") + ("  NO WORKER" if not each["workers"] else "")
         lines.append(Row(text + marks, "bad" if not each["workers"] else "plain"))
     if len(found) > _SANDBOXES:
-        lines.append(Row(f"and {len(found) - _SANDBOXES} more", "dim"))
+        without = sum(not each["workers"] for each in shown[_SANDBOXES:])
+        told = f", {without} of them without a worker" if without else ""
+        lines.append(Row(f"and {len(found) - _SANDBOXES} more{told}", "bad" if without else "dim"))
     return lines
 
 
@@ -136,26 +149,28 @@ def _view(board: Board, choice: Choice, columns: int) -> tuple[str, list[Row]]:
     if choice.view == "refusals":
         return _refusals(board.refusals(), choice, columns)
     if choice.view == "latency":
-        return _latencies(board.sandboxes(), choice)
+        return _latencies(board.sandboxes(), choice, columns)
     return _lines(board.lines(_BY[choice.view]), choice, columns)
 
 
 def _lines(found: Iterable[Line], choice: Choice, columns: int) -> tuple[str, list[Row]]:
     """Widths follow the screen: what is named gets what the numbers leave."""
     by = _BY[choice.view]
-    room = max(20, columns - 11 - (38 if columns < 110 else 50))
+    name = _name_width(columns)
+    room = max(20, columns - 1 - name - (38 if columns < 110 else 50))
     widths = {"binary": room if len(by) == 1 else room * 2 // 5, "destination": room if len(by) == 1 else room - room * 2 // 5 - 1}
-    names = [name for name in ("binary", "destination") if name in by]
-    head = " ".join([f"{'SANDBOX':10}", *(plain(name.upper(), widths[name]) for name in names)])
+    names = [each for each in ("binary", "destination") if each in by]
+    head = " ".join([plain("SANDBOX", name), *(plain(each.upper(), widths[each]) for each in names)])
     head += f" {'OK/s':>6} {'NO/s':>6} {'OK':>7} {'NO':>6} REASON"
     body = []
     for line in _sorted(found, choice):
         cells = {"binary": line.binary, "destination": f"{line.action} {line.destination}".lstrip()}
-        values = [plain(cells[name], widths[name]) for name in names]
-        text = " ".join([plain(line.sandbox, 10), *values])
+        values = [plain(cells[each], widths[each]) for each in names]
+        text = " ".join([plain(line.sandbox, name), *values])
         text += f" {rate(line.allowed):>6} {rate(line.denied):>6} {line.allowed_total:>7} {line.denied_total:>6} {safe(line.reason)}"
-        body.append(Row(text, "bad" if line.denied > 0 else "plain"))
-    return head, _filtered(body, choice)
+        if _has(choice, text, line.sandbox):
+            body.append(Row(text, "bad" if line.denied > 0 else "plain"))
+    return head, body
 
 
 def _sorted(found: Iterable[Line], choice: Choice) -> list[Line]:
@@ -169,27 +184,36 @@ def _sorted(found: Iterable[Line], choice: Choice) -> list[Line]:
     return sorted(found, key=keys[choice.sort], reverse=(choice.sort != "name") is not choice.reverse)
 
 
-def _filtered(body: list[Row], choice: Choice) -> list[Row]:
+def _name_width(columns: int) -> int:
+    """Many sandboxes have names that only differ at their ends."""
+    return 10 if columns < 110 else 24 if columns < 140 else 32
+
+
+def _has(choice: Choice, *texts: str) -> bool:
     wanted = safe(choice.filter).lower()
-    return [row for row in body if wanted in row.text.lower()]
+    return any(wanted in safe(text).lower() for text in texts)
 
 
 def _refusals(found: list[Json], choice: Choice, columns: int) -> tuple[str, list[Row]]:
-    body = []
+    name, body = _name_width(columns), []
     for each in reversed(found) if choice.reverse else found:
         what = each["request"] or each["destination"]
         where = f"{each['destination']} {each['request']}" if each["request"] else what
         passed = "" if each["enforced"] else " (passed: observed)"
         who = f"{each['binary']}({each['pid']})" if each["pid"] else each["binary"]
-        text = f"{str(each['time'])[11:19]} {plain(each['sandbox'], 10)} {plain(who, 16)} {safe(each['reason'])}{passed} {safe(where)}"
-        body.append(Row(text))
-    return f"{'TIME':8} {'SANDBOX':10} {'BINARY':16} REASON AND WHAT WAS REFUSED", _filtered(body, choice)
+        text = f"{str(each['time'])[11:19]} {plain(each['sandbox'], name)} {plain(who, 16)} {safe(each['reason'])}{passed} {safe(where)}"
+        if _has(choice, text, each["sandbox"]):
+            body.append(Row(text))
+    return f"{'TIME':8} {plain('SANDBOX', name)} {'BINARY':16} REASON AND WHAT WAS REFUSED", body
 
 
-def _latencies(found: list[Json], choice: Choice) -> tuple[str, list[Row]]:
-    body = [
-        Row(f"{plain(each['sandbox'], 14)} {stage:18} {latency['count']:>8} {seconds(latency['p50']):>8} {seconds(latency['p99']):>8}")
-        for each in found
-        for stage, latency in each["latency"].items()
-    ]
-    return f"{'SANDBOX':14} {'STAGE':18} {'TIMES':>8} {'P50':>8} {'P99':>8}", _filtered(body, choice)
+def _latencies(found: list[Json], choice: Choice, columns: int) -> tuple[str, list[Row]]:
+    name, body = max(14, _name_width(columns)), []
+    for each in found:
+        for stage, latency in each["latency"].items():
+            text = (
+                f"{plain(each['sandbox'], name)} {stage:18} {latency['count']:>8} {seconds(latency['p50']):>8} {seconds(latency['p99']):>8}"
+            )
+            if _has(choice, text, each["sandbox"]):
+                body.append(Row(text))
+    return f"{plain('SANDBOX', name)} {'STAGE':18} {'TIMES':>8} {'P50':>8} {'P99':>8}", body
