@@ -16,7 +16,7 @@ import pytest
 
 from framework import asked
 from framework.asked import ANTHROPIC, MRN, OPENAI, PATIENT, PYTHON, STAFF, chat, message, octets, post, said, say
-from framework.internet import EU, Internet
+from framework.internet import CLOUD, EU, Internet
 from framework.machine import Machine
 from framework.models import LocalModel
 from framework.policy import relay, whole
@@ -163,3 +163,24 @@ def test_a_connection_that_nobody_looks_into_does_not_lead_to_a_model(machine: M
     (record,) = result.select(reason="privacy_unreadable")
     assert (record["action"], record["decision"], record["destination"]["host"]) == ("connect", "deny", OPENAI)
     assert len(internet.cloud[OPENAI].connections) == before
+
+
+def test_a_call_of_bedrock_is_answered_by_the_local_model_in_its_own_form(machine: Machine, internet: Internet, local: LocalModel) -> None:
+    bedrock = CLOUD[2]
+    before, asks = len(internet.heard[bedrock]), f"Patient {PATIENT}, MRN: {MRN}"
+    converse = json.dumps({"messages": [{"role": "user", "content": [{"text": asks}]}]})
+    invoke = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": [{"role": "user", "content": asks}]}
+    model = f"https://{bedrock}/model/us.anthropic.claude-v1%3A0"
+    calls = [post(f"{model}/converse", converse), post(f"{model}/converse-stream", converse), post(f"{model}/invoke", json.dumps(invoke))]
+    answers, result = say(machine, calls, policy(local, hosts=(EU, bedrock)))
+    assert [answer["status"] for answer in answers] == [200] * 3, result
+    assert json.loads(answers[0]["body"])["output"]["message"]["content"] == [{"text": f"You said: {asks}"}]
+    assert answers[1]["headers"]["content-type"] == "application/vnd.amazon.eventstream"
+    assert all(each in answers[1]["body"] for each in ("messageStart", "contentBlockDelta", '"You sai"', "messageStop"))
+    assert json.loads(answers[2]["body"])["content"] == [{"type": "text", "text": f"You said: {asks}"}]
+    assert (len(internet.heard[bedrock]), len(local.heard)) == (before, 3)
+    records = result.select(action="inference")
+    assert [(each["effect"], each["detail"]["api"], each["detail"]["model"]) for each in records] == [
+        ("local", api, "us.anthropic.claude-v1:0") for api in ("bedrock_converse", "bedrock_converse", "bedrock_invoke")
+    ]
+    assert not [each for each in records if "answer_unreadable" in each["detail"]]
