@@ -214,7 +214,18 @@ def test_a_record_is_found_by_each_of_its_names(rotated: Path, capsys: pytest.Ca
         told = json.loads(capsys.readouterr().out)
         assert (told["id"], told["file"], told["line"]) == (name, f"{rotated}.000002", 1)
     assert main(["audit", "show", f"4-{whole['hash'][:12]}", str(rotated)]) == 1
-    assert "no record" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"no record 4-{whole['hash'][:12]} in {rotated}\n" == said, "the trail was named"
+
+
+def test_of_a_trail_elsewhere_it_is_said_that_it_has_to_be_named(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stockade.cli.audit.chosen._known", lambda: [mixed, tmp_path / "other.jsonl"])
+    (tmp_path / "other.jsonl").touch()
+    assert main(["audit", "show", "9-0123456789ab"]) == 1
+    said = capsys.readouterr().err
+    assert "in the 2 trails that were looked through" in said and "stockade audit show 9-0123456789ab TRAIL" in said
 
 
 def test_a_name_that_stands_in_the_text_of_another_record_is_not_its_own(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

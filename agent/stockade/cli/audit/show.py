@@ -32,7 +32,11 @@ def run(args: argparse.Namespace) -> int:
     where = trails(args)
     found = find(args.record, where)
     if not found:
-        print(f"no record {args.record} in {', '.join(map(str, where))}", file=sys.stderr)
+        looked = str(where[0]) if len(where) == 1 else f"the {len(where)} trails that were looked through"
+        print(f"no record {args.record} in {looked}", file=sys.stderr)
+        if not args.trail:
+            hint = "a trail that --audit put elsewhere is found while its sandbox runs; afterwards name it"
+            print(f"{hint}: stockade audit show {args.record} TRAIL", file=sys.stderr)
         return 1
     if len(found) > 1:
         names = ", ".join(f"{record_id(each.record)} in {each.trail}" for each in found[:5])
