@@ -30,6 +30,7 @@ _NOTICE, _INFO = 5, 6
 _DATAGRAM = 65_507 - 20  # octets that fit into one over IPv4, and IPv6
 _SIOCOUTQ = 0x5411
 _LOOK = 0.005
+_ONCE_MORE = 1.0  # seconds for a receiver that did not close its half the last time
 
 
 class SyslogSink:
@@ -67,7 +68,7 @@ class SyslogSink:
         assert self._socket is not None
         try:
             if not self._ended():
-                self._socket.settimeout(self._rules.timeout)
+                self._socket.settimeout(self._rules.timeout if self._closes else min(_ONCE_MORE, self._rules.timeout))
                 self._part(self._socket)
         except TimeoutError:
             if self._closes:

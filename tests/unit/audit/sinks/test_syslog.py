@@ -183,3 +183,25 @@ def test_a_client_that_tls_refuses_after_it_has_begun_to_send_has_delivered_noth
     shipping.join(20)
     assert json.loads(Path(f"{trail}.siem.sink").read_text())["sent"] == delivery.sent == 0 and delivery.lost == 0
     assert "certificate" in delivery.failing or "Connection refused" in delivery.failing, delivery.failing
+
+
+def test_a_receiver_that_leaves_its_half_open_is_named_and_believed(
+    rsyslog: Rsyslog, trail: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    got = bytearray()
+    open_still = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                while data := connection.recv(65536):
+                    got.extend(data)
+                open_still.wait(30)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        delivery = run(trail, rules(rsyslog, "tcp", port=listener.getsockname()[1], timeout=0.5))
+        open_still.set()
+        thread.join(10)
+    assert json.loads(Path(f"{trail}.siem.sink").read_text())["sent"] == delivery.sent == 25 and not delivery.retried
+    assert got.count(b" stockade ") == 25 and "does not close its half" in caplog.text
