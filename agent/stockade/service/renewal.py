@@ -96,7 +96,7 @@ class Renewal:
 
     async def _rotate(self, cause: str, wanted: Names) -> Detail:
         try:
-            signing = await asyncio.to_thread(self._signing.again, self.authority, self._ca, wanted)
+            signing = await asyncio.to_thread(self._again, wanted)
         except StockadeError as error:
             self.failed, self.why = self.failed + 1, error.message
             until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.authority.signing.until))
@@ -111,6 +111,16 @@ class Renewal:
         described = self._signing.described(self.authority)
         self._record(Outcome.ALLOW, Reason.AUTHORITY_RENEWED, {"cause": cause, **described})
         return described
+
+    def _again(self, wanted: Names) -> Signing:
+        """In a thread. Whatever else goes wrong is a failed attempt too, and not the end of all attempts."""
+        try:
+            return self._signing.again(self.authority, self._ca, wanted)
+        except StockadeError:
+            raise
+        except Exception as error:
+            log.exception("renewal failed")
+            raise StockadeError(f"ca: {error!r}", hint="see the agent's log", code="ca_unavailable") from None
 
     def _record(self, outcome: Outcome, reason: Reason, detail: Detail) -> None:
         effect = Effect.PASS if outcome is Outcome.ALLOW else Effect.REFUSE

@@ -39,8 +39,12 @@ class Organisation:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it holds no certificate in PEM"
             raise StockadeError(f"ca: cannot read {ca.certificate}: {why}", hint=_HINT, code="ca_certificate") from None
-        if (why := _unfit(chain)) is not None:
-            raise StockadeError(f"ca: {ca.certificate}: {why}", hint=_HINT, code="ca_certificate")
+        try:
+            unfit = _unfit(chain)
+        except (ValueError, x509.DuplicateExtension) as error:
+            unfit = f"a certificate in it cannot be understood: {error}"
+        if unfit is not None:
+            raise StockadeError(f"ca: {ca.certificate}: {unfit}", hint=_HINT, code="ca_certificate")
         return cls(ca, chain)
 
     @property
