@@ -54,7 +54,8 @@ class Seen:
 
 def run(machine: Machine, *, writable: bool, options: tuple[str, ...] = ()) -> Seen:
     policy = whole(http("curl", ECHO), allow=["sh", "curl", "cp", "python3"], exec={"writable": writable})
-    return Seen(machine.run(["sh", "-c", SCRIPT], policy=policy, files={"later.py": LATER}, options=options))
+    # under emulation, beside others, it takes minutes: 200 s were seen
+    return Seen(machine.run(["sh", "-c", SCRIPT], policy=policy, files={"later.py": LATER}, options=options, timeout=180))
 
 
 def mappings(seen: Seen) -> list[Record]:
