@@ -258,6 +258,31 @@ def test_without_its_agent_it_reaches_nothing_and_another_agent_takes_over(conta
     assert container.do(f"tcp {network.host} {network.tcp}") == "outside"
 
 
+def test_what_cannot_be_recorded_does_not_let_go_of_it(container: Container, machine: Machine, network: Place) -> None:
+    """No room for the last record: the agent ends, and what holds the container does not."""
+    room = machine.room()
+    full = room / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", full], check=True)
+    try:
+        audit = full / "audit.jsonl"
+        with attached(machine, room, POLICY, "--container", container.id, audit=audit) as running:
+            with contextlib.suppress(OSError), (full / "filler").open("wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+            for _ in range(30):  # what is left of the last page
+                container.do(f"tcp {network.host} {network.tcp}")
+            running.process.terminate()
+            assert running.finish().status == 70
+        assert container.do(f"tcp {network.host} {network.tcp}").startswith("failed")
+        assert container.do("run /usr/bin/sleep 0").startswith(("-9", "failed"))
+    finally:
+        subprocess.run(["umount", "-l", full], check=True)
+    with attached(machine, machine.room(), POLICY, "--container", container.id):  # takes over, and lets go
+        pass
+    assert container.do(f"tcp {network.host} {network.tcp}") == "outside"
+
+
 def test_where_there_is_no_egress_hook_the_host_closes_its_end(container: Container, network: Place) -> None:
     """Frames are seen by whoever listens on that device itself, and go no further."""
     joined = Joined(container.pid)

@@ -326,6 +326,7 @@ class Podman:
     def __exit__(self, *_: object) -> None:
         subprocess.run([*self._base, "rm", "-fa", "-t", "0"], capture_output=True, check=False)
         subprocess.run([*self._base, "rmi", "-fa"], capture_output=True, check=False)
+        _forget_cgroup("libpod_parent")
 
 
 class Containerd:
@@ -385,14 +386,23 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait(60 * PATIENCE)
+        _forget_cgroup("default")
 
 
-def attached(machine: Machine, room: Path, policy: str, *options: str | Path) -> Running:
+def _forget_cgroup(name: str) -> None:
+    """What a runtime leaves in every hierarchy, and nobody is in."""
+    for path in Path("/sys/fs/cgroup").rglob(name):
+        for directory, _, _ in os.walk(path, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(directory).rmdir()
+
+
+def attached(machine: Machine, room: Path, policy: str, *options: str | Path, audit: Path | None = None) -> Running:
     """`stockade attach`, when it has said that it governs."""
     from framework.machine import STOCKADE
 
     (room / "policy.yaml").write_text(policy)
-    audit = room / "audit.jsonl"
+    audit = audit or room / "audit.jsonl"
     line = [STOCKADE, "attach", *options, "--policy", room / "policy.yaml", "--audit", audit]
     said = room / "said"
     with said.open("wb") as output:

@@ -9,6 +9,7 @@ import functools
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from stockade.service.watch import Watch
 from stockade.service.workers import Workers
 from stockade.types import StockadeError
 
+_FAILED = 70  # EX_SOFTWARE (sysexits.h)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 Trust = Callable[[bytes], str]
 
@@ -130,8 +132,23 @@ class _Agent:
             station.serve_metrics()
             loop.add_signal_handler(signal.SIGHUP, attachment.tenure.generations.ask, "signal")
             self._done(standing)
-            status = await attachment.hold(leave)
+            status = await self._hold(attachment, leave)
         return 0 if leave.is_set() or status is None else status
+
+    @staticmethod
+    async def _hold(attachment: Attachment, leave: asyncio.Event) -> int | None:
+        """Whatever fails here must not let go of the container: it stays held as after kill -9, and reaches nothing."""
+        try:
+            return await attachment.hold(leave)
+        except Exception as error:
+            if isinstance(error, StockadeError):
+                if error.code == "enforcement_lost":
+                    raise  # everything in it was killed
+                print(f"stockade: {error.message} [{error.code}]", file=sys.stderr)
+            else:
+                traceback.print_exc()
+            print("stockade: the agent has failed; what holds the container stays, and nobody answers it", file=sys.stderr, flush=True)
+            os._exit(_FAILED)
 
     def _path(self, name: str) -> Path:
         path = self._order.audit or self._settings.log / f"{name}.jsonl"
