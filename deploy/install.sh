@@ -174,8 +174,17 @@ emptied() {  # DIR…: gone, but for a directory that is a mount of its own, whi
     done
 }
 
+no_daemon() {  # the service and its unit; one that somebody started by hand is theirs to end
+    local unit=/etc/systemd/system/stockade.service pid
+    if [ -e "$unit" ]; then
+        systemctl disable --now stockade >/dev/null 2>&1 || say "systemd does not answer: $unit is removed all the same"
+        rm -f "$unit"
+    fi
+    if pid=$(pgrep -o -f "^$PREFIX/.*/stockade daemon( |\$)"); then fail "a daemon runs (pid $pid)" "end it first: kill $pid"; fi
+}
+
 uninstall() {
-    local name mounted
+    local name mounted left
     [ "$(id -u)" = 0 ] || fail "needs root" "sudo $0 …"
     [ -x "$COMMAND" ] || say "there is no $COMMAND: what else is left is removed"
     if [ -x "$COMMAND" ]; then
@@ -184,13 +193,16 @@ for each in json.load(sys.stdin): print(each["name"])')
         if [ ${#living[@]} -gt 0 ]; then
             [ "$FORCE" = yes ] || fail "these sandboxes live: ${living[*]}" "stockade sandbox kill NAME ends one; --force ends them all"
             for name in "${living[@]}"; do "$COMMAND" sandbox kill "$name" || fail "$name could not be ended"; done
-            at_rest
         fi
+        no_daemon
+        [ ${#living[@]} -eq 0 ] || at_rest
     fi
     if mountpoint -q /run/stockade/bpf; then umount /run/stockade/bpf; fi  # with the pins go the programs
     emptied /run/stockade /var/cache/stockade
     while read -r mounted; do
-        if [ -d "$mounted/stockade" ]; then find "$mounted/stockade" -depth -type d -exec rmdir {} + || say "$mounted/stockade is still in use"; fi
+        for left in "$mounted"/stockade "$mounted"/stockade-daemon-*; do
+            if [ -d "$left" ]; then find "$left" -depth -type d -exec rmdir {} + || say "$left is still in use"; fi
+        done
     done < <(awk '$3 == "cgroup" || $3 == "cgroup2" {print $2}' /proc/self/mounts)
     [ "$(readlink "$COMMAND" 2>/dev/null)" != "$PREFIX/current/bin/stockade" ] || rm -f "$COMMAND"
     rm -rf "$PREFIX"/[0-9]* "$PREFIX/current" "$PREFIX/install.sh"  # what this script put there, and no more

@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import decisions
+import hosted
 import launching
 import privacy
 import reload
@@ -189,7 +190,7 @@ def main() -> int:
             said: list[str] = []
             print(f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}")
             print(f"{'':38}{'without':>12}{'Stockade':>12}{'ratio':>9}")
-            for name in args.only or [*parts, "policy", "trail"]:
+            for name in args.only or [*parts, "policy", "trail", "daemon"]:
                 for row in parts[name]() if name in parts else ():
                     rows.append(row)
                     print(f"{row.what + ' (' + row.unit + ')':38}{row.without:12.4g}{row.governed:12.4g}{row.ratio:9.3g}", flush=True)
@@ -197,6 +198,7 @@ def main() -> int:
                 "privacy": privacy.lines(),
                 "policy": itertools.chain(decisions.lines(), reload.lines(bench.machine)),
                 "trail": trail.lines(),
+                "daemon": hosted.lines(bench.machine.room(), int(os.environ.get("STOCKADE_BENCH_HOSTED", "200"))),
             }
             for name, lines in more.items():
                 if not args.only or name in args.only:

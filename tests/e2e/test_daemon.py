@@ -19,6 +19,7 @@ from framework.machine import STOCKADE, Machine, Record, read_records, select, w
 from framework.policy import http, whole
 from framework.terminal import Terminal
 from stockade.daemon.socket import answers, path_of
+from stockade.daemon.unit import CAPABILITIES
 from stockade.kernel.load import mounted_bpffs
 from stockade.sandbox.cgroup import HOSTED, mounted
 from stockade.service.control import running
@@ -30,6 +31,7 @@ SETTINGS = Settings()
 SOCKET = path_of(SETTINGS)
 TRAIL = SETTINGS.log / "daemon.jsonl"
 PYTHON = "/usr/bin/python3"
+AS_THE_UNIT = ",".join(["-all", *("+" + name.removeprefix("CAP_").lower() for name, _ in CAPABILITIES)])  # every test below is its test
 
 
 class Daemon:
@@ -42,7 +44,8 @@ class Daemon:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(self._machine.wrap([STOCKADE, "daemon"]), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            line = self._machine.wrap(["setpriv", "--bounding-set", AS_THE_UNIT, STOCKADE, "daemon"])
+            self.process = subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         wait_for(lambda: answers(SOCKET) and self.node(), "the daemon", 60)
 
     def end(self, number: signal.Signals) -> None:
@@ -302,3 +305,15 @@ def test_its_trail_is_no_sandboxes(serving: Daemon, request: pytest.FixtureReque
     assert done.returncode != 0 and done.stdout == ""
     with contextlib.suppress(ProcessLookupError):
         assert read_records(TRAIL)
+
+
+def test_the_unit_is_one_that_systemd_reads(tmp_path: Path) -> None:
+    unit = tmp_path / "stockade.service"
+    printed = subprocess.run([STOCKADE, "daemon", "--unit"], capture_output=True, text=True, check=True).stdout
+    unit.write_text(printed)
+    assert f"ExecStart={STOCKADE} daemon\n" in printed
+    read = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    assert read.returncode == 0 and "Unknown" not in read.stderr, read
+    rated = subprocess.run(["systemd-analyze", "security", "--offline=true", unit], capture_output=True, text=True)
+    level = float(rated.stdout.rpartition(": ")[2].split()[0])
+    assert level < 7.0, rated.stdout

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 SUMMARY = "Serve every sandbox of this machine from one process, which `stockade run` then asks. Ends with SIGTERM, and leaves them held."
 EXAMPLES = """\
-  systemctl enable --now stockade        # as a service, with what deploy/install.sh installed
+  systemctl enable --now stockade        # as a service, which install.sh --service has made
   stockade daemon                        # in the foreground
+  stockade daemon --unit > /etc/systemd/system/stockade.service
   stockade daemon --check                # is the settings file right, and can this machine hold a sandbox?
 """
 
@@ -16,9 +18,15 @@ EXAMPLES = """\
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--settings", type=Path, metavar="FILE", help="the settings file (default: /etc/stockade/stockade.yaml, if there)")
     parser.add_argument("--check", action="store_true", help="read the settings, look at the machine, and serve nothing")
+    parser.add_argument("--unit", action="store_true", help="print a unit for systemd that starts this very command, and serve nothing")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.unit:
+        from stockade.daemon.unit import text
+
+        print(text(str(Path(sys.argv[0]).absolute())), end="")
+        return 0
     from stockade.service.settings import Settings
     from stockade.settings import configured
 
@@ -26,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         from stockade.cli import doctor
 
-        return doctor.run(argparse.Namespace(json=False))
+        print(f"settings: {settings.configured.file or 'none, so every default holds'}")
+        return doctor.run(argparse.Namespace(output="text"))
     import logging
 
     from stockade.daemon.main import serve

@@ -1,0 +1,91 @@
+"""What a sandbox costs a daemon that serves many: memory and descriptors for one more, and what the daemon does while nobody does anything.
+
+Memory is PSS (what is shared counts once), of the daemon, its worker, and the inits of the sandboxes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from framework.machine import wait_for
+from framework.policy import http, whole
+from stockade.daemon.socket import answers, path_of
+from stockade.service.settings import Settings
+
+STOCKADE = Path(sys.executable).parent / "stockade"
+POLICY = whole(http("curl", "api.example.com"), allow=["sleep", "curl", "sh"])
+IDLE = 20.0  # seconds that are looked at
+
+
+def lines(directory: Path, count: int) -> Iterator[str]:
+    """count: sandboxes. Ends the daemon that it starts, and everything in it."""
+    policy = directory / "hosted.yaml"
+    policy.write_text(POLICY)
+    daemon = subprocess.Popen([STOCKADE, "daemon"], stdout=subprocess.DEVNULL)
+    clients: list[subprocess.Popen[bytes]] = []
+    try:
+        wait_for(lambda: answers(path_of(Settings())), "the daemon", 60)
+        first = _start(policy, directory)
+        clients.append(first)
+        before = _pss(_everybody(daemon.pid)), _descriptors(daemon.pid)
+        began = time.monotonic()
+        for _ in range(count):
+            clients.append(_start(policy, directory))
+        took = (time.monotonic() - began) / count
+        memory, descriptors = _pss(_everybody(daemon.pid)), _descriptors(daemon.pid)
+        people = _everybody(daemon.pid)
+        spent = _seconds(people)
+        time.sleep(IDLE)
+        idle = (_seconds(people) - spent) / IDLE
+        yield f"{count} sandboxes of one daemon, one after the other: {took * 1000:.0f} ms each, its client's start with it"
+        yield f"for each: {(memory - before[0]) / count / 1024:.2f} MiB with its init, {(descriptors - before[1]) / count:.1f} descriptors"
+        yield f"all of them idle: {idle * 100:.1f} % of a core; the daemon has {_pss([daemon.pid]) / 1024:.0f} MiB"
+    finally:
+        for client in clients:
+            client.send_signal(signal.SIGTERM)
+        for client in clients:
+            client.wait(60)
+        daemon.terminate()
+        daemon.wait(60)
+
+
+def _start(policy: Path, directory: Path) -> subprocess.Popen[bytes]:
+    line = [STOCKADE, "run", "--policy", policy, "--workdir", directory, "--", "sh", "-c", "echo; exec sleep 6000"]
+    client = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert client.stdout is not None
+    if not client.stdout.readline():
+        raise SystemExit("bench: a sandbox did not start")
+    return client
+
+
+def _everybody(daemon: int) -> list[int]:
+    """The daemon and its children: nursery, worker, the sandboxes' inits."""
+    return [daemon, *map(int, Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split())]
+
+
+def _pss(processes: list[int]) -> int:
+    """KiB."""
+    total = 0
+    for pid in processes:
+        found = dict(line.split()[:2] for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+        total += int(found["Pss:"])
+    return total
+
+
+def _descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def _seconds(processes: list[int]) -> float:
+    """Of CPU so far."""
+    ticks = 0
+    for pid in processes:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
