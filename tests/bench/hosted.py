@@ -56,7 +56,7 @@ def lines(directory: Path, count: int) -> Iterator[str]:
 
 
 def _start(policy: Path, directory: Path) -> subprocess.Popen[bytes]:
-    line = [STOCKADE, "run", "--policy", policy, "--workdir", directory, "--", "sh", "-c", "echo; exec sleep 6000"]
+    line = [str(STOCKADE), "run", "--policy", str(policy), "--workdir", str(directory), "--", "sh", "-c", "echo; exec sleep 6000"]
     client = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert client.stdout is not None
     if not client.stdout.readline():
