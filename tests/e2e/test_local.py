@@ -292,6 +292,7 @@ def test_who_comes_when_the_queue_is_full_is_refused_and_who_waits_is_answered(
         wait_for(
             lambda: [each for each in running.records() if each.get("reason") == "privacy_local_failure"], "a refusal", running=running
         )
+        wait_for(openai_server.heard, "the one that has the place at the server", running=running)
         assert len(openai_server.heard()) == 1  # one is answered, one waits
         openai_server.release()
         result = running.finish()
