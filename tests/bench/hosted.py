@@ -25,18 +25,18 @@ IDLE = 20.0  # seconds that are looked at
 
 def lines(directory: Path, count: int) -> Iterator[str]:
     """count: sandboxes. Ends the daemon that it starts, and everything in it."""
-    policy = directory / "hosted.yaml"
+    policy, work = directory / "hosted.yaml", directory / "work"
     policy.write_text(POLICY)
     daemon = subprocess.Popen([STOCKADE, "daemon"], stdout=subprocess.DEVNULL)
     clients: list[subprocess.Popen[bytes]] = []
     try:
         wait_for(lambda: answers(path_of(Settings())), "the daemon", 60)
-        first = _start(policy, directory)
+        first = _start(policy, work)
         clients.append(first)
         before = _pss(_everybody(daemon.pid)), _descriptors(daemon.pid)
         began = time.monotonic()
         for _ in range(count):
-            clients.append(_start(policy, directory))
+            clients.append(_start(policy, work))
         took = (time.monotonic() - began) / count
         memory, descriptors = _pss(_everybody(daemon.pid)), _descriptors(daemon.pid)
         people = _everybody(daemon.pid)
@@ -55,8 +55,8 @@ def lines(directory: Path, count: int) -> Iterator[str]:
         daemon.wait(60)
 
 
-def _start(policy: Path, directory: Path) -> subprocess.Popen[bytes]:
-    line = [str(STOCKADE), "run", "--policy", str(policy), "--workdir", str(directory), "--", "sh", "-c", "echo; exec sleep 6000"]
+def _start(policy: Path, work: Path) -> subprocess.Popen[bytes]:
+    line = [str(STOCKADE), "run", "--policy", str(policy), "--workdir", str(work), "--", "sh", "-c", "echo; exec sleep 6000"]
     client = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert client.stdout is not None
     if not client.stdout.readline():
