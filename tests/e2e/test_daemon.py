@@ -317,3 +317,21 @@ def test_the_unit_is_one_that_systemd_reads(tmp_path: Path) -> None:
     rated = subprocess.run(["systemd-analyze", "security", "--offline=true", unit], capture_output=True, text=True)
     level = float(rated.stdout.rpartition(": ")[2].split()[0])
     assert level < 7.0, rated.stdout
+
+
+def test_what_waits_for_a_daemon_can_be_ended_and_not_adopted(
+    serving: Daemon, inside: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    box = Obeying(serving, inside, allowed(ECHO), name_of(request))
+    assert box.do("run /usr/bin/id") != "0"
+    serving.end(signal.SIGKILL)
+    adopted = subprocess.run([STOCKADE, "adopt", box.name], capture_output=True, text=True, timeout=60)
+    assert adopted.returncode == 2 and "[hosted]" in adopted.stderr, adopted
+    killed = subprocess.run([STOCKADE, "sandbox", "kill", box.name], capture_output=True, text=True, timeout=60)
+    assert killed.returncode == 0, killed
+    assert box.client.wait(30) == 137
+    serving.start()
+    assert box.name not in serving.said.rpartition("took over")[2]
+    own = [record for record in serving.records(action="lifecycle") if record["sandbox"]["name"] == box.name]
+    assert [record["reason"] for record in own] == ["started", "stopped"]
+    assert box.name not in {each["sandbox"] for each in serving.node()["sandboxes"]}

@@ -265,7 +265,7 @@ class Host:
                 stack.callback(resumed.governed.roster.close)
                 control = Control.take(self._settings.control, found.sandbox.name)
                 stack.callback(control.close)
-                stack.push_async_callback(self._forget, slot)
+                stack.push_async_callback(self._forget, slot, slot.sandbox.id)
                 await tenure.begin(stack)
                 resumed.tell(time.monotonic() - began)
                 control.serve(verbs.of(resumed.governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))
@@ -277,10 +277,10 @@ class Host:
             self.hosted.pop(slot.number, None)
             await asyncio.to_thread(self._let_go, slot)
 
-    async def _forget(self, slot: Slot) -> None:
+    async def _forget(self, slot: Slot, cgroup_id: int) -> None:
         if not self._keeping:
             await asyncio.to_thread(slot.empty)
-            await asyncio.to_thread(self._station.kernel.maps.release, slot.number, slot.sandbox.id)
+            await asyncio.to_thread(self._station.kernel.maps.release, slot.number, cgroup_id)
 
     async def keep_all(self) -> None:
         """Leave every sandbox to the next daemon: held, and from now on without egress."""

@@ -64,6 +64,9 @@ def adopt(name: str, settings: Settings, done: Callable[[Adopted], None]) -> int
     with contextlib.ExitStack() as stack:
         let_go = stack.enter_context(contextlib.ExitStack())
         let_go.callback(slot.let_go)
+        if slot.hosted:
+            hint = "systemctl start stockade, or `stockade daemon`: it takes over all that it finds"
+            raise StockadeError(f"{name} is a daemon's", hint=hint, code="hosted")
         found = slot.state.read(state.build(settings.network))
         settings = dataclasses.replace(settings, configured=configured(found.kept.order.settings))
         init = os.pidfd_open(found.init.pid)

@@ -71,10 +71,6 @@ def seized(settings: Settings, bpffs: Path, name: str) -> Slot:
         waiting = orphans(settings, bpffs)
         for orphan in waiting:
             if orphan.name == name and (slot := Slot.seize(settings, bpffs, orphan.number)) is not None:
-                if slot.hosted:
-                    slot.let_go()
-                    hint = "systemctl start stockade, or `stockade daemon`: it takes over all that it finds"
-                    raise StockadeError(f"{name} is a daemon's", hint=hint, code="hosted")
                 return slot
         if time.monotonic() > until:
             break

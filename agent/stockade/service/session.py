@@ -142,7 +142,7 @@ class Session:
             blueprint.refuse_inside(station.trail.path.absolute(), plan.binds, "the audit trail")
             sandbox = Sandbox(uuid.uuid4().hex[:12], self.name, policy.name, policy.generation, dict(policy.labels))
             governed = Governed(slot.number, sandbox, slot.sandbox, policy, roster, kernel.maps, network)
-            stack.push_async_callback(self._forget, kernel)
+            stack.push_async_callback(self._forget, kernel, slot.sandbox.id)
             held = self._govern(post, kernel, governed, plan)
             stack.callback(opened.let_go, opened.ask(kernel, governed, plan))
             kept = Kept(
@@ -187,11 +187,11 @@ class Session:
             status = await tenure.hold(init, asyncio.create_task(self._wait(init)), self._finish)
             return status if self._refused_command is None else COULD_NOT_RUN
 
-    async def _forget(self, kernel: Kernel) -> None:
+    async def _forget(self, kernel: Kernel, cgroup_id: int) -> None:
         """What the kernel knows of the sandbox, once nothing of it runs."""
         if not self.kept:
             await asyncio.to_thread(self._slot.empty)
-            await asyncio.to_thread(kernel.maps.release, self._slot.number, self._slot.sandbox.id)
+            await asyncio.to_thread(kernel.maps.release, self._slot.number, cgroup_id)
 
     def _govern(self, post: Post, kernel: Kernel, governed: Governed, plan: Plan) -> Held:
         """Everything the kernel must know before the first exec. A map that is full, a hook that is refused: no sandbox."""
