@@ -123,7 +123,11 @@ OVERVIEW = dashboard(
         stat("Allowed", 'sum(sandbox:stockade_decisions:rate5m{decision="allow"})', unit="reqps"),
         stat("Refused", '(sum(sandbox:stockade_decisions:rate5m{decision="deny"}) or vector(0))', unit="reqps"),
         stat("Trails that cannot be written", "sum(max by (job, instance) (stockade_audit_broken))", steps=GOOD_AT_0),
-        stat("Events without a record, 24 h", "sum(max by (job, instance, cause) (increase(stockade_events_lost_total[24h])))", steps=GOOD_AT_0),
+        stat(
+            "Events without a record, 24 h",
+            "sum(max by (job, instance, cause) (increase(stockade_events_lost_total[24h])))",
+            steps=GOOD_AT_0,
+        ),
         panel(
             "timeseries",
             "Decisions by sandbox",

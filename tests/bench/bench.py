@@ -167,7 +167,7 @@ def _wrk(report: str) -> tuple[float, float, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What Stockade costs, beside the same work without it.")
     parser.add_argument("-o", "--output", type=Path, help="write the rows as JSON too")
-    parser.add_argument("only", nargs="*", help="start_up, sandbox, processes, connects, requests, privacy, policy, trail, daemon (default: all)")
+    parser.add_argument("only", nargs="*", help="of: start_up sandbox processes connects requests privacy policy trail daemon")
     args = parser.parse_args()
     if missing := probes.governing():
         print(f"bench: this machine cannot govern a sandbox: {missing}", file=sys.stderr)
