@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from framework.internet import ECHO, H1, Internet
+from framework.internet import ECHO, H1, STREAM, Internet
 from framework.machine import STOCKADE, Machine, Record, read_records, select, wait_for, worker_of
 from framework.policy import http, whole
 from framework.terminal import Terminal
@@ -31,6 +34,7 @@ SETTINGS = Settings()
 SOCKET = path_of(SETTINGS)
 TRAIL = SETTINGS.log / "daemon.jsonl"
 PYTHON = "/usr/bin/python3"
+ROOT = Path(__file__).parents[2]
 AS_THE_UNIT = ",".join(["-all", *("+" + name.removeprefix("CAP_").lower() for name, _ in CAPABILITIES)])  # every test below is its test
 
 
@@ -42,10 +46,13 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self._known = TRAIL.stat().st_size if TRAIL.exists() else 0
 
-    def start(self) -> None:
+    def start(self, package: Path | None = None) -> None:
+        """package: the directory of another version's."""
+        command = [STOCKADE] if package is None else [sys.executable, "-P", "-m", "stockade"]
+        environment = os.environ | ({"PYTHONPATH": str(package)} if package is not None else {})
         with self._log.open("ab") as log:
-            line = self._machine.wrap(["setpriv", "--bounding-set", AS_THE_UNIT, STOCKADE, "daemon"])
-            self.process = subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            line = self._machine.wrap(["setpriv", "--bounding-set", AS_THE_UNIT, *command, "daemon"])
+            self.process = subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
         wait_for(lambda: answers(SOCKET) and self.node(), "the daemon", 60)
 
     def end(self, number: signal.Signals) -> None:
@@ -239,6 +246,51 @@ def test_the_next_daemon_takes_over_what_it_finds(
         ]
         assert {record["sandbox"]["id"] for record in own} == {own[0]["sandbox"]["id"]}
     assert [box.exit(status) for box, status in zip(boxes, (3, 4), strict=True)] == [3, 4], "whose client is nobody's any more"
+
+
+def has(path: Path, text: str) -> bool:
+    return path.exists() and text in path.read_text()
+
+
+BOXES = int(os.environ.get("STOCKADE_UPGRADED", "5"))  # the issue's own number is 20
+
+
+def test_an_upgrade_lets_nothing_out(
+    serving: Daemon, inside: dict[str, str], internet: Internet, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Sandboxes with open connections, and the daemon of another version: what is refused stays so, and what was under way is on record."""
+    for part in ("agent/stockade", "bpf", "policies"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    package = tmp_path / "agent" / "stockade"
+    (package / "__init__.py").write_text((package / "__init__.py").read_text() + '\n__version__ = "0.9.9"\n')
+    decide = package / "policy" / "decide.py"
+    decide.write_text(decide.read_text() + "\n\ndef of_the_next_version() -> None:\n    pass\n")
+    policy = whole(http(["python3", "curl"], ECHO, STREAM), allow=["python3", "curl", "sh"])
+    boxes = [Obeying(serving, inside, policy, name_of(request, number)) for number in range(BOXES)]
+    for box in boxes:
+        assert box.do(f"hold {ECHO}") == "200"
+        assert box.do(f"start /usr/bin/curl -sN -o got https://{STREAM}/hold").isdecimal()
+    for box in boxes:
+        wait_for(functools.partial(has, box.work / "got", "tick"), "the download")
+    before = len(internet.nginx.requests(server=H1))
+    serving.end(signal.SIGTERM)
+    for box in boxes:
+        assert box.do(f"GET https://{H1}/obeys").startswith("failed")
+    serving.start(package.parent)
+    assert serving.node()["version"] == "0.9.9"
+    for box in boxes:
+        assert f"took over {box.name}" in serving.said
+        assert box.do("again").startswith("failed")
+        assert box.do(f"GET https://{H1}/obeys").startswith("failed")
+        assert box.do(f"GET https://{ECHO}/obeys") == "200"
+        own = [record for record in serving.records() if record["sandbox"]["name"] == box.name]
+        (cut,) = select(own, action="http", host=STREAM)
+        assert cut["reason"] == "interrupted" and cut["http"]["received"] > 0, cut
+        assert not select(own, action="http", host=H1, decision="allow")
+    assert len(internet.nginx.requests(server=H1)) == before
+    assert [box.exit(0) for box in boxes] == [0] * len(boxes)
+    serving.end(signal.SIGTERM)
+    serving.start()
 
 
 def test_a_dead_worker_is_replaced_for_every_sandbox(serving: Daemon, inside: dict[str, str], request: pytest.FixtureRequest) -> None:

@@ -36,7 +36,7 @@ class Nursery:
         """Start it now. listeners: the cgroup in which sockets answer ORIGIN."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            line = [sys.executable, "-I", "-m", "stockade.daemon.born", str(theirs.fileno()), str(listeners.path), str(settings.proxy_user)]
+            line = [sys.executable, "-P", "-m", "stockade.daemon.born", str(theirs.fileno()), str(listeners.path), str(settings.proxy_user)]
             process = subprocess.Popen(line, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
         return cls(process, ours, settings)
 

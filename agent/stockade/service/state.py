@@ -12,13 +12,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import enum
+import functools
 import hashlib
+import inspect
+import io
 import json
 import os
 import pickle
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +39,7 @@ from stockade.sandbox.roster import Enrolment
 from stockade.service.order import Order
 from stockade.types import Sandbox, StockadeError
 
-FORMAT = 1
-_CODE = ("types.py", "policy", "sandbox", "kernel", "proxy/authority.py", "service/order.py", "service/state.py")  # that `kept` is made of
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class StateFile:
     def write(self, state: State) -> None:
         """Whole or not at all. Raises OSError."""
         header = state.header
+        packed = pack((state.kept, state.kept.policy.sources))  # a policy travels without its sources: a worker has no use for them
         written = {
             **{name: getattr(header, name) for name in ("build", "boot", "since")},
             "sandbox": dataclasses.asdict(header.sandbox),
@@ -128,8 +132,8 @@ class StateFile:
             "settings": str(header.settings) if header.settings is not None else None,
             "init": _encoded(header.init),
             "worker": _encoded(header.worker),
-            # a policy travels without its sources: a worker has no use for them
-            "kept": base64.b64encode(pack((state.kept, state.kept.policy.sources))).decode(),
+            "kept": base64.b64encode(packed).decode(),
+            "shapes": _shapes(packed),
         }
         text = json.dumps(written)
         new = self.path.with_suffix(".new")
@@ -150,13 +154,12 @@ class StateFile:
             raise StockadeError(f"no agent has left a {self.path}", hint="stockade sandbox ls", code="no_state")
         header = _header(state)
         if header.build != build:
-            name = header.sandbox.name
-            message = f"{name} was started by another build of Stockade: its programs and this agent may not understand each other"
-            hint = f"adopt it with that build, or `stockade sandbox kill {name}`; until then nothing of it reaches anything"
-            raise StockadeError(message, hint=hint, code="other_build")
+            raise _other_build(header, "its programs and this agent may not understand each other")
         try:
-            kept, sources = pickle.loads(base64.b64decode(state["kept"]))  # noqa: S301 - root's own file, and what this build wrote
+            kept, sources = _Reader(base64.b64decode(state["kept"]), state["shapes"]).load()  # root's own file
             kept = dataclasses.replace(kept, policy=dataclasses.replace(kept.policy, sources=sources))
+        except _Another as error:
+            raise _other_build(header, f"{error} is written down in another way") from None
         except Exception as error:
             raise self._garbled(f"{type(error).__name__}: {error}") from None
         if not isinstance(kept, Kept):
@@ -221,17 +224,60 @@ class StateFile:
 
 
 def build(network: Network) -> str:
-    """Names the programs in the kernel and the classes of what is kept. Takes some ms: off the loop, please."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256(bytecode.digest(network.defines()).encode())
-    for path in _files(package):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    """Names the programs in the kernel and what they mean to each other: those of another are nothing that this code could go on with."""
+    return bytecode.digest(network.defines())
 
 
-def _files(package: Path) -> Iterable[Path]:
-    for name in _CODE:
-        yield from sorted((package / name).rglob("*.py")) if (package / name).is_dir() else (package / name,)
+class _Another(Exception):
+    """What is kept is made of a class that is another one now."""
+
+
+class _Reader(pickle.Unpickler):
+    """known: the shapes of the classes that what is read was made of, None for whatever they are. shapes: those that were met."""
+
+    def __init__(self, data: bytes, known: Mapping[str, str] | None) -> None:
+        super().__init__(io.BytesIO(data))
+        self._known = known
+        self.shapes: dict[str, str] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            found = super().find_class(module, name)
+        except (AttributeError, ImportError):
+            raise _Another(name) from None
+        if module.partition(".")[0] == "stockade":
+            shape = self.shapes[f"{module}:{name}"] = _shape(found)
+            if self._known is not None and self._known.get(f"{module}:{name}") != shape:
+                raise _Another(name)
+        return found
+
+
+def _shapes(data: bytes) -> dict[str, str]:
+    """Of every class of ours that a pickle is made of."""
+    reader = _Reader(data, None)
+    reader.load()
+    return reader.shapes
+
+
+@functools.cache
+def _shape(thing: Any) -> str:
+    """What must be the same for a pickle of it to be understood: the fields of a dataclass, the values of an enumeration, else its code.
+
+    Whoever changes what one of them *means* raises FORMAT.
+    """
+    if dataclasses.is_dataclass(thing):
+        text = repr([(field.name, str(field.type)) for field in dataclasses.fields(thing)])
+    elif isinstance(thing, type) and issubclass(thing, enum.Enum):
+        text = repr([(each.name, each.value) for each in thing])
+    else:
+        text = inspect.getsource(thing)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _other_build(header: Header, why: str) -> StockadeError:
+    name = header.sandbox.name
+    hint = f"adopt it with that build, or `stockade sandbox kill {name}`; until then nothing of it reaches anything"
+    return StockadeError(f"{name} was started by another build of Stockade: {why}", hint=hint, code="other_build")
 
 
 def now() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ from stockade.proxy import Authority, Signing
 from stockade.sandbox.plan import Bind
 from stockade.sandbox.roster import Enrolment, File
 from stockade.service.order import Order
-from stockade.service.state import Kept, Process, State, StateFile, build
+from stockade.service.state import FORMAT, Kept, Process, State, StateFile, build
 from stockade.types import Binary, Sandbox, StockadeError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files are root's")
@@ -73,18 +74,34 @@ def test_every_octet_that_is_changed_is_noticed(file: StateFile, state: State) -
 
 def test_nothing_is_unpickled_of_another_build(file: StateFile, state: State) -> None:
     file.write(state)
-    outer = json.loads(file.path.read_text())
-    inner = json.loads(outer["state"]) | {"kept": "bm90IGEgcGlja2xl"}
-    import hashlib
-
-    text = json.dumps(inner)
-    file.path.write_text(json.dumps({"format": 1, "sha256": hashlib.sha256(text.encode()).hexdigest(), "state": text}))
+    rewritten(file, kept="bm90IGEgcGlja2xl")
     with pytest.raises(StockadeError) as refused:
         file.read("another")
     assert refused.value.code == "other_build" and "box" in refused.value.message
     with pytest.raises(StockadeError) as refused:
         file.read("build")
     assert refused.value.code == "bad_state"
+
+
+def rewritten(file: StateFile, **changed: object) -> None:
+    inner = json.loads(json.loads(file.path.read_text())["state"]) | changed
+    text = json.dumps(inner)
+    file.path.write_text(json.dumps({"format": FORMAT, "sha256": hashlib.sha256(text.encode()).hexdigest(), "state": text}))
+
+
+@pytest.mark.parametrize("how", ["another shape", "unknown"])
+def test_a_class_that_is_another_one_now_is_another_build(file: StateFile, state: State, how: str) -> None:
+    """Of its fields: code that changed beside them is no hindrance, as the whole test of an upgrade shows (e2e/test_daemon.py)."""
+    file.write(state)
+    shapes = json.loads(json.loads(file.path.read_text())["state"])["shapes"]
+    name = "stockade.sandbox.roster:Enrolment"
+    assert shapes[name] and "stockade.policy.model:Policy" in shapes
+    rewritten(file, shapes={**shapes, name: "0" * 16} if how == "another shape" else {key: shapes[key] for key in shapes if key != name})
+    with pytest.raises(StockadeError) as refused:
+        file.read("build")
+    assert refused.value.code == "other_build" and "Enrolment" in refused.value.message
+    rewritten(file, shapes=shapes)
+    assert file.read("build") == state
 
 
 @pytest.mark.parametrize("how", ["mode", "owner", "link"])
