@@ -182,7 +182,15 @@ def test_a_terminal_is_the_commands_own(serving: Daemon, request: pytest.Fixture
         assert terminal.ask("stty size") == "33 77\n"
         terminal.ask("trap 'echo resized' WINCH")
         terminal.resize(41, 99)
-        assert terminal.ask("stty size").endswith("41 99\n")
+        shown: list[str] = []
+
+        def resized() -> bool:
+            """The client is told, and passes it on: in its own time."""
+            shown.append(terminal.ask("stty size"))
+            return shown[-1].endswith("41 99\n")
+
+        wait_for(resized, "the new size")
+        assert "resized" in "".join(shown) + terminal.ask("true")
         terminal.type("echo begun; sleep 600\n")
         terminal.wait_for("begun\r\n")
         terminal.type("\x03")
