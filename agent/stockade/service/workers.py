@@ -78,11 +78,21 @@ class Workers:
         try:
             await self._hand(place)
         except ConnectionError as error:
+            await self.release(governed.number)
             raise _not_started(error) from None
 
     async def _hand(self, place: _Place) -> None:
         listeners = Listeners(*(sock.dup() for sock in place.listeners))
         await self.current.serve(place.governed.number, listeners, place.signing(), place.governed.policy)
+
+    async def _hand_again(self, place: _Place) -> None:
+        """Raises ConnectionError when the worker is lost too. One sandbox that it cannot serve is no reason not to serve the others."""
+        try:
+            await self._hand(place)
+        except ConnectionError as error:
+            if self.current.lost.is_set():
+                raise
+            log.error("%s is not served: %s", place.governed.sandbox.name, error)
 
     async def release(self, number: int) -> None:
         """The sandbox has ended: returns when what it had open is cut and on record. May be called twice."""
@@ -112,7 +122,7 @@ class Workers:
                     place.changed()
                 await self.current.connect(agent)
                 for place in list(self._places.values()):
-                    await self._hand(place)
+                    await self._hand_again(place)
             except (ConnectionError, OSError, StockadeError) as error:
                 log.error("no proxy worker: %s", error)
                 await asyncio.sleep(_PAUSES[min(failed, len(_PAUSES) - 1)])
