@@ -43,7 +43,6 @@ class Workers:
     def __init__(self, first: Worker, fork: Callable[[], Awaitable[Worker]]) -> None:
         self.current = first
         self._fork = fork
-        self._agent: Agent | None = None
         self._places: dict[int, _Place] = {}
         self._watching: asyncio.Task[None] | None = None
         self._ready = False
@@ -64,7 +63,6 @@ class Workers:
 
     async def begin(self, agent: Agent) -> None:
         """Returns when the first one is there. Raises StockadeError when it does not start."""
-        self._agent = agent
         try:
             await self.current.connect(agent)
         except ConnectionError as error:
@@ -87,6 +85,8 @@ class Workers:
 
     async def _hand_again(self, place: _Place) -> None:
         """Raises ConnectionError when the worker is lost too. One sandbox that it cannot serve is no reason not to serve the others."""
+        if place.governed.number not in self._places:  # it has ended meanwhile
+            return
         try:
             await self._hand(place)
         except ConnectionError as error:
