@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -395,3 +396,15 @@ def test_what_waits_for_a_daemon_can_be_ended_and_not_adopted(
     own = [record for record in serving.records(action="lifecycle") if record["sandbox"]["name"] == box.name]
     assert [record["reason"] for record in own] == ["started", "stopped"]
     assert box.name not in {each["sandbox"] for each in serving.node()["sandboxes"]}
+
+
+def test_in_the_background_it_leaves_the_terminal_alone(serving: Daemon, request: pytest.FixtureRequest) -> None:
+    """A client that touched the terminal from there would be stopped, and the command with it in the dark."""
+    room = serving._machine.room()
+    line = shlex.join(serving.line(room, allowed(ECHO), name_of(request), ["sh", "-c", "echo from inside; sleep 1; echo and over"]))
+    with Terminal(["bash", "--norc", "--noprofile", "--noediting", "-i"], room / "work") as terminal:
+        terminal.ask("PS1=")
+        terminal.type(f"{line} &\n")
+        terminal.wait_for("and over")
+        assert "Stopped" not in terminal.shown
+        assert "status 0" in terminal.ask("wait; echo status $?")

@@ -66,7 +66,7 @@ class _Conversation:
         told.setblocking(False)
         tell.setblocking(False)
         with told, tell:
-            before = {number: signal.signal(number, _noted) for number in (*_FORWARDED, signal.SIGWINCH)}
+            before = {number: signal.signal(number, _noted) for number in SIGNALS}
             woken = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
             if self._terminal is not None:
                 self._terminal.handed_over()
@@ -86,12 +86,14 @@ class _Conversation:
             poll.register(each, select.POLLIN)
         if terminal is not None:
             poll.register(terminal.master, select.POLLIN)
-            if terminal.typed is not None:
-                poll.register(terminal.typed, select.POLLIN)
+            if terminal.engage():
+                poll.register(0, select.POLLIN)
         while self._status is None:
             for descriptor, _ in poll.poll():
                 if descriptor == told.fileno():
                     self._pass_on(told.recv(64))
+                    if terminal is not None and terminal.engage():  # brought to the foreground
+                        poll.register(0, select.POLLIN)
                 elif descriptor == self._sock.fileno():
                     if not self._hear():
                         poll.unregister(self._sock)

@@ -35,11 +35,16 @@ class Terminal:
         return any(map(os.isatty, streams))
 
     def handed_over(self) -> None:
-        """The daemon has the other end. Keys go through untouched from now on."""
+        """The daemon has the other end."""
         os.close(self.slave)
-        if self.typed is not None:
-            self._before = termios.tcgetattr(self.typed)
-            tty.setraw(self.typed, termios.TCSADRAIN)
+
+    def engage(self) -> bool:
+        """Let keys go through untouched from now on, unless somebody else has the user's terminal. Whether it is so for the first time."""
+        if self.typed is None or self._before is not None or os.tcgetpgrp(self.typed) != os.getpgrp():
+            return False
+        self._before = termios.tcgetattr(self.typed)
+        tty.setraw(self.typed, termios.TCSADRAIN)
+        return True
 
     def resize(self) -> None:
         with contextlib.suppress(OSError):
