@@ -294,7 +294,7 @@ def test_an_upgrade_lets_nothing_out(
         assert box.do(f"GET https://{ECHO}/obeys") == "200"
         own = [record for record in serving.records() if record["sandbox"]["name"] == box.name]
         (cut,) = select(own, action="http", host=STREAM)
-        assert cut["reason"] == "interrupted" and cut["http"]["received"] > 0, cut
+        assert cut["reason"] == "interrupted" and cut["http"]["response_bytes"] > 0, cut
         assert not select(own, action="http", host=H1, decision="allow")
     assert len(internet.nginx.requests(server=H1)) == before
     assert [box.exit(0) for box in boxes] == [0] * len(boxes)
