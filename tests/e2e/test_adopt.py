@@ -24,7 +24,7 @@ from stockade.kernel.load import mounted_bpffs
 from stockade.sandbox.cgroup import PARENT, mounted
 from stockade.service.control import ask, running
 from stockade.service.settings import Settings
-from stockade.service.state import StateFile
+from stockade.service.state import FORMAT, StateFile
 
 pytestmark = pytest.mark.client("/usr/bin/python3")
 
@@ -296,7 +296,7 @@ def rewrite(held: Held, **changes: object) -> None:
     import hashlib
 
     text = json.dumps(held.state | changes)
-    held.file.write_text(json.dumps({"format": 1, "sha256": hashlib.sha256(text.encode()).hexdigest(), "state": text}))
+    held.file.write_text(json.dumps({"format": FORMAT, "sha256": hashlib.sha256(text.encode()).hexdigest(), "state": text}))
 
 
 def test_another_build_refuses_and_leaves_it_held(held: Held) -> None:
