@@ -181,23 +181,27 @@ def test_a_terminal_is_the_commands_own(serving: Daemon, request: pytest.Fixture
         greeting = terminal.ask("PS1=")
         assert "job control" not in greeting and "terminal process group" not in greeting
         assert terminal.ask("stty size") == "33 77\n"
-        terminal.ask("trap 'echo resized' WINCH")
         terminal.resize(41, 99)
-        shown: list[str] = []
-
-        def resized() -> bool:
-            """The client is told, and passes it on: in its own time."""
-            shown.append(terminal.ask("stty size"))
-            return shown[-1].endswith("41 99\n")
-
-        wait_for(resized, "the new size")
-        assert "resized" in "".join(shown) + terminal.ask("true")
+        wait_for(lambda: terminal.ask("stty size") == "41 99\n", "the new size, which the client passes on in its own time")
         terminal.type("echo begun; sleep 600\n")
         terminal.wait_for("begun\r\n")
+        wait_for(functools.partial(has_terminal, "sleep"), "the job to have the terminal")
         terminal.type("\x03")
         assert terminal.ask("echo status $?").endswith("status 130\n")
         terminal.type("exit 5\n")
         assert terminal.process.wait(30) == 5
+
+
+def has_terminal(command: str) -> bool:
+    """Whether a process of this name, in a daemon's sandbox, is in the foreground of its terminal: who is gets the keyboard's signals."""
+    for procs in mounted().glob(f"{HOSTED}-*/sandbox-*/cgroup.procs"):
+        for pid in procs.read_text().split():
+            with contextlib.suppress(OSError):
+                name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+                fields = rest.split()
+                if name == command and fields[2] == fields[5]:  # pgrp, tpgid
+                    return True
+    return False
 
 
 class Obeying:
