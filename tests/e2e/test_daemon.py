@@ -412,3 +412,5 @@ def test_in_the_background_it_leaves_the_terminal_alone(serving: Daemon, request
         terminal.wait_for("and over")
         assert "Stopped" not in terminal.shown
         assert "status 0" in terminal.ask("wait; echo status $?")
+        terminal.type("exit\n")
+        assert terminal.process.wait(30) == 0
