@@ -15,7 +15,7 @@ from pathlib import Path
 
 from framework.machine import wait_for
 from framework.policy import http, whole
-from stockade.daemon.socket import answers, path_of
+from stockade.service.listening import answers
 from stockade.service.settings import Settings
 
 STOCKADE = Path(sys.executable).parent / "stockade"
@@ -30,7 +30,7 @@ def lines(directory: Path, count: int) -> Iterator[str]:
     daemon = subprocess.Popen([STOCKADE, "daemon"], stdout=subprocess.DEVNULL)
     clients: list[subprocess.Popen[bytes]] = []
     try:
-        wait_for(lambda: answers(path_of(Settings())), "the daemon", 60)
+        wait_for(lambda: answers(Settings().daemon), "the daemon", 60)
         first = _start(policy, work)
         clients.append(first)
         before = _pss(_everybody(daemon.pid)), _descriptors(daemon.pid)

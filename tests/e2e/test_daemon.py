@@ -22,17 +22,17 @@ from framework.internet import ECHO, H1, STREAM, Internet
 from framework.machine import STOCKADE, Machine, Record, read_records, select, wait_for, worker_of
 from framework.policy import http, whole
 from framework.terminal import Terminal
-from stockade.daemon.socket import answers, path_of
 from stockade.daemon.unit import CAPABILITIES
 from stockade.kernel.load import mounted_bpffs
 from stockade.sandbox.cgroup import HOSTED, mounted
 from stockade.service.control import running
+from stockade.service.listening import answers
 from stockade.service.settings import Settings
 
 pytestmark = [pytest.mark.client("/usr/bin/python3"), pytest.mark.client("bash")]
 
 SETTINGS = Settings()
-SOCKET = path_of(SETTINGS)
+SOCKET = SETTINGS.daemon
 TRAIL = SETTINGS.log / "daemon.jsonl"
 PYTHON = "/usr/bin/python3"
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,6 @@
-"""A verb with several actions: `stockade VERB ACTION`. An action is a module with what a verb has: SUMMARY, EXAMPLES, arguments, run."""
+"""A verb with several actions: `stockade VERB ACTION`. An action is a module with what a verb has (SUMMARY, EXAMPLES, arguments, run), or,
+where all of them are one module's, a name in `args.action`.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,21 @@ def add_actions(parser: argparse.ArgumentParser, modules: Mapping[str, ModuleTyp
         )
         module.arguments(action)
         action.set_defaults(act=module.run)
+
+
+def add_named(parser: argparse.ArgumentParser, verb: str, said: Mapping[str, str], examples: str) -> Mapping[str, argparse.ArgumentParser]:
+    """The parsers of actions, by name. said: a line on each. examples: of the verb; each action shows its own."""
+    actions = parser.add_subparsers(dest="action", metavar="|".join(said), required=True)
+    return {
+        name: actions.add_parser(
+            name,
+            help=line,
+            description=line[0].upper() + line[1:] + ".",
+            epilog="examples:\n" + "".join(f"{each}\n" for each in examples.splitlines() if f"{verb} {name}" in each),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for name, line in said.items()
+    }
 
 
 def run_action(args: argparse.Namespace) -> int:

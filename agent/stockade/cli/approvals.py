@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stockade.cli.actions import add_named
 from stockade.types import StockadeError
 
 SUMMARY = (
@@ -33,21 +34,13 @@ Json = dict[str, Any]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list|show|approve|deny", required=True)
-    for name, said in (
-        ("list", "what waits, and what was answered"),
-        ("show", "all that is known of one"),
-        ("approve", "let it pass"),
-        ("deny", "refuse it for good, or take back an approval"),
-    ):
-        examples = "".join(f"{line}\n" for line in EXAMPLES.splitlines() if f"approvals {name}" in line)
-        action = actions.add_parser(
-            name,
-            help=said,
-            description=said[0].upper() + said[1:] + ".",
-            epilog="examples:\n" + examples,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    actions = {
+        "list": "what waits, and what was answered",
+        "show": "all that is known of one",
+        "approve": "let it pass",
+        "deny": "refuse it for good, or take back an approval",
+    }
+    for name, action in add_named(parser, "approvals", actions, EXAMPLES).items():
         action.add_argument("--sandbox", action="append", default=[], metavar="NAME", help="which; may be given several times")
         action.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
         if name != "list":

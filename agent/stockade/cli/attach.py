@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stockade.cli.ordered import add_order, order_of
 from stockade.types import StockadeError
 
 if TYPE_CHECKING:
@@ -33,25 +33,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--cgroup", metavar="PATH", help="of the v2 hierarchy; also systemd's SLICE:PREFIX:NAME")
     which.add_argument("--systemd", metavar="UNIT", help="a unit of systemd's")
     which.add_argument("--pid", type=int, metavar="N", help="the whole cgroup of a process")
-    parser.add_argument("--policy", action="append", type=Path, default=[], metavar="FILE", help="a policy file; several compose")
-    parser.add_argument("--preset", action="append", default=[], metavar="NAME", help="a shipped preset, see `stockade presets`")
+    add_order(parser, "its name in every record (default: the container's)")
     parser.add_argument(
         "--existing", choices=("cut", "keep"), default="cut", help="connections that it has already (default: cut; both are recorded)"
     )
-    parser.add_argument("--name", help="its name in every record (default: the container's)")
-    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="goes into every record")
-    parser.add_argument("--audit", type=Path, metavar="FILE", help="the audit trail (default: /var/log/stockade/NAME.jsonl)")
-    parser.add_argument("--settings", type=Path, metavar="FILE", help="the settings file (default: /etc/stockade/stockade.yaml, if there)")
-    parser.add_argument("--metrics", metavar="ADDRESS", help="serve metrics there, as 127.0.0.1:9464; port 0 is any that is free")
-    parser.add_argument("--approvals", type=Path, metavar="FILE", help="keeps what is approved for always; made if it is missing")
-    parser.add_argument("--observe", action="store_true", help="decide and record, but refuse nothing")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say every decision on stderr")
 
 
 def run(args: argparse.Namespace) -> int:
     from stockade.attach import target
     from stockade.attach.foreground import attach
-    from stockade.service.order import Order
     from stockade.service.settings import Settings
     from stockade.settings import configured
 
@@ -65,20 +55,7 @@ def run(args: argparse.Namespace) -> int:
         found = target.of_unit(args.systemd)
     else:
         found = target.of_process(args.pid)
-    order = Order(
-        command=(),
-        policies=tuple(args.policy),
-        presets=tuple(args.preset),
-        name=args.name,
-        labels=tuple(_pair(label) for label in args.label),
-        audit=args.audit,
-        settings=args.settings,
-        approvals=args.approvals,
-        metrics=args.metrics,
-        observe=args.observe,
-        verbose=args.verbose,
-    )
-    return attach(order, Settings.of(configured(args.settings)), found, said, existing=args.existing)
+    return attach(order_of(args), Settings.of(configured(args.settings)), found, said, existing=args.existing)
 
 
 def said(standing: Standing) -> None:
@@ -99,10 +76,3 @@ def said(standing: Standing) -> None:
     for why in standing.unheld:
         print(f"stockade: NOT HELD: {why}", file=sys.stderr)
     print(f"{standing.name}: governed, {len(standing.processes)} processes, device: {standing.device}", flush=True)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise StockadeError(f"--label {text}: not KEY=VALUE", code="bad_label")
-    return key, value

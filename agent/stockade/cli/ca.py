@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from stockade.cli.actions import add_named
 from stockade.types import StockadeError
 
 SUMMARY = (
@@ -24,15 +25,11 @@ _ROWS = {"root": "trusts", "signed_by": "signed by", "serial": "serial", "good_f
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="show|rotate", required=True)
-    for name, said in (("show", "what sandboxes trust, and what signs for them"), ("rotate", "have another key sign from now on")):
-        action = actions.add_parser(
-            name,
-            help=said,
-            description=said[0].upper() + said[1:] + ".",
-            epilog="examples:\n" + "".join(f"{line}\n" for line in EXAMPLES.splitlines() if f"ca {name}" in line),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    actions = {
+        "show": "what sandboxes trust, and what signs for them",
+        "rotate": "have another key sign from now on",
+    }
+    for action in add_named(parser, "ca", actions, EXAMPLES).values():
         action.add_argument("sandbox", nargs="*", metavar="NAME", help="which (default: all that run)")
         action.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
 

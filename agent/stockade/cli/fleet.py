@@ -7,6 +7,8 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
+from stockade.cli.actions import add_named
+
 if TYPE_CHECKING:
     from stockade.fleet.drift import Finding
     from stockade.fleet.reach import Asked
@@ -24,15 +26,11 @@ EXAMPLES = """\
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="status|node", required=True)
-    for name, said in (("status", "ask hosts, and say where they differ"), ("node", "say what this host would answer")):
-        action = actions.add_parser(
-            name,
-            help=said,
-            description=said[0].upper() + said[1:] + ".",
-            epilog="examples:\n" + "".join(f"{line}\n" for line in EXAMPLES.splitlines() if f"fleet {name}" in line),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    actions = {
+        "status": "ask hosts, and say where they differ",
+        "node": "say what this host would answer",
+    }
+    for name, action in add_named(parser, "fleet", actions, EXAMPLES).items():
         if name == "status":
             action.add_argument("host", nargs="+", metavar="FILE|ADDRESS", help="files with hosts, or addresses")
             action.add_argument("--command", default="stockade", metavar="WORDS", help="how stockade is called there (default: stockade)")

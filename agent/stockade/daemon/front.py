@@ -18,8 +18,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stockade.daemon.socket import answers
 from stockade.service.control import LINE, VERSION, Peer
+from stockade.service.listening import Listening
 from stockade.types import StockadeError
 
 log = logging.getLogger(__name__)
@@ -91,62 +91,24 @@ Verb = Callable[[Json, Spoken], Awaitable[None]]
 class Front:
     """The listening socket. Taken early, so that there is one daemon; served once there is something to serve."""
 
-    def __init__(self, path: Path, sock: socket.socket) -> None:
-        self.path, self._sock = path, sock
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(self, listening: Listening) -> None:
+        self._listening = listening
+        self.close = listening.close
 
     @classmethod
     def take(cls, path: Path) -> Front:
         """Raises StockadeError when another daemon has it."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if answers(path):
-                raise StockadeError("a daemon is running", hint=f"it listens on {path}", code="daemon_running")
-            path.unlink(missing_ok=True)
-            sock.bind(str(path))
-            path.chmod(0o600)
-            with contextlib.suppress(KeyError):  # a machine without that group is root's alone
-                os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)
-                path.chmod(0o660)
-                path.parent.chmod(0o711)  # what is in it is root's, each by its own mode
-            sock.listen(64)
-        except OSError as error:
-            sock.close()
-            raise StockadeError(f"no socket at {path}: {error.strerror or error}", code="control") from None
-        except BaseException:
-            sock.close()
-            raise
-        return cls(path, sock)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        listening = Listening.take(path, StockadeError("a daemon is running", hint=f"it listens on {path}", code="daemon_running"))
+        if (group := _group()) is not None:  # a machine without that group is root's alone
+            os.chown(path, 0, group)
+            path.chmod(0o660)
+            path.parent.chmod(0o711)  # what is in it is root's, each by its own mode
+        return cls(listening)
 
     def serve(self, verbs: Mapping[str, Verb]) -> None:
         """Answer on the running loop."""
-        self._keep(self._accept(verbs))
-
-    def close(self) -> None:
-        """Of those who are spoken to, none hears more."""
-        for task in self._tasks:
-            task.cancel()
-        with contextlib.suppress(OSError):
-            self.path.unlink()
-        self._sock.close()
-
-    def _keep(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _accept(self, verbs: Mapping[str, Verb]) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, _ = await loop.sock_accept(self._sock)
-            except OSError as error:  # no descriptor is free
-                log.error("control: %s", error)
-                await asyncio.sleep(1)
-                continue
-            client.setblocking(False)
-            self._keep(self._speak(Spoken(client, Peer.of(client)), verbs, _groups(client)))
+        self._listening.serve(lambda client: self._speak(Spoken(client, Peer.of(client)), verbs, _groups(client)))
 
     async def _speak(self, spoken: Spoken, verbs: Mapping[str, Verb], groups: frozenset[int]) -> None:
         try:

@@ -14,7 +14,6 @@ from stockade.daemon.front import Front, Json, Spoken
 from stockade.daemon.host import Host, listeners
 from stockade.daemon.nursery import Nursery
 from stockade.daemon.run import run
-from stockade.daemon.socket import path_of
 from stockade.kernel.load import mounted_bpffs
 from stockade.policy.rego import judge
 from stockade.sandbox import libc
@@ -29,7 +28,7 @@ def serve(settings: Settings) -> None:
         raise StockadeError("stockade daemon needs root", hint="sudo stockade daemon", code="not_root")
     judge.use(None)  # as in `run`
     os.umask(0o022)
-    front = Front.take(path_of(settings))
+    front = Front.take(settings.daemon)
     nursery = None
     try:
         bpffs = mounted_bpffs(settings.run / "bpf")

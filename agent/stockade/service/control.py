@@ -13,19 +13,18 @@ there are, and what they do, is `verbs`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import json
 import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stockade.policy.neighbour import NAME
+from stockade.service.listening import Listening, answers
 from stockade.types import StockadeError
 
 log = logging.getLogger(__name__)
@@ -76,9 +75,9 @@ Verb = Callable[[Json, Peer], Awaitable[Json | Handed]]
 class Control:
     """The listening socket of one sandbox. Taken early, so that the name is ours; served once there is something to serve."""
 
-    def __init__(self, path: Path, sock: socket.socket) -> None:
-        self.path, self._sock = path, sock
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(self, listening: Listening) -> None:
+        self._listening = listening
+        self.close = listening.close
 
     @classmethod
     def take(cls, directory: Path, name: str) -> Control:
@@ -87,50 +86,13 @@ class Control:
             raise StockadeError(f"a sandbox cannot be called {name!r}", hint="letters, digits, `.`, `_`, `-`; at most 63", code="bad_name")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
-        path = _path(directory, name)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            with _locked(directory):  # two that find the same stale socket must not both replace it
-                if _answers(path):
-                    message = f"a sandbox called {name} is running"
-                    raise StockadeError(message, hint="another --name, or none: every sandbox then gets one of its own", code="name_taken")
-                path.unlink(missing_ok=True)
-                sock.bind(str(path))
-                path.chmod(0o600)
-                sock.listen(16)
-        except BaseException as error:
-            sock.close()
-            if isinstance(error, OSError):
-                raise StockadeError(f"no control socket at {path}: {error.strerror or error}", code="control") from None
-            raise
-        return cls(path, sock)
+        hint = "another --name, or none: every sandbox then gets one of its own"
+        taken = StockadeError(f"a sandbox called {name} is running", hint=hint, code="name_taken")
+        return cls(Listening.take(_path(directory, name), taken))
 
     def serve(self, verbs: Mapping[str, Verb]) -> None:
         """Answer on the running loop."""
-        self._keep(self._accept(verbs))
-
-    def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        with contextlib.suppress(OSError):
-            self.path.unlink()
-        self._sock.close()
-
-    def _keep(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _accept(self, verbs: Mapping[str, Verb]) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, _ = await loop.sock_accept(self._sock)
-            except OSError as error:  # no descriptor is free
-                log.error("control: %s", error)
-                await asyncio.sleep(1)
-                continue
-            self._keep(self._speak(client, verbs))
+        self._listening.serve(lambda client: self._speak(client, verbs))
 
     async def _speak(self, client: socket.socket, verbs: Mapping[str, Verb]) -> None:
         with client:
@@ -206,7 +168,7 @@ def running(directory: Path) -> list[str]:
         return []
     except PermissionError:
         raise StockadeError(f"{directory} is root's", hint="sudo stockade …", code="not_root") from None
-    return [path.name.removesuffix(".sock") for path in found if _answers(path)]
+    return [path.name.removesuffix(".sock") for path in found if answers(path)]
 
 
 def ask(directory: Path, name: str, verb: str, **arguments: Any) -> Json:
@@ -304,26 +266,3 @@ def _path(directory: Path, name: str) -> Path:
     if not NAME.fullmatch(name):
         raise StockadeError(f"no sandbox can be called {name!r}", code="bad_name")
     return directory / f"{name}.sock"
-
-
-def _answers(path: Path) -> bool:
-    """Whether somebody listens there: a socket outlives its agent by name only."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(1)
-        try:
-            sock.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False
-        except OSError:  # its backlog is full, or it is slow: it lives
-            return True
-        return True
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

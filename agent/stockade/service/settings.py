@@ -35,3 +35,8 @@ class Settings:
     def control(self) -> Path:
         """The directory of control sockets, one for each running sandbox."""
         return self.run / "control"
+
+    @property
+    def daemon(self) -> Path:
+        """Where a daemon listens."""
+        return self.run / "daemon.sock"
