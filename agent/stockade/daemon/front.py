@@ -88,27 +88,23 @@ class Spoken:
 Verb = Callable[[Json, Spoken], Awaitable[None]]
 
 
-class Front:
+class Front(Listening):
     """The listening socket. Taken early, so that there is one daemon; served once there is something to serve."""
-
-    def __init__(self, listening: Listening) -> None:
-        self._listening = listening
-        self.close = listening.close
 
     @classmethod
     def take(cls, path: Path) -> Front:
         """Raises StockadeError when another daemon has it."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        listening = Listening.take(path, StockadeError("a daemon is running", hint=f"it listens on {path}", code="daemon_running"))
+        front = cls.bound(path, StockadeError("a daemon is running", hint=f"it listens on {path}", code="daemon_running"))
         if (group := _group()) is not None:  # a machine without that group is root's alone
             os.chown(path, 0, group)
             path.chmod(0o660)
             path.parent.chmod(0o711)  # what is in it is root's, each by its own mode
-        return cls(listening)
+        return front
 
     def serve(self, verbs: Mapping[str, Verb]) -> None:
         """Answer on the running loop."""
-        self._listening.serve(lambda client: self._speak(Spoken(client, Peer.of(client)), verbs, _groups(client)))
+        self.speak_to_all(lambda client: self._speak(Spoken(client, Peer.of(client)), verbs, _groups(client)))
 
     async def _speak(self, spoken: Spoken, verbs: Mapping[str, Verb], groups: frozenset[int]) -> None:
         try:

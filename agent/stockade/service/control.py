@@ -72,12 +72,8 @@ class Handed:
 Verb = Callable[[Json, Peer], Awaitable[Json | Handed]]
 
 
-class Control:
+class Control(Listening):
     """The listening socket of one sandbox. Taken early, so that the name is ours; served once there is something to serve."""
-
-    def __init__(self, listening: Listening) -> None:
-        self._listening = listening
-        self.close = listening.close
 
     @classmethod
     def take(cls, directory: Path, name: str) -> Control:
@@ -88,11 +84,11 @@ class Control:
         directory.chmod(0o700)
         hint = "another --name, or none: every sandbox then gets one of its own"
         taken = StockadeError(f"a sandbox called {name} is running", hint=hint, code="name_taken")
-        return cls(Listening.take(_path(directory, name), taken))
+        return cls.bound(_path(directory, name), taken)
 
     def serve(self, verbs: Mapping[str, Verb]) -> None:
         """Answer on the running loop."""
-        self._listening.serve(lambda client: self._speak(client, verbs))
+        self.speak_to_all(lambda client: self._speak(client, verbs))
 
     async def _speak(self, client: socket.socket, verbs: Mapping[str, Verb]) -> None:
         with client:

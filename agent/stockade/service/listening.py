@@ -32,7 +32,7 @@ class Listening:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
-    def take(cls, path: Path, taken: StockadeError) -> Self:
+    def bound(cls, path: Path, taken: StockadeError) -> Self:
         """Root's alone. What a dead owner left is replaced. Raises StockadeError: `taken` when somebody listens there already."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -50,7 +50,7 @@ class Listening:
             raise
         return cls(path, sock)
 
-    def serve(self, speak: Speak) -> None:
+    def speak_to_all(self, speak: Speak) -> None:
         """Have everybody who connects spoken to, on the running loop. speak: closes what it is given, and raises nothing."""
         self._keep(self._accept(speak))
 
