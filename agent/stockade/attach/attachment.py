@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Literal
 
 from stockade import signing
-from stockade.attach import berth, existing, layers
+from stockade.attach import berth, existing
 from stockade.attach.contained import Contained, Entrances
 from stockade.attach.device import NOTHING, Closed
 from stockade.attach.existing import Conversation
-from stockade.attach.layers import Layered
+from stockade.attach.layers import Layered, layered
 from stockade.attach.running import Known, Running
+from stockade.attach.still import still
 from stockade.attach.target import Target
 from stockade.attach.volumes import refuse_writable
 from stockade.kernel.links import Link
@@ -155,9 +156,9 @@ class Attachment:
         try:
             container = target.container
             search = ":".join(dict.fromkeys((*filter(None, (container.search if container else "").split(":")), *PATH.split(":"))))
-            root = Layered(directory, layers.upper(target.init, target.root_inside))
-            roster = Resolver(policy, load_families(), search, weak=True, root=root).roster(self._command())
-            self._written = tuple(sorted(root.written))
+            with still(target.cgroup), layered(directory, target.init, target.root_inside) as root:
+                roster = Resolver(policy, load_families(), search, weak=True, root=root).roster(self._command())
+            self._written = tuple(sorted(root.written)) if isinstance(root, Layered) else ()
             return roster
         finally:
             os.close(directory)

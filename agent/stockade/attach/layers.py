@@ -1,66 +1,103 @@
 """The layers of a container's root: what its image brought, and what it has written since, which no policy can mean.
 
-On an overlay the upper layer is the container's own to write: a file in it is not enrolled, whatever it is called. Another root file system
-does not tell: there a file is enrolled as it is found.
+Of an overlay: what is in its upper layer, and what is on another mount where the container may write, is the container's own, and is not
+enrolled, whatever it is called. Another root file system does not tell: there a file is enrolled as it is found. A path is asked about in
+two places, one after the other, so nobody in the container may run meanwhile: see `still`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from stockade.attach.mounts import Mount, mount_of, mounts
+from stockade.sandbox import libc
 from stockade.sandbox.root import Foreign
 from stockade.types import StockadeError
 
-_ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
-
 
 class Layered(Foreign):
-    """upper: where the container writes, on this machine; None for a root without such a layer. written: what was asked for there."""
+    """upper: a descriptor of where the container writes, the caller's; None for an overlay without such a layer.
 
-    def __init__(self, directory: int, upper: Path | None) -> None:
+    there: what is mounted in the container. written: what was asked for and is its own.
+    """
+
+    def __init__(self, directory: int, upper: int | None, there: tuple[Mount, ...]) -> None:
         super().__init__(directory)
-        self._upper = upper
+        self._upper, self._mount = upper, mount_of(directory)
+        self._there = {mount.id: mount for mount in there}
         self.written: set[str] = set()
 
     def open(self, path: str, flags: int) -> int:
-        """Raises PermissionError for a file that the container has written."""
+        """Raises PermissionError for a file that the container has written, or could have."""
         descriptor = super().open(path, flags)
-        real = self.real(path, descriptor)
-        if self._upper is None or flags & (os.O_PATH | os.O_DIRECTORY) or not os.path.lexists(f"{self._upper}{real}"):
+        if flags & (os.O_PATH | os.O_DIRECTORY):
             return descriptor
+        try:
+            real = self.real(path, descriptor)
+            if not self._is_its_own(real, mount_of(descriptor)):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
         self.written.add(real)
         raise PermissionError(errno.EPERM, "written by the container", path)
 
+    def _is_its_own(self, real: str, mount: int) -> bool:
+        if mount != self._mount:
+            return self._could_write(real, self._there.get(mount))
+        if self._upper is None:
+            return False
+        try:
+            os.close(libc.open_beneath(self._upper, real.lstrip("/"), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+        except FileNotFoundError:
+            return False
+        except OSError:  # a link on the way, or a file where a directory is: nothing that the kernel opened above
+            return True
+        return True
 
-def upper(pid: int, root: str) -> Path | None:
-    """Of the overlay that is mounted as `root` in the mount namespace of this process; None when no overlay is, or it has no such layer.
+    def _could_write(self, real: str, mount: Mount | None) -> bool:
+        """Through that mount, or another that shows the same file."""
+        if mount is None or self._mount not in self._there:  # it came or went just now
+            return True
+        try:
+            within = Path(mount.root) / Path(f"{self._there[self._mount].point.rstrip('/')}{real}").relative_to(mount.point)
+        except ValueError:
+            return True
+        return any(each.writable and each.device == mount.device and within.is_relative_to(each.root) for each in self._there.values())
 
-    Raises StockadeError when it has one that is not to be seen from here: nobody could say what the container has written.
+
+@contextlib.contextmanager
+def layered(directory: int, pid: int, root: str) -> Iterator[Foreign]:
+    """A root to look names up in. directory: of it, the caller's. root: the same as the mount namespace of this process calls it.
+
+    Raises StockadeError when it has a layer of its own that is not to be seen from here: nobody could say what the container has written.
     """
+    there = mounts(pid)
+    own = next((mount for mount in reversed(there) if mount.point == root), None)  # the last one on a mount point is the one that shows
+    if own is None or own.kind != "overlay":
+        yield Foreign(directory)
+        return
+    named = next((option.partition("=")[2] for option in own.options if option.startswith("upperdir=")), None)
+    if named is None:
+        yield Layered(directory, None, there)
+        return
+    upper = _seen(Path(named))
     try:
-        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+        yield Layered(directory, upper, there)
+    finally:
+        os.close(upper)
+
+
+def _seen(path: Path) -> int:
+    try:
+        if path.is_absolute():
+            return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return None
-    for line in reversed(lines):  # the last one on a mount point is the one that shows
-        left, _, right = line.partition(" - ")
-        kind, _, options = right.split(" ", 2)
-        if _plain(left.split(" ")[4]) == root:
-            named = [option.partition("=")[2] for option in options.split(",") if option.startswith("upperdir=")]
-            return _seen(Path(_plain(named[0]))) if kind == "overlay" and named else None
-    return None
-
-
-def _seen(path: Path) -> Path:
-    if not path.is_absolute() or not path.is_dir():
-        said = f"the container's own layer is {path}, which is not to be seen from here"
-        raise StockadeError(said, hint="attach in the mount namespace of its runtime", code="layers")
-    return path
-
-
-def _plain(text: str) -> str:
-    for escape, character in _ESCAPES.items():
-        text = text.replace(escape, character)
-    return text
+        pass
+    said = f"the container's own layer is {path}, which is not to be seen from here"
+    raise StockadeError(said, hint="attach in the mount namespace of its runtime", code="layers")

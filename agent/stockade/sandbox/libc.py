@@ -26,7 +26,7 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOVE_MOUNT_EMPTY_PATHS = 0x4 | 0x40
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x2, 0x4, 0x10
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH, _RESOLVE_IN_ROOT = 0x2, 0x4, 0x8, 0x10
 _SYS_PIDFD_GETFD = 438
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR, _SYS_CLOSE_RANGE, _SYS_OPENAT2, _SYS_CLONE3 = 428, 429, 442, 436, 437, 435
 
@@ -101,6 +101,12 @@ def open_path(path: str) -> int:
 def open_in_root(directory: int, path: str, flags: int) -> int:
     """Open with that directory as the root: neither `..` nor a symbolic link leads out of it (openat2(2)). Raises OSError."""
     how = ctypes.create_string_buffer(struct.pack("<QQQ", flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS), 24)
+    return _check(_libc.syscall(_SYS_OPENAT2, directory, os.fsencode(path), how, 24), f"open {path}")
+
+
+def open_beneath(directory: int, path: str, flags: int) -> int:
+    """Open what that directory has below it, with no symbolic link on the way: ELOOP otherwise (openat2(2)). Raises OSError."""
+    how = ctypes.create_string_buffer(struct.pack("<QQQ", flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS), 24)
     return _check(_libc.syscall(_SYS_OPENAT2, directory, os.fsencode(path), how, 24), f"open {path}")
 
 
