@@ -133,7 +133,7 @@ def test_who_names_no_policy_is_left_alone_unless_all_must(
         assert container.do(f"tcp {network.host} {network.tcp}") == "outside"
     work = containers.work_directory(place, inside)
     bundle = containers.bundle(work / "bundle", container_root, network, work, hooks=hooks(directory, "--require"))
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=r"\[no_policy\]"):
         containers.runc(bundle, work, machine)
     subprocess.run(["umount", bundle / "rootfs"], check=False)
 
