@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
-from stockade.fleet import hosts, node
+from stockade.fleet import hosts, node, reach
 from stockade.fleet.drift import findings
 from stockade.fleet.hosts import Host
 from stockade.fleet.node import Node, Sandbox
-from stockade.fleet.reach import Asked
+from stockade.fleet.reach import ANSWER, COMPLAINT, Asked, Way
+from stockade.types import StockadeError
 
 
 @pytest.mark.parametrize(
@@ -92,3 +95,36 @@ def test_another_generation_of_the_same_policy_is_no_drift() -> None:
     assert one.node is not None
     later = dataclasses.replace(one.node, sandboxes=(dataclasses.replace(SANDBOX, generation=9),))
     assert findings([one, Asked(Host("b"), later)]) == []
+
+
+def floods(tmp_path: Path, program: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An ssh that runs this Python instead: it may say whatever the host that it leads to does. Its process number comes into the file."""
+    pid, ssh = tmp_path / "pid", tmp_path / "ssh"
+    words = shlex.join([sys.executable, "-c", f"import os, sys, time; {program}"])
+    ssh.write_text(f"#!/bin/sh\necho $$ > {shlex.quote(str(pid))}\nexec {words}\n")
+    ssh.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return pid
+
+
+def test_an_answer_without_an_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused for its length while whoever says it would go on, and that process is gone."""
+    pid = floods(tmp_path, f"sys.stdout.write('x' * {2 * ANSWER}); sys.stdout.flush(); time.sleep(3600)", monkeypatch)
+    (asked,) = reach.ask_all([Host("big", ("big", None))], Way(seconds=60), lambda _: [])
+    assert asked.node is None and asked.why == "what it says is no answer of `stockade fleet node`: it is too long"
+    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+
+
+def test_of_a_long_complaint_the_first_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    floods(tmp_path, "sys.stderr.write('no\\n' * 2**20); sys.exit(7)", monkeypatch)
+    status, answer, complaint = reach._heard(["ssh"], 60)
+    assert (status, answer, complaint) == (7, b"", (b"no\n" * COMPLAINT)[:COMPLAINT])
+    with pytest.raises(StockadeError, match=r"^no$"):
+        reach._by_ssh(("big", None), Way(seconds=60))
+
+
+def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = floods(tmp_path, "os.close(1); os.close(2); time.sleep(3600)", monkeypatch)
+    (asked,) = reach.ask_all([Host("mute", ("mute", None))], Way(seconds=2), lambda _: [])
+    assert asked.node is None and asked.why == "no answer in 2 seconds"
+    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
