@@ -42,8 +42,7 @@ def _sign(asked: dict[str, Any]) -> bytes:
     import pkcs11
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-    module = Path(asked["module"])
-    _owned(module.resolve(), "the module")
+    module = _module(Path(asked["module"]))
     data = base64.b64decode(asked["data"])
     try:
         token = pkcs11.lib(str(module)).get_token(token_label=asked["token"])
@@ -79,10 +78,11 @@ def _pin(where: str) -> str:
     try:
         if kind == "env":
             return os.environ[name]
-        about = path.stat()
-        if about.st_uid != os.geteuid() or about.st_mode & 0o077:
-            raise Unusable(f"{path} is not root's alone (chown root, chmod 600)")
-        pin = path.read_text(encoding="utf-8").rstrip("\r\n")
+        with path.open(encoding="utf-8") as file:
+            about = os.fstat(file.fileno())  # of what is read, whatever the name leads to a moment later
+            if about.st_uid != os.geteuid() or about.st_mode & 0o077:
+                raise Unusable(f"{path} is not root's alone (chown root, chmod 600)")
+            pin = file.read().rstrip("\r\n")
     except KeyError:
         raise Unusable(f"the variable {name} is not set") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -92,11 +92,20 @@ def _pin(where: str) -> str:
     return pin
 
 
-def _owned(path: Path, what: str) -> None:
-    """It runs as root: nobody else may have written it."""
+def _module(named: Path) -> Path:
+    """Where it lies, free of links, below directories in which nobody but root can put another file in its place: it runs as root."""
     try:
-        about = path.stat()
-    except OSError as error:
-        raise Unusable(f"{what} {path}: {error.strerror}") from None
-    if not stat.S_ISREG(about.st_mode) or about.st_uid not in (0, os.geteuid()) or about.st_mode & 0o022:
-        raise Unusable(f"{what} {path} can be written by others than root")
+        path = named.resolve(strict=True)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Unusable(f"the module {path} is no file")
+        for each in (path, *path.parents):
+            about = each.stat()
+            others = about.st_mode & 0o022
+            if each != path and about.st_mode & stat.S_ISVTX:
+                others = 0  # as /tmp: what is root's in it can be neither removed nor renamed by others
+            if about.st_uid not in (0, os.geteuid()) or others:
+                what = f"the module {path}" if each == path else f"{each}, where the module {path} lies,"
+                raise Unusable(f"{what} can be written by others than root")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise Unusable(f"the module {named}: {error.strerror if isinstance(error, OSError) else error}") from None
+    return path

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from framework.ca import Authority, pem
 from framework.hsm import MODULE, PIN, Organisation
 from framework.policy import http, relay, whole
 from stockade.policy import Policy, load
-from stockade.signing import begin, names, own, sandbox
+from stockade.signing import begin, names, own, process, sandbox
 from stockade.signing.external import Organisation as External
 from stockade.signing.names import Names
 from stockade.signing.settings import Ca, Token
@@ -193,6 +194,14 @@ def test_a_token_signs_with_either_kind_of_key_and_says_why_not(tmp_path: Path, 
     module = tmp_path / "module.so"
     shutil.copy(MODULE, module)
     module.chmod(0o666)
+    linked = tmp_path / "linked.so"
+    linked.symlink_to("/etc/hostname")
+    anybodys = tmp_path / "anybodys"
+    anybodys.mkdir()
+    anybodys.chmod(0o777)
+    shutil.copy(MODULE, anybodys / "module.so")
+    leads_there = tmp_path / "leads_there"
+    leads_there.symlink_to(anybodys)
     for other, said in (
         (
             (replace(token, token="none"), "no token is labelled none"),
@@ -202,6 +211,11 @@ def test_a_token_signs_with_either_kind_of_key_and_says_why_not(tmp_path: Path, 
             (replace(token, pin="env:STOCKADE_TESTS_NONE"), "STOCKADE_TESTS_NONE is not set"),
             (replace(token, module=module), "can be written by others"),
             (replace(token, module=Path("/etc/hostname")), "cannot be used"),
+            (replace(token, module=linked), "/etc/hostname cannot be used"),
+            (replace(token, module=anybodys / "module.so"), f"{anybodys}, where the module .* can be written by others"),
+            (replace(token, module=leads_there / "module.so"), f"{anybodys}, where the module .* can be written by others"),
+            (replace(token, module=tmp_path), "is no file"),
+            (replace(token, module=tmp_path / "none.so"), "No such file"),
         )
         if kind == "ec"
         else ()
@@ -209,3 +223,32 @@ def test_a_token_signs_with_either_kind_of_key_and_says_why_not(tmp_path: Path, 
         with pytest.raises(StockadeError, match=said) as error:
             External.read(replace(ca, key=other)).sign("box", Names())
         assert error.value.code == "ca_unavailable"
+
+
+class Swapping:
+    """Puts another file in the place of one in the moment in which it is opened."""
+
+    def __init__(self) -> None:
+        self.at: tuple[Path, Path] | None = None
+        sys.addaudithook(self._hook)  # it cannot be taken away: it is told what to do, and nothing else
+
+    def _hook(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open" and self.at is not None and str(arguments[0]) == str(self.at[0]):
+            (place, other), self.at = self.at, None
+            other.rename(place)
+
+
+@pytest.fixture(scope="session")
+def swapping() -> Swapping:
+    return Swapping()
+
+
+def test_a_pin_is_read_from_the_file_that_was_looked_at(tmp_path: Path, swapping: Swapping) -> None:
+    pin, other = tmp_path / "ca.pin", tmp_path / "other.pin"
+    for path, mode in ((pin, 0o600), (other, 0o644)):
+        path.write_text("4711\n")
+        path.chmod(mode)
+    assert process._pin(f"file:{pin}") == "4711"
+    swapping.at = pin, other
+    with pytest.raises(process.Unusable, match="not root's alone"):
+        process._pin(f"file:{pin}")
