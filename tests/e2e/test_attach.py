@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -357,6 +358,89 @@ def test_a_container_that_ends_ends_its_agent(container: Container, held: Runnin
     result = held.finish()
     assert result.status == (7 if KERNEL >= (6, 15) else 0), result  # which tells of a process that is reaped
     assert result.select(reason="stopped")
+
+
+LATER = """
+import os, pathlib, socket, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+for number in range(3):
+    os.close(number)
+while not pathlib.Path("/work/go").exists():
+    time.sleep(0.02)
+try:
+    socket.create_connection(({host!r}, {port}), timeout=5)
+    said = "outside"
+except OSError as error:
+    said = f"failed {{error!r}}"
+pathlib.Path("/work/went.part").write_text(said)
+pathlib.Path("/work/went.part").rename("/work/went")
+"""
+
+
+def test_who_outlives_the_first_process_of_a_container_is_held(
+    place: Path, container_root: Path, network: Place, inside: dict[str, str], machine: Machine
+) -> None:
+    """With the machine's PID namespace nobody dies with it."""
+    work = containers.work_directory(place, inside)
+    (work / "later.py").write_text(LATER.format(host=network.host, port=network.tcp))
+    directory = containers.bundle(work / "bundle", container_root, network, work)
+    spec = json.loads((directory / "config.json").read_text())
+    spec["linux"]["namespaces"] = [each for each in spec["linux"]["namespaces"] if each["type"] != "pid"]
+    (directory / "config.json").write_text(json.dumps(spec))
+    with (
+        containers.runc(directory, work) as container,
+        attached(machine, machine.room(), POLICY, "--container", container.id) as running,
+    ):
+        assert container.do("run /usr/bin/python3 /work/later.py") == "0 "
+        container.begin("exit 7")
+        wait_for(lambda: not Path(f"/proc/{container.pid}").exists(), "the end of the first process")
+        (work / "go").touch()
+        wait_for((work / "went").exists, "what came of it")
+        assert (work / "went").read_text().startswith("failed")
+        result = running.finish()
+    assert result.status == (7 if KERNEL >= (6, 15) else 0), result
+    last = [(record["action"], record["reason"]) for record in result.records if record["action"] in ("connect", "lifecycle")]
+    assert last[-2:] == [("connect", "no_rule"), ("lifecycle", "stopped")]
+
+
+def test_a_cgroup_is_held_when_the_first_of_its_processes_has_ended(
+    machine: Machine, network: Place, place: Path, inside: dict[str, str]
+) -> None:
+    """In a network namespace of its own: its devices are looked after, and its policy is read, as before."""
+    cgroup = mounted() / f"stockade-tests-{os.getpid()}-two"
+    cgroup.mkdir()
+    two = []
+    try:
+        for _ in range(2):
+            work = containers.work_directory(place, inside)
+            inner = ["nsenter", f"--net={network.path}", "/usr/bin/python3", str(work / "contained.py"), str(work)]
+            process = subprocess.Popen(["sh", "-c", f'echo $$ > {cgroup}/cgroup.procs; exec "$0" "$@"', *inner])
+            two.append((process, Container("two", work, process.pid, [])))
+            two[-1][1].do("run /usr/bin/true")
+        (first, ends), (second, stays) = two
+        with attached(machine, machine.room(), POLICY, "--cgroup", str(cgroup)) as running:
+            ends.begin("exit 0")
+            first.wait()
+            running.reload()
+            wait_for(lambda: select(running.records(), reason="reloaded"), "the reload")
+            subprocess.run(["ip", "-n", network.name, "link", "add", "late", "type", "veth", "peer", "late-peer"], check=True)
+            subprocess.run(["ip", "-n", network.name, "link", "set", "late", "up"], check=True)
+            listed = ["nsenter", f"--net={network.path}", "nft", "list", "table", "netdev", "stockade"]
+            wait_for(lambda: 'device "late"' in subprocess.run(listed, capture_output=True, text=True).stdout, "the late device, closed")
+            assert stays.do(f"tcp {network.host} {network.tcp}").startswith("failed")
+            stays.begin("exit 0")
+            second.wait()
+            result = running.finish()
+        assert result.status == 0, result
+        assert result.select(reason="stopped")
+    finally:
+        for process, _ in two:
+            process.kill()
+            process.wait()
+        wait_for(lambda: not (cgroup / "cgroup.procs").read_text(), "an empty cgroup")
+        cgroup.rmdir()
 
 
 def test_who_keeps_net_admin_is_not_held(

@@ -84,6 +84,18 @@ def test_a_container_is_held_from_its_first_instruction(container: Container, di
     wait_for(lambda: container.id not in running(Settings().control), "nobody to ask")
 
 
+def test_what_the_container_could_write_is_not_read_later_either(container: Container, directory: Path) -> None:
+    """Its mounts are its own by then."""
+    assert container.do("run /usr/bin/sleep 0").startswith(("-9", "failed"))
+    (container.work / "mine.yaml").write_text(POLICY.replace('"sh"', '"sh", "sleep"').replace("- sh\n", "- sh\n  - sleep\n"))
+    link = directory / "policies" / "link"
+    link.symlink_to(container.work / "mine.yaml")
+    link.rename(directory / "policies" / "held.yaml")
+    (refused,) = wait_for(lambda: select(records_of(container.id, directory), reason="reload_refused"), "the refusal")
+    assert "as /work/mine.yaml" in refused["detail"]["why"]
+    assert container.do("run /usr/bin/sleep 0").startswith(("-9", "failed"))
+
+
 def test_a_container_that_starts_again_is_held_again(
     place: Path, container_root: Path, network: Place, inside: dict[str, str], machine: Machine, directory: Path
 ) -> None:

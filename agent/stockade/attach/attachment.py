@@ -25,7 +25,7 @@ from stockade.attach.existing import Conversation
 from stockade.attach.layers import Layered, layered
 from stockade.attach.running import Known, Running
 from stockade.attach.still import still
-from stockade.attach.target import Target
+from stockade.attach.target import Target, elsewhere
 from stockade.attach.volumes import refuse_writable
 from stockade.kernel.links import Link
 from stockade.policy import Policy, load_families
@@ -98,6 +98,7 @@ class Attachment:
         self._links: list[Link] = []
         self._written: tuple[str, ...] = ()  # files that the policy names and the container has written
         self._cgroup = target.cgroup.id  # known also when it is gone
+        self._shared = joined.inode == Path("/proc/self/ns/net").stat().st_ino  # the network is the host's: there is no device to close
         self._device = Closed(joined, self._cgroup)
         self.name = charged.order.name or target.called
 
@@ -122,7 +123,7 @@ class Attachment:
             kernel.network,
             entrances,
             self._device,
-            shared=target.on_host_network,
+            shared=self._shared,
         )
         stack.push_async_callback(self._forget)
         self._register(governed)
@@ -136,7 +137,7 @@ class Attachment:
         self._sweep()
         self._own(lambda: kernel.govern(target.cgroup.path))
         stack.callback(self._device.open)
-        if not target.on_host_network:
+        if not self._shared:
             await asyncio.to_thread(self._device.close)
             await asyncio.to_thread(self._device.admit, self._charged.entrances.read)
         # 4) what it had before
@@ -237,9 +238,11 @@ class Attachment:
         """Why it can get out all the same."""
         target = self.target
         found = [f"it keeps {capability}" for capability in target.fatal()]
-        if target.on_host_network and target.raw:
+        if self._shared and target.raw:
             found.append("it shares the host's network and may send raw packets (CAP_NET_RAW)")
-        return found
+        return found + [
+            f"process {pid} is in another network namespace, whose devices stay open" for pid in elsewhere(target, self._joined)
+        ]
 
     def _said(self, standing: Standing, policy: Policy) -> dict[str, str | int | list[str]]:
         target, kernel, charged = self.target, self._kernel, self._charged
@@ -313,7 +316,7 @@ class Attachment:
 
     def _lost(self, thoroughly: bool) -> list[str]:
         found = self._lost_links()
-        if self.target.on_host_network:
+        if self._shared:
             return found
         try:
             self._device.close()
@@ -328,10 +331,13 @@ class Attachment:
         return lost_of(self._kernel.links)
 
     async def _ended(self) -> int | None:
-        if self.target.container is None:
-            while self.target.cgroup.populated():
-                await asyncio.sleep(EVERY)
-            return None
+        """When the last process is gone: with a PID namespace that is not its own, a container's others outlive its first."""
+        status = await self._status() if self.target.container is not None else None
+        while self.target.cgroup.populated():
+            await asyncio.sleep(EVERY)
+        return status
+
+    async def _status(self) -> int | None:
         try:
             init = os.pidfd_open(self.target.init)
         except ProcessLookupError:

@@ -15,9 +15,10 @@ from pathlib import Path
 from stockade.attach import runtimes
 from stockade.attach.runtimes import Container
 from stockade.sandbox.cgroup import PARENT, Cgroup, mounted
+from stockade.sandbox.joined import Joined
 from stockade.types import StockadeError
 
-NET_RAW = 13
+NET_RAW, SYS_PTRACE = 13, 19
 # With one of these a process can take away what holds it: CAP_NET_ADMIN, CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_BPF.
 FATAL = {12: "CAP_NET_ADMIN", 16: "CAP_SYS_MODULE", 17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN", 39: "CAP_BPF"}
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
@@ -57,15 +58,13 @@ class Target:
         known = {"container": self.container.called, "container_id": self.container.id, "image": self.container.image}
         return {key: value for key, value in known.items() if value}
 
-    @property
-    def on_host_network(self) -> bool:
-        """Whether it shares the network namespace of this very process: then there is no device to close."""
-        return os.readlink(f"/proc/{self.init}/ns/net") == os.readlink("/proc/self/ns/net")  # noqa: PTH115 (no file: a name)
-
     def fatal(self) -> list[str]:
-        """The capabilities of its processes with which they could take away what holds them."""
+        """The capabilities of its processes with which they could take away what holds them, or act through somebody who is not held."""
         found = _capabilities(self.cgroup.processes(), self.init)
-        return [name for bit, name in FATAL.items() if found >> bit & 1]
+        names = [name for bit, name in FATAL.items() if found >> bit & 1]
+        if found >> SYS_PTRACE & 1 and any(_same(pid, "pid") for pid in self.cgroup.processes()):
+            names.append("CAP_SYS_PTRACE in the machine's PID namespace")
+        return names
 
     @property
     def raw(self) -> bool:
@@ -192,3 +191,27 @@ def _capabilities(processes: Iterator[int], init: int) -> int:
                 held &= 1 << 12 | 1 << NET_RAW  # over the network namespace that was made with it
             together |= held
     return together
+
+
+def elsewhere(target: Target, joined: Joined) -> list[int]:
+    """Of each other network namespace that has a device, one of the target's processes in it."""
+    found: dict[int, int] = {joined.inode: 0}
+    for pid in target.cgroup.processes():
+        try:
+            other = Joined(pid)
+        except StockadeError:  # it has just ended
+            continue
+        try:
+            if other.inode not in found:
+                found[other.inode] = pid if other.devices() else 0
+        finally:
+            other.close()
+    return sorted(pid for pid in found.values() if pid)
+
+
+def _same(pid: int, kind: str) -> bool:
+    """Whether that process is in this one's own namespace."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")  # noqa: PTH115 (no file: a name)
+    except OSError:
+        return False

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from stockade.attach.volumes import Mount, shown_as
+from stockade.attach.mounts import Mount
+from stockade.attach.target import Target
+from stockade.attach.volumes import refuse_writable, shown_as
+from stockade.sandbox.cgroup import Cgroup
+from stockade.types import StockadeError
 
 HERE = [Mount("8:1", "/", "/", True), Mount("8:2", "/", "/srv", True), Mount("8:1", "/data/etc", "/etc/stockade", True)]
 
@@ -35,3 +42,46 @@ def test_before_it_starts_only_what_is_below_its_root_counts() -> None:
     there = [*HERE, Mount("8:1", "/etc", "/run/c/rootfs/config", True)]
     assert shown_as(Path("/srv/web.yaml"), iter(there), iter(HERE), "/run/c/rootfs") is None
     assert shown_as(Path("/etc/web.yaml"), iter(there), iter(HERE), "/run/c/rootfs") == "/config/web.yaml"
+
+
+def test_where_nobody_can_be_asked_nothing_is_read(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").write_text("")
+    (tmp_path / "policy.yaml").touch()
+    with pytest.raises(StockadeError, match="nothing runs") as caught:
+        refuse_writable(tmp_path / "policy.yaml", Target(Cgroup(tmp_path), 2**22), "a policy source")
+    assert caught.value.code == "no_process"
+
+
+ANOTHER = """
+import os, sys
+from stockade.sandbox import libc
+place = sys.argv[1]
+os.unshare(libc.CLONE_NEWNS)
+libc.mount("none", "/", "", libc.MS_REC | libc.MS_PRIVATE)
+libc.mount("none", f"{place}/root", "tmpfs")
+os.mkdir(f"{place}/root/etc")
+libc.bind(place, f"{place}/root/etc", 0)
+libc.pivot_root(f"{place}/root")
+print("up", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a mount namespace")
+def test_each_mount_namespace_of_the_cgroup_is_asked(tmp_path: Path) -> None:
+    """The first process has none of the volumes that the second has."""
+    (tmp_path / "policy.yaml").touch()
+    (tmp_path / "root").mkdir()
+    command = [sys.executable, "-c", ANOTHER, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"up\n"
+        for words in (f"{os.getpid()}\n", f"{os.getpid()}\n{other.pid}\n"):
+            (tmp_path / "cgroup.procs").write_text(words)
+            target = Target(Cgroup(tmp_path), os.getpid())
+            if str(other.pid) not in words:
+                refuse_writable(tmp_path / "policy.yaml", target, "a policy source")
+                continue
+            with pytest.raises(StockadeError, match=r"as /etc/policy\.yaml"):
+                refuse_writable(tmp_path / "policy.yaml", target, "a policy source")
+        other.communicate(b"\n")
