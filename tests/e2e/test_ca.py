@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from framework.ca import pem
-from framework.hsm import Organisation
+from framework.hsm import PIN, Organisation
 from framework.internet import ECHO, H1
 from framework.machine import STOCKADE, Machine, wait_for, worker_of
 from framework.policy import http, whole
@@ -273,6 +273,32 @@ def test_a_token_that_is_away_keeps_nothing_from_running_on(machine: Machine, to
         assert box.shown()["serial"] != before["serial"] and box.ask() == "200 200" and not box.metrics()["problems"]
         agent = box.run.process.pid
         assert "softhsm" not in Path(f"/proc/{agent}/maps").read_text() + Path(f"/proc/{worker_of(agent)}/maps").read_text()
+
+
+@pytest.mark.client("/usr/bin/python3", "softhsm2-util")
+def test_a_wrong_pin_is_tried_once_and_not_until_the_token_locks(machine: Machine, token: Organisation) -> None:
+    """While the token is away, an attempt that fails for the PIN is one that did not ask it."""
+    with Lasting(machine, token.in_token(), token.environment) as box:
+        before = box.shown()
+        token.pin.write_text("not it\n")
+        ended = box.command("ca", "rotate", box.name)
+        assert ended.returncode == 1 and "does not take the PIN" in ended.stderr and "[ca_pin]" in ended.stderr, ended
+        assert "no other sandbox was asked" in ended.stderr, ended
+        token.pull()
+        (box.room / "policy.yaml").write_text(whole(http(["python3", "curl", "openssl"], ECHO, H1), allow=["python3", "curl", "openssl"]))
+        ended = box.command("reload", "--sandbox", box.name)
+        assert ended.returncode == 1 and "is not asked with it again" in ended.stderr, ended
+        ended = box.command("ca", "rotate", box.name)
+        assert ended.returncode == 1 and "no token is labelled stockade tests [ca_unavailable]" in ended.stderr, ended
+        token.plug()
+        assert box.shown()["serial"] == before["serial"] and box.ask() == "200 200"
+        token.pin.write_text("not it either\n")
+        assert "does not take the PIN" in box.command("reload", "--sandbox", box.name).stderr
+        token.pin.write_text(f"{PIN}\n")
+        ended = box.command("reload", "--sandbox", box.name)
+        assert ended.returncode == 0 and box.shown()["good_for"] == " ".join(sorted((ECHO, H1))), ended
+        said = [record["detail"]["why"] for record in box.records("authority_not_renewed")]
+        assert [sum(part in why for why in said) for part in ("does not take", "is not asked", "no token is")] == [2, 1, 1], said
 
 
 @pytest.mark.client("/usr/bin/python3", "softhsm2-util")

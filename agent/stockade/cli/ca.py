@@ -48,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
                 raise
             print(f"{name}: the key before goes on: {error.message} [{error.code}]", file=sys.stderr)
             failed = True
+            if error.code == "ca_pin":
+                print("no other sandbox was asked: a token locks after a few wrong PINs", file=sys.stderr)
+                break
     if args.output == "json":
         print(json.dumps(found, indent=2))
     for each in found if args.output == "text" else ():

@@ -60,7 +60,11 @@ class Renewal:
         self._turn = asyncio.Lock()
 
     async def rotate(self, cause: str) -> Detail:
-        """Another key, now. What `described` says of it. Raises StockadeError: the one before goes on."""
+        """Another key, now, because a person says so. What `described` says of it. Raises StockadeError: the one before goes on."""
+        self._signing.insist(self._ca)
+        return await self._next(cause)
+
+    async def _next(self, cause: str) -> Detail:
         async with self._turn:
             return await self._rotate(cause, await asyncio.to_thread(self._wanted, self._governed.policy))
 
@@ -81,7 +85,7 @@ class Renewal:
                 await asyncio.sleep(min(left + 0.01, LOOK))
                 continue
             try:
-                await self.rotate("due")
+                await self._next("due")
             except StockadeError:  # it is on record
                 await asyncio.sleep(max(1.0, min(RETRY, self._ca.life / 30)))
 

@@ -17,7 +17,7 @@ from stockade.proxy.authority import Signing
 from stockade.signing import issue
 from stockade.signing.names import Names
 from stockade.signing.settings import Ca, Token
-from stockade.signing.token import Away, key_of
+from stockade.signing.token import Away, WrongPin, key_of
 from stockade.types import StockadeError
 
 _HINT = "the certificate that signs, then those above it, the root last, all in PEM: docs/ca.md"
@@ -67,6 +67,9 @@ class Organisation:
             key = key_of(self.ca.key, public) if isinstance(self.ca.key, Token) else _load(self.ca.key)
             made = issue.below(name, issuer, key, self.ca.life, above=above, names=names.constraints(), digest=digest)
             x509.load_pem_x509_certificate(made.certificate_pem).verify_directly_issued_by(issuer)
+        except WrongPin as error:
+            hint = "correct it there, and it is taken by itself; stockade ca rotate tries the same one once more"
+            raise StockadeError(f"ca: nothing can be signed: {error}", hint=hint, code="ca_pin") from None
         except (Away, OSError, ValueError, TypeError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             message = f"ca: nothing can be signed with the key in {self.described}: {why}"

@@ -20,20 +20,24 @@ class Unusable(Exception):
     """The text is for people."""
 
 
-def main() -> None:
-    """{module, token, key, pin, algorithm: rsa | ec, digest, data} → {signature} or {error}.
+class WrongPin(Unusable):
+    """The token counts this attempt, and locks after a few."""
 
-    pin: file:PATH or env:NAME; data, signature: base64.
+
+def main() -> None:
+    """{module, token, key, pin, algorithm: rsa | ec, digest, data} → {signature} or {error, wrong_pin}.
+
+    pin: file:PATH or env:NAME; data, signature: base64. wrong_pin: whether that is the error.
     """
     asked = json.load(sys.stdin)
     said = os.dup(1)
     os.dup2(2, 1)  # some modules talk
     try:
-        answer = {"signature": base64.b64encode(_sign(asked)).decode()}
+        answer: dict[str, str | bool] = {"signature": base64.b64encode(_sign(asked)).decode()}
     except Unusable as error:
-        answer = {"error": str(error)}
+        answer = {"error": str(error), "wrong_pin": isinstance(error, WrongPin)}
     except Exception as error:
-        answer = {"error": f"{type(error).__name__} {error}".strip()}
+        answer = {"error": f"{type(error).__name__} {error}".strip(), "wrong_pin": False}
     with os.fdopen(said, "w") as file:
         json.dump(answer, file)
 
@@ -66,8 +70,8 @@ def _sign(asked: dict[str, Any]) -> bytes:
         raise Unusable(f"{asked['token']} has no private key {asked['key']}") from None
     except pkcs11.exceptions.MultipleObjectsReturned:
         raise Unusable(f"{asked['token']} has several private keys {asked['key']}") from None
-    except pkcs11.exceptions.PinIncorrect:
-        raise Unusable(f"{asked['token']} does not take the PIN in {asked['pin']}") from None
+    except (pkcs11.exceptions.PinIncorrect, pkcs11.exceptions.PinInvalid, pkcs11.exceptions.PinLenRange):
+        raise WrongPin(f"{asked['token']} does not take the PIN in {asked['pin']}") from None
     except pkcs11.exceptions.PinLocked:
         raise Unusable(f"the PIN of {asked['token']} is locked") from None
 

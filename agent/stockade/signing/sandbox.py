@@ -11,7 +11,8 @@ from stockade.proxy.authority import Authority, Signing
 from stockade.signing import about, names, own
 from stockade.signing.external import Organisation
 from stockade.signing.names import Names
-from stockade.signing.settings import Ca
+from stockade.signing.settings import Ca, Token
+from stockade.signing.token import ask_again
 from stockade.types import StockadeError
 
 Detail = dict[str, str | int | list[str]]
@@ -37,6 +38,12 @@ def again(authority: Authority, ca: Ca, good_for: Names) -> Signing:
         message = f"ca: the root in {ca.certificate} is another one than {authority.name} was started with, and trusts"
         raise StockadeError(message, hint="the old root stays in the file until it has ended, or start it anew", code="ca_certificate")
     return organisation.sign(authority.name, good_for)
+
+
+def insist(ca: Ca) -> None:
+    """The next attempt asks the token whatever it said of its PIN."""
+    if isinstance(ca.key, Token):
+        ask_again(ca.key)
 
 
 def wanted(ca: Ca, policy: Policy, rules: Iterable[Rule] = ()) -> Names:

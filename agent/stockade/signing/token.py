@@ -1,4 +1,8 @@
-"""A key that stays in its PKCS#11 token, in the shape in which cryptography takes keys. Every signature asks a process of its own."""
+"""A key that stays in its PKCS#11 token, in the shape in which cryptography takes keys. Every signature asks a process of its own.
+
+Owns also which PIN a token did not take: most lock after a few wrong ones, and somebody has to go there. It is not asked with that one
+again before a person says so, or the file with the PIN is another.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import base64
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -14,9 +19,16 @@ from stockade.signing.settings import Token
 
 SECONDS = 15.0  # that a token may take
 
+_Pin = tuple[str, int, int, int]  # where it is said, and the state of the file
+_refused: dict[tuple[str, str], _Pin] = {}  # of a module and its token's label; for as long as this process
+
 
 class Away(Exception):
     """The token did not sign, and why."""
+
+
+class WrongPin(Away):
+    """It does not take the PIN, or was not asked because it did not the last time."""
 
 
 def key_of(token: Token, public: Any) -> Any:
@@ -30,6 +42,9 @@ def key_of(token: Token, public: Any) -> Any:
 
 def sign(token: Token, data: bytes, algorithm: str, digest: str) -> bytes:
     """The signature as certificates have it. Raises Away."""
+    where, pin = (str(token.module), token.token), _pin(token)
+    if pin is not None and _refused.get(where) == pin:
+        raise WrongPin(f"{token.token} did not take the PIN in {token.pin}, and is not asked with it again, since it would lock")
     request = {
         **{name: str(getattr(token, name)) for name in ("module", "token", "key", "pin")},
         "algorithm": algorithm,
@@ -50,9 +65,31 @@ def sign(token: Token, data: bytes, algorithm: str, digest: str) -> bytes:
     except ValueError:
         last = ended.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise Away(f"{token.module} ended with status {ended.returncode}" + (f": {last[:200]}" if last else "")) from None
+    if answer.get("wrong_pin"):
+        if pin is not None:
+            _refused[where] = pin
+        raise WrongPin(str(answer["error"]))
     if "error" in answer:
         raise Away(str(answer["error"]))
+    _refused.pop(where, None)
     return base64.b64decode(answer["signature"])
+
+
+def ask_again(token: Token) -> None:
+    """Once more, even with a PIN that it did not take: a person says so."""
+    _refused.pop((str(token.module), token.token), None)
+
+
+def _pin(token: Token) -> _Pin | None:
+    """None: it cannot be looked at, and so nothing be asked with it. A variable is the same as long as this process."""
+    kind, _, name = token.pin.partition(":")
+    if kind != "file":
+        return token.pin, 0, 0, 0
+    try:
+        about = Path(name).stat()
+    except OSError:
+        return None
+    return token.pin, about.st_ino, about.st_mtime_ns, about.st_size
 
 
 def _never() -> NoReturn:

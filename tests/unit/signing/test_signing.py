@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import ipaddress
 import os
 import shutil
@@ -222,7 +223,36 @@ def test_a_token_signs_with_either_kind_of_key_and_says_why_not(tmp_path: Path, 
     ):
         with pytest.raises(StockadeError, match=said) as error:
             External.read(replace(ca, key=other)).sign("box", Names())
-        assert error.value.code == "ca_unavailable"
+        assert error.value.code == ("ca_pin" if said == "does not take the PIN" else "ca_unavailable")
+
+
+@TOKEN
+@pytest.mark.skipif(os.geteuid() != 0, reason="the module and the PIN are root's")
+def test_a_token_is_asked_once_with_a_pin_that_it_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is away, what it is asked fails for that; what it is not asked does not."""
+    organisation = Organisation.found(tmp_path / "ca")
+    organisation.move_into_token()
+    monkeypatch.setenv("SOFTHSM2_CONF", str(organisation.conf))
+    token = Token(MODULE, "stockade tests", "issuing", f"file:{organisation.pin}")
+    ca = Ca(certificate=organisation.chain, key=token)
+    sign = functools.partial(External.read(ca).sign, "box", Names())
+    organisation.pin.write_text(f"not {PIN}\n")
+    with pytest.raises(StockadeError, match="does not take the PIN") as error:
+        sign()
+    assert error.value.code == "ca_pin"
+    organisation.pull()
+    with pytest.raises(StockadeError, match="is not asked with it again") as error:
+        sign()
+    assert error.value.code == "ca_pin"
+    sandbox.insist(ca)
+    with pytest.raises(StockadeError, match="no token is labelled") as error:
+        sign()
+    assert error.value.code == "ca_unavailable"
+    organisation.plug()
+    with pytest.raises(StockadeError, match="does not take the PIN"):
+        sign()
+    organisation.pin.write_text(f"{PIN}\n")
+    x509.load_pem_x509_certificate(sign().certificate_pem).verify_directly_issued_by(organisation.issuing)
 
 
 class Swapping:
