@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -320,6 +321,16 @@ def test_where_there_is_no_egress_hook_the_host_closes_its_end(container: Contai
         joined.close()
 
 
+def answer(listener: socket.socket) -> None:
+    """Every word of one who stays."""
+    with contextlib.suppress(OSError):
+        while True:
+            peer = listener.accept()[0]
+            with peer:
+                while peer.recv(100):
+                    peer.sendall(b"outside")
+
+
 def test_a_unit_on_the_hosts_network(machine: Machine, network: Place, place: Path, inside: dict[str, str]) -> None:
     """No device is closed there, and what listens on the host's loopback is not the unit's own."""
     work = containers.work_directory(place, inside)
@@ -329,16 +340,20 @@ def test_a_unit_on_the_hosts_network(machine: Machine, network: Place, place: Pa
     unit_process = Container("unit", work, process.pid, ["kill", "-9", str(process.pid)])
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
+    threading.Thread(target=answer, args=(listener,), daemon=True).start()
     try:
         (unit / "cgroup.procs").write_text(str(process.pid))
+        assert unit_process.do(f"keep 127.0.0.1 {port}") == "outside"
         with attached(machine, machine.room(), POLICY, "--systemd", unit.name.removesuffix(".service")) as running:
             assert unit_process.do(f"run {CURL} https://{ECHO}/open/a") == "0 200"
             assert unit_process.do(f"run {CURL} https://{ECHO}/shut") == "0 403"
             assert unit_process.do(f"tcp {network.host} {network.tcp}").startswith("failed")
             assert unit_process.do(f"tcp 127.0.0.1 {port}").startswith("failed")
+            assert unit_process.do("say") != "outside"  # what was open before is cut there too
             running.process.terminate()
             result = running.finish()
         (started,) = result.select(reason="started")
+        assert [each for each in started["detail"]["connections"] if each.endswith(f"-> 127.0.0.1:{port}")]
         assert started["sandbox"]["labels"]["cgroup"] == f"/{unit.relative_to(mounted())}"
         assert started["detail"]["held"] == "no"  # root in the host's namespaces
         assert "NOT HELD" in result.stderr

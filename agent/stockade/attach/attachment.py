@@ -214,11 +214,12 @@ class Attachment:
                 shutil.rmtree(pins, ignore_errors=True)
 
     def _connections(self) -> tuple[Conversation, ...]:
-        """Those that lead out of the namespace. Raises StockadeError when they cannot be listed."""
+        """Those that lead out of the namespace, or on the host's, to anybody. Raises StockadeError when they cannot be listed."""
         try:
-            found = [each for each in existing.conversations(self._joined, self.target.cgroup.processes()) if each.leaves]
+            all_ = existing.conversations(self._joined, self.target.cgroup.processes())
         except OSError as error:
             raise StockadeError(str(error.strerror or error), code="connections") from None
+        found = [each for each in all_ if each.leaves(self._kernel.network, shared=self._shared)]
         if self._charged.existing == "cut":
             for each in found:
                 existing.cut(self._joined, each)

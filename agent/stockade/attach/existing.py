@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from stockade.kernel.abi import Network
 from stockade.kernel.maps import Maps
 from stockade.sandbox import libc
 from stockade.sandbox.joined import Joined
@@ -46,10 +47,10 @@ class Conversation:
     def __str__(self) -> str:
         return f"{self.protocol} {self.pid} {_joined(self.local)} -> {_joined(self.peer)}"
 
-    @property
-    def leaves(self) -> bool:
-        """Whether it goes anywhere but to the namespace itself."""
-        return not ipaddress.ip_address(self.peer[0]).is_loopback
+    def leaves(self, network: Network, *, shared: bool) -> bool:
+        """Whether it goes anywhere but to the namespace itself, or to the agent. shared: with the host, whose loopback is not its own."""
+        peer = ipaddress.ip_address(self.peer[0])
+        return peer not in (network.agent4, network.agent6) if shared else not peer.is_loopback
 
 
 def _joined(end: tuple[str, int]) -> str:
