@@ -78,8 +78,7 @@ class Choice:
 
     def of(self, annotations: dict[str, str]) -> tuple[tuple[Path, ...], tuple[str, ...]] | None:
         """Policy files and presets; None for a container that is not to be governed. Raises StockadeError."""
-        named = [word for word in annotations.get(POLICY, "").replace(",", " ").split() if word]
-        presets = tuple(word for word in annotations.get(PRESET, "").replace(",", " ").split() if word)
+        named, presets = _words(annotations, POLICY), tuple(_words(annotations, PRESET))
         if not named and not presets and self.otherwise:
             named = [self.otherwise]
         if not named and not presets:
@@ -96,6 +95,14 @@ class Choice:
         if not path.is_file():
             raise StockadeError(f"there is no {path}", hint=f"ls {self.directory}", code="no_policy")
         return path
+
+
+def _words(annotations: dict[str, str], key: str) -> list[str]:
+    """Raises StockadeError for one that is there and says nothing: somebody meant to have the container governed."""
+    words = annotations.get(key, "").replace(",", " ").split()
+    if key in annotations and not words:
+        raise StockadeError(f"{key} is there, and names nothing", hint=f"{key}=NAME, or no such annotation", code="no_policy")
+    return words
 
 
 def govern(text: bytes, choice: Choice, settings: Settings, settings_file: Path | None = None) -> str:
