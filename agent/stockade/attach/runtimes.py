@@ -24,15 +24,17 @@ _ANCESTORS = 4  # of a container's first process, up to the shim that started it
 
 # Where kubelet's and podman's annotations name a container; the first that is there.
 _NAMES = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name", "org.opencontainers.container.name")
+_REPLICATED = _NAMES[:2]  # of which every replica has the same
 _IMAGES = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "org.opencontainers.image.ref.name")
 _SHORT = 12  # characters of an id that people write
+_LONG = 50  # of a name before one: both together can be what a sandbox is called
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
     """pid: of its first process, in this PID namespace.
 
-    search: its own PATH. command: what it runs; empty where that is not known.
+    shared: others may have the same name. search: its own PATH. command: what it runs; empty where that is not known.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Container:
     search: str = ""
     command: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
 
     @property
     def short(self) -> str:
@@ -51,14 +54,14 @@ class Container:
 
     @property
     def called(self) -> str:
-        """For people and for records."""
-        return self.name or self.short
+        """For people and for records: nobody else on this machine is called so."""
+        return f"{self.name[:_LONG]}-{self.id[:_SHORT]}" if self.shared else self.name or self.short
 
 
 def find(wanted: str, root: Path = Path("/")) -> Container:
     """By its name, its id, or what an id begins with. Raises StockadeError for none and for several."""
     known = list(containers(root))
-    exact = [each for each in known if wanted and wanted in (each.id, each.name)]
+    exact = [each for each in known if wanted and wanted in (each.id, each.name, each.called)]
     found = exact or [each for each in known if len(wanted) >= 4 and each.id.startswith(wanted)]
     if not found:
         names = ", ".join(sorted(each.called for each in known)) or "none"
@@ -103,15 +106,17 @@ def described(container: Container, root: Path = Path("/")) -> Container:
     annotations = {str(key): str(value) for key, value in _mapping(spec.get("annotations")).items()}
     variables = dict(str(each).partition("=")[::2] for each in process.get("env") or ())
     runtime, name, image = container.runtime, container.name, container.image
-    name = name or next((annotations[key] for key in _NAMES if key in annotations), "")
+    named = "" if name else next((key for key in _NAMES if annotations.get(key)), "")
+    name, shared = annotations.get(named, name), named in _REPLICATED
     image = image or next((annotations[key] for key in _IMAGES if key in annotations), "")
     for kind, known in (("podman", _podman(container)), ("docker", _docker(container.id, root))):
         if known is not None:
-            runtime, name, image = kind, known[0] or name, known[1] or image
+            runtime, name, image, shared = kind, known[0] or name, known[1] or image, shared and not known[0]
     if not image and (shim := _shim(container.pid)) is not None:
         image = _containerd(*shim, container.id)
     command = tuple(str(word) for word in process.get("args") or ())
-    return Container(container.id, runtime, container.pid, name, image, container.bundle, variables.get("PATH", ""), command, annotations)
+    search = variables.get("PATH", "")
+    return Container(container.id, runtime, container.pid, name, image, container.bundle, search, command, annotations, shared)
 
 
 def _podman(container: Container) -> tuple[str, str] | None:

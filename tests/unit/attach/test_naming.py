@@ -95,6 +95,22 @@ def test_a_container_by_what_its_runtime_wrote_down(machine: Path, wanted: str, 
     assert (found.runtime, found.name, found.image, found.pid) == (runtime, name, image, OWN)
 
 
+def test_replicas_are_told_apart(machine: Path) -> None:
+    """Each has the name of its pod's template; the id says which it is."""
+    task = machine / "run/containerd/io.containerd.runtime.v2.task/default"
+    written(
+        machine, "run/containerd/runc/default/task2/state.json", {"init_process_pid": OWN, "config": {"labels": [f"bundle={task}/task2"]}}
+    )
+    written(task, "task2/config.json", {"annotations": {"io.kubernetes.cri.container-name": "server"}})
+    with pytest.raises(StockadeError, match="several containers are server: task, task2"):
+        runtimes.find("server", machine)
+    found = [runtimes.find(name, machine) for name in ("server-task", "server-task2")]
+    assert [each.called for each in found] == ["server-task", "server-task2"]
+    assert runtimes.find("db", machine).called == "db"  # docker's own names are one's own
+    of_64 = runtimes.Container("e" * 64, "containerd", OWN, "s" * 63, shared=True)
+    assert Target(Cgroup(TOP / "x"), OWN, of_64).called.endswith(f"s-{'e' * 12}")
+
+
 def test_what_a_bundle_says_of_its_process(machine: Path) -> None:
     found = runtimes.find("plain", machine)
     assert (found.command, found.search, dict(found.annotations)) == (("/bin/web", "-p"), "/opt/bin:/bin", {"stockade.policy": "web"})
@@ -152,6 +168,16 @@ def test_whoever_starts_a_container_chooses_among_roots_policies(tmp_path: Path)
     assert Choice(tmp_path, "web").of({"stockade.preset": "pypi"}) == ((), ("pypi",))
     with pytest.raises(StockadeError, match="names no policy"):
         Choice(tmp_path, required=True).of({})
+
+
+@pytest.mark.parametrize("key", ["stockade.policy", "stockade.preset"])
+@pytest.mark.parametrize("text", ["", " ", ",", " , "])
+def test_an_annotation_that_says_nothing_is_refused(tmp_path: Path, key: str, text: str) -> None:
+    """Also where a container without one is left alone, or has the policy of all."""
+    for choice in (Choice(tmp_path), Choice(tmp_path, "web")):
+        with pytest.raises(StockadeError, match="names nothing") as raised:
+            choice.of({key: text})
+        assert raised.value.code == "no_policy"
 
 
 @pytest.mark.parametrize("name", ["../web", "/etc/passwd", "a/b", "missing", "secret.txt", ".web", "x\x00y", "a" * 200])
