@@ -172,8 +172,17 @@ def test_whoever_comes_in_is_answered_and_nobody_else(container: Container, mach
     opened = whole(rule, allow=["python3", "curl"], inbound=[{"port": 8080, "protocol": "tcp", "from": [f"{network.host}/32"]}])
     with attached(machine, machine.room(), opened, "--container", container.id) as running:
         assert asked(network.own, 8080) == b"inside"
+        assert asked(network.own, 8080) == b"inside"
         assert asked(network.own, 9090) == b""
-        (came,) = wait_for(lambda: select(running.records(), action="inbound"), "the record of who came in")
+        heard = subprocess.run(
+            ["nsenter", f"--net={network.path}", "nft", "-j", "list", "set", "netdev", "stockade", "heard4"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        (known,) = [entry["set"]["elem"] for entry in json.loads(heard.stdout)["nftables"] if "set" in entry]
+        assert len(known) == 1  # however many connections one peer makes
+        came, _ = wait_for(lambda: [r for r in [select(running.records(), action="inbound")] if len(r) == 2], "records of who came in")[0]
         assert (came["detail"]["source"], came["destination"]["port"], came["decision"]) == (network.host, 8080, "allow")
         assert container.do(f"tcp {network.host} {network.tcp}").startswith("failed")
         heard = len(network.heard)

@@ -79,15 +79,25 @@ class Closed:
         return f"add chain netdev {TABLE} {self._own}"
 
     def admit(self, inbound: Sequence[Inbound]) -> None:
-        """Let in by the devices whoever these name, and what is said to them out; nobody else from now on. Raises StockadeError."""
-        self._let_in = tuple(inbound)
+        """Let in by the devices whoever these name, and what is said to them out; nobody else from now on.
+
+        Raises StockadeError: as it was before.
+        """
+        before, self._let_in = self._let_in, tuple(inbound)
+        try:
+            self._admit()
+        except (StockadeError, OSError):
+            self._let_in = before
+            raise
+
+    def _admit(self) -> None:
         if self.by != EGRESS:
             if self._let_in and self.by == HOST_END:
                 raise StockadeError("`inbound` of a container needs the egress hook (Linux 5.16)", code="device")
             return
         rules = [f"delete chain netdev {TABLE} {chain}" for chain in sorted(self._chains(TABLE, inside=True)) if self._lets(chain)]
         if self._let_in:
-            rules += [_set(4), _set(6), *(rule for device in sorted(self.devices) for rule in self._entrance(device))]
+            rules += [*_sets(), *(rule for device in sorted(self.devices) for rule in self._entrance(device))]
             rules += [f"{line}" for device in sorted(self.devices) for line in _replies(device)]
         if rules:
             self._nft("\n".join(rules), inside=True)
@@ -100,8 +110,7 @@ class Closed:
             raise StockadeError("a connection can be kept with the egress hook alone (Linux 5.16)", code="device")
         family = 6 if ":" in peer[0] else 4
         lines = [
-            _set(4),
-            _set(6),
+            *_sets(),
             f"add element netdev {TABLE} said{family} {{ {protocol} . {local[0]} . {local[1]} . {peer[0]} . {peer[1]} timeout 30d }}",
         ]
         self._nft("\n".join([*lines, *(line for device in sorted(self.devices) for line in _replies(device))]), inside=True)
@@ -115,10 +124,10 @@ class Closed:
         for inbound in self._let_in:
             for source in inbound.networks:
                 ip = "ip6" if source.version == 6 else "ip"
-                tuple_ = f"meta l4proto . {ip} daddr . th dport . {ip} saddr . th sport"
+                whom = f"meta l4proto . {ip} daddr . th dport . {ip} saddr"
                 yield (
                     f"add rule netdev {TABLE} {chain} {ip} saddr {source} tcp dport {inbound.port} "
-                    f"update @said{source.version} {{ {tuple_} timeout 1d }}"
+                    f"update @heard{source.version} {{ {whom} timeout 1h }}"
                 )
 
     def holds(self) -> str | None:
@@ -171,13 +180,14 @@ class Closed:
         return done.stdout
 
 
-def _set(family: int) -> str:
-    """The connections whose packets may leave: local end, then the other."""
-    kind = f"ipv{family}_addr"
-    return (
-        f"add set netdev {TABLE} said{family} "
-        f"{{ type inet_proto . {kind} . inet_service . {kind} . inet_service; flags dynamic,timeout; size 65535; }}"
-    )
+def _sets() -> Iterator[str]:
+    """Whose packets may leave. said: connections that were kept, local end, then the other. heard: one of our ports, and the address of
+    somebody who spoke to it; without their port, of which one peer has so many that it could fill a set alone."""
+    for family in (4, 6):
+        kind = f"ipv{family}_addr"
+        own = f"type inet_proto . {kind} . inet_service . {kind}"
+        for name, of in ((f"said{family}", f"{own} . inet_service"), (f"heard{family}", own)):
+            yield f"add set netdev {TABLE} {name} {{ {of}; flags dynamic,timeout; size 65535; }}"
 
 
 def _replies(device: str) -> Iterator[str]:
@@ -186,6 +196,7 @@ def _replies(device: str) -> Iterator[str]:
     yield f"flush chain netdev {TABLE} {chain}"
     for family, ip in ((4, "ip"), (6, "ip6")):
         yield f"add rule netdev {TABLE} {chain} meta l4proto . {ip} saddr . th sport . {ip} daddr . th dport @said{family} accept"
+        yield f"add rule netdev {TABLE} {chain} meta l4proto . {ip} saddr . th sport . {ip} daddr @heard{family} accept"
     yield f"add rule netdev {TABLE} {chain} ether type arp limit rate 20/second accept"
     yield f"add rule netdev {TABLE} {chain} icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} limit rate 20/second accept"
 
