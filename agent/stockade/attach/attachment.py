@@ -19,8 +19,9 @@ from typing import Literal
 
 from stockade import signing
 from stockade.attach import berth, existing
-from stockade.attach.contained import Contained, Entrances
+from stockade.attach.contained import Contained
 from stockade.attach.device import NOTHING, Closed
+from stockade.attach.entered import entrances
 from stockade.attach.existing import Conversation
 from stockade.attach.layers import Layered, layered
 from stockade.attach.running import Known, Running
@@ -67,7 +68,6 @@ class Charged:
     watch: Watch
     load: Load
     authority: Authority
-    entrances: Entrances
     existing: Existing = "cut"
     trusted: str = ""
 
@@ -112,16 +112,14 @@ class Attachment:
         stack.callback(control.close)
         roster = await asyncio.to_thread(self._roster, policy)
         sandbox = Sandbox(uuid.uuid4().hex[:12], self.name, policy.name, policy.generation, dict(policy.labels))
-        entrances, number = self._charged.entrances, self._slot.number
         self.governed = governed = Contained(
-            number,
+            self._slot.number,
             sandbox,
             target.cgroup,
             policy,
             roster,
             kernel.maps,
             kernel.network,
-            entrances,
             self._device,
             shared=self._shared,
         )
@@ -139,7 +137,7 @@ class Attachment:
         stack.callback(self._device.open)
         if not self._shared:
             await asyncio.to_thread(self._device.close)
-            await asyncio.to_thread(self._device.admit, self._charged.entrances.read)
+            await asyncio.to_thread(self._device.admit, entrances(policy))
         # 4) what it had before
         connections = await asyncio.to_thread(self._connections)
         standing = Standing(self.name, tuple(processes), connections, self._device.by, tuple(self._unheld()), roster.missing, self._written)
@@ -255,7 +253,7 @@ class Attachment:
             "processes": [str(each) for each in standing.processes],
             "connections": [str(each) for each in standing.connections],
             "existing": charged.existing,
-            "inbound": [f"{each.port} from {source}" for each in charged.entrances.read for source in each.networks],
+            "inbound": [f"{each.port} from {source}" for each in entrances(policy) for source in each.networks],
             "device": standing.device,
             "held": "yes" if standing.held else "no",
             "not_held": list(standing.unheld),

@@ -7,21 +7,14 @@ Its runtime publishes ports, or nobody does. So no door is opened for it: the ke
 from __future__ import annotations
 
 from stockade.attach.device import Closed
+from stockade.attach.entered import entrances
 from stockade.kernel.abi import Network, SandboxFlag
 from stockade.kernel.maps import Maps
 from stockade.policy import Policy
-from stockade.policy.model import Inbound
 from stockade.sandbox.cgroup import Cgroup
 from stockade.sandbox.roster import Roster
 from stockade.service.governed import Governed
 from stockade.types import Sandbox, StockadeError
-
-
-class Entrances:
-    """What the policy as it was read last says of `inbound`; the rest of the agent never sees it, and opens no door."""
-
-    def __init__(self) -> None:
-        self.read: tuple[Inbound, ...] = ()
 
 
 class Contained(Governed):
@@ -34,7 +27,6 @@ class Contained(Governed):
         roster: Roster,
         maps: Maps,
         network: Network,
-        entrances: Entrances,
         device: Closed,
         *,
         shared: bool,
@@ -42,20 +34,28 @@ class Contained(Governed):
         """shared: the network namespace is the host's."""
         self._kind = SandboxFlag.CONTAINED | (SandboxFlag.SHARED if shared else SandboxFlag.NONE)
         super().__init__(number, sandbox, cgroup, policy, roster, maps, network)
-        self._kernel_maps, self._entrances, self._device = maps, entrances, device
+        self._kernel_maps, self._device = maps, device
 
     def flags_of(self, policy: Policy) -> SandboxFlag:
         return super().flags_of(policy) | self._kind
 
     def compile(self, policy: Policy) -> None:
         super().compile(policy)
-        for inbound in self._entrances.read:
+        for inbound in entrances(policy):
             for source in inbound.networks:
                 self._kernel_maps.let_in(self.number, policy.generation, source, inbound.port)
 
     def switch(self, policy: Policy) -> None:
+        before = self.policy
+        self._admit(policy)
         try:
-            self._device.admit(self._entrances.read)
+            super().switch(policy)
+        except OSError:
+            self._admit(before)
+            raise
+
+    def _admit(self, policy: Policy) -> None:
+        try:
+            self._device.admit(entrances(policy))
         except StockadeError as error:
             raise OSError(5, str(error)) from None
-        super().switch(policy)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from stockade import signing
 from stockade.attach import addresses, berth
 from stockade.attach.attachment import Attachment, Charged, Existing, Standing, load_for
-from stockade.attach.contained import Entrances
+from stockade.attach.entered import Entered
 from stockade.attach.target import Target
 from stockade.attach.volumes import refuse_writable
 from stockade.audit import Trail
@@ -57,9 +56,7 @@ def attach(
     judge.use(None)  # as in `run`
     if order.approved is not None:
         order.approved.create()
-    entrances = Entrances()
-    prepare = functools.partial(prepared, entrances)
-    watch, load = Watch(), load_for(order, target, prepare)
+    watch, load = Watch(), load_for(order, target, prepared)
     with watch.reading() as named:
         policy = load(1, named)
         named += policy.sources
@@ -82,15 +79,14 @@ def attach(
         finally:
             os.close(init)
         pins = bpffs / f"{berth.pins_of(target.cgroup.id)}{os.getpid()}"
-        agent = _Agent(order, settings, target, policy, watch, entrances, existing, trust, done)
+        agent = _Agent(order, settings, target, policy, watch, existing, trust, done)
         return asyncio.run(agent.main(slot, workers, joined, sockets, pins))
 
 
-def prepared(entrances: Entrances, policy: Policy, target: Target) -> Policy:
+def prepared(policy: Policy, target: Target) -> Policy:
     """A policy for what Stockade did not start: labels of its own, no promise that its files are not its own to write, and no doors."""
-    entrances.read = policy.inbound
     exec_ = dataclasses.replace(policy.exec, writable=True)
-    return dataclasses.replace(policy, labels=dict(policy.labels) | target.labels, exec=exec_, inbound=())
+    return Entered.of(dataclasses.replace(policy, labels=dict(policy.labels) | target.labels, exec=exec_))
 
 
 class _Agent:
@@ -101,13 +97,12 @@ class _Agent:
         target: Target,
         policy: Policy,
         watch: Watch,
-        entrances: Entrances,
         existing: Existing,
         trust: Trust | None,
         done: Callable[[Standing], None],
     ) -> None:
         self._order, self._settings, self._target, self._policy = order, settings, target, policy
-        self._watch, self._entrances, self._existing, self._trust, self._done = watch, entrances, existing, trust, done
+        self._watch, self._existing, self._trust, self._done = watch, existing, trust, done
 
     async def main(self, slot: Slot, workers: Workers, joined: Joined, sockets: Sockets, pins: Path) -> int:
         leave, loop, order, target = asyncio.Event(), asyncio.get_running_loop(), self._order, self._target
@@ -121,11 +116,10 @@ class _Agent:
             authority = await asyncio.to_thread(signing.begin, name, self._settings.configured.ca, self._policy)
             trusted = await asyncio.to_thread(self._trust, authority.certificate_pem) if self._trust is not None else ""
             policy = dataclasses.replace(self._policy, sandbox=name)
-            prepare = functools.partial(prepared, self._entrances)
-            load = load_for(order, target, lambda found, at: dataclasses.replace(prepare(found, at), sandbox=name))
+            load = load_for(order, target, lambda found, at: dataclasses.replace(prepared(found, at), sandbox=name))
             trail = Trail.open(self._path(name), self._settings.configured.audit, human=sys.stderr if order.verbose else None)
             stack.callback(trail.close)
-            charged = Charged(order, policy, self._watch, load, authority, self._entrances, self._existing, trusted)
+            charged = Charged(order, policy, self._watch, load, authority, self._existing, trusted)
             station = Station(name, self._settings, kernel, trail, workers, order.listen(self._settings.configured.metrics))
             attachment = Attachment(station, slot, target, charged, joined, sockets)
             standing = await attachment.begin(stack, station.begin)
