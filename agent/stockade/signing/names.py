@@ -67,11 +67,12 @@ def of(policy: Policy, rules: Iterable[Rule] = ()) -> Names:
     """Of a policy, and of the rules that are in force beside it. Raises StockadeError: they cannot be listed, or are too many."""
     without = [why for why, said in {"mode: observe": not policy.enforced, "rego": policy.rego is not None}.items() if said]
     if without:
-        message = f"with `{without[0]}` nobody knows which names the sandbox will reach, and a certificate for any is none to hand out"
-        raise StockadeError(message, hint="`names` under `ca` of the settings says what it may be for", code="ca_names")
+        raise _unlisted(without[0])
     hosts, networks = set[str](), set[Network]()
     for rule in (*policy.rules, *rules):
         for pattern in rule.destination.allow if rule.inspected else ():
+            if pattern.kind == "any":  # the format refuses it: whatever brings it here, no certificate follows from it
+                raise _unlisted(pattern.text)
             if pattern.network is not None:
                 networks.add(pattern.network)
             elif (address := as_address(pattern.value)) is not None:
@@ -83,6 +84,11 @@ def of(policy: Policy, rules: Iterable[Rule] = ()) -> Names:
         message = f"the policy names {len(found)} hosts, and a certificate holds {MOST} at most"
         raise StockadeError(message, hint="`names` under `ca` of the settings says what it may be for: example.com", code="ca_names")
     return found
+
+
+def _unlisted(said: str) -> StockadeError:
+    message = f"with `{said}` nobody knows which names the sandbox will reach, and a certificate for any is none to hand out"
+    return StockadeError(message, hint="`names` under `ca` of the settings says what it may be for", code="ca_names")
 
 
 def read(certificate: x509.Certificate) -> Names:

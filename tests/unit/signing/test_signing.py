@@ -20,6 +20,7 @@ from framework.ca import Authority, pem
 from framework.hsm import MODULE, PIN, Organisation
 from framework.policy import http, relay, whole
 from stockade.policy import Policy, load
+from stockade.policy.hosts import parse_pattern
 from stockade.signing import begin, names, own, process, sandbox
 from stockade.signing.external import Organisation as External
 from stockade.signing.names import Names
@@ -53,6 +54,16 @@ def test_names_that_nobody_can_list_have_to_be_stated(tmp_path: Path, more: dict
     assert error.value.code == "ca_names"
     assert sandbox.wanted(Ca(certificate=tmp_path, names=("example.com",)), found) == Names(frozenset({"example.com"}))
     assert sandbox.wanted(Ca(), found).everything
+
+
+def test_a_rule_for_every_host_makes_no_certificate_for_any(tmp_path: Path) -> None:
+    """The format has none; one that came in another way is no name `*`."""
+    found = policy(tmp_path, http("curl", "api.example.com"))
+    (rule,) = found.rules
+    everywhere = replace(rule, name="any", destination=replace(rule.destination, allow=(parse_pattern("*"),)))
+    with pytest.raises(StockadeError, match="nobody knows which names") as error:
+        names.of(found, [everywhere])
+    assert error.value.code == "ca_names"
 
 
 def test_more_names_than_a_certificate_holds_are_refused(tmp_path: Path) -> None:
