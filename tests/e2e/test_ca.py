@@ -334,6 +334,32 @@ def test_a_policy_that_names_more_needs_a_key_that_is_good_for_it(machine: Machi
 
 
 @pytest.mark.client("/usr/bin/python3", "softhsm2-util")
+def test_a_policy_that_names_less_gets_a_key_that_is_good_for_less(machine: Machine, token: Organisation) -> None:
+    """Soon after, and the policy is in force whether or not there is one: what is taken away must not have to wait for a token."""
+
+    def naming(*hosts: str) -> str:
+        return whole(http(["python3", "curl", "openssl"], *hosts), allow=["python3", "curl", "openssl"])
+
+    with Lasting(machine, token.in_token(), token.environment, naming(ECHO, H1)) as box:
+        both = " ".join(sorted((ECHO, H1)))
+        assert box.shown()["good_for"] == both and box.ask() == "200 200"
+        (box.room / "policy.yaml").write_text(naming(ECHO))
+        assert box.command("reload", "--sandbox", box.name).returncode == 0
+        wait_for(lambda: box.shown()["good_for"] == ECHO, "a key for less", 60, box.run)
+        assert box.ask() == "200 200"
+        (box.room / "policy.yaml").write_text(naming(ECHO, H1))
+        assert box.command("reload", "--sandbox", box.name).returncode == 0 and box.shown()["good_for"] == both
+        assert [record["detail"]["cause"] for record in box.records("authority_renewed")] == ["policy", "policy"]
+        token.pull()
+        (box.room / "policy.yaml").write_text(naming(ECHO))
+        assert box.command("reload", "--sandbox", box.name).returncode == 0
+        (record,) = wait_for(lambda: box.records("authority_not_renewed"), "an attempt that fails", 60, box.run)
+        assert record["detail"]["cause"] == "policy" and box.shown()["good_for"] == both and box.ask() == "200 200"
+        token.plug()
+        assert box.command("ca", "rotate", box.name).returncode == 0 and box.shown()["good_for"] == ECHO
+
+
+@pytest.mark.client("/usr/bin/python3", "softhsm2-util")
 def test_an_adopted_sandbox_goes_on_under_the_same_root(machine: Machine, token: Organisation) -> None:
     """The key that signed last was kept for the next agent; the token is needed for the one after it."""
     box = Lasting(machine, token.in_token(), token.environment)

@@ -1,7 +1,8 @@
 """The key that signs a sandbox's certificates, and the next one before it expires: under the same root, so nothing inside has to notice.
 
-Owns when that is, the record of it, and what becomes of an attempt that fails: the key before goes on for as long as it is valid, and the
-attempt is made again. Connections that are open keep the certificate they were shown.
+Under an organisation's root it is good for what the policy names: for more of it another key signs before the policy comes into force, for
+less soon after. Owns when that is, the record of it, and what becomes of an attempt that fails: the key before goes on for as long as it is
+valid, and the attempt is made again. Connections that are open keep the certificate they were shown.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from stockade.types import Action, Effect, Level, Outcome, Reason, Record, Stock
 log = logging.getLogger(__name__)
 
 LOOK = 60.0  # seconds between two looks at the clock: a machine that slept wakes up late
+FIT = 5.0  # and between two at what the policy in force names
 RETRY = 300.0  # and between two attempts, at most
 
 Detail = dict[str, str | int | list[str]]
@@ -55,9 +57,10 @@ class Renewal:
         self.renewed = self.failed = 0
         self.why = ""
         self._governed, self._ca, self._worker, self._write, self._signing = governed, ca, worker, write, sandbox
-        self._rules: Sequence[Rule] = ()
         self._good_for = sandbox.good_for(authority)
         self._turn = asyncio.Lock()
+        self._looked: Policy | None = None  # in force at the last look, unless another one was prepared since
+        self._fits: Policy | None = None  # the newest that the key was found to be good for, and for no more
 
     async def rotate(self, cause: str) -> Detail:
         """Another key, now, because a person says so. What `described` says of it. Raises StockadeError: the one before goes on."""
@@ -66,28 +69,47 @@ class Renewal:
 
     async def _next(self, cause: str) -> Detail:
         async with self._turn:
-            return await self._rotate(cause, await asyncio.to_thread(self._wanted, self._governed.policy))
+            return await self._rotate(cause)
 
     async def prepare(self, policy: Policy, rules: Sequence[Rule]) -> None:
-        """Before a policy comes into force with these rules beside it: a key that is good for all that they name. Raises StockadeError."""
+        """Before a policy comes into force with these rules beside it: a key that is good for all that they name. Raises StockadeError.
+
+        One that is good for more goes on until `watch` sees the policy in force: what is taken away must not have to wait for a token.
+        """
         if self.authority.root_key is not None:
             return
         async with self._turn:
+            self._looked = None
             wanted = await asyncio.to_thread(self._wanted, policy, rules)
             if not self._good_for.covers(wanted):
                 await self._rotate("policy", wanted)
 
     async def watch(self) -> None:
-        """Renew whenever it is due, for ever."""
+        """Renew whenever it is due, and when the key is good for other names than the policy in force has, for ever."""
+        every = LOOK if self.authority.root_key is not None else FIT
         while True:
             left = self.authority.signing.due - time.time()
-            if left > 0:
-                await asyncio.sleep(min(left + 0.01, LOOK))
+            if left > 0 and not await self._unfit():
+                await asyncio.sleep(min(left + 0.01, every))
                 continue
             try:
-                await self._next("due")
+                await self._next("policy" if left > 0 else "due")
             except StockadeError:  # it is on record
                 await asyncio.sleep(max(1.0, min(RETRY, self._ca.life / 30)))
+
+    async def _unfit(self) -> bool:
+        """Whether the key is good for other names than it should be. Only of a policy that two looks found in force, and none coming."""
+        policy, before = self._governed.policy, self._looked
+        self._looked = policy
+        if policy is not before or policy is self._fits or self.authority.root_key is not None or self._ca.certificate is None:
+            return False
+        try:
+            unfit = await asyncio.to_thread(self._wanted, policy) != self._good_for
+        except StockadeError:  # the attempt says so, on record
+            return True
+        if not unfit:
+            self._fits = policy
+        return unfit
 
     def described(self) -> Detail:
         due = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.authority.signing.due))
@@ -98,9 +120,10 @@ class Renewal:
             return Names(everything=True)
         return self._signing.wanted(self._ca, policy, rules)
 
-    async def _rotate(self, cause: str, wanted: Names) -> Detail:
+    async def _rotate(self, cause: str, wanted: Names | None = None) -> Detail:
+        """wanted None: what the policy in force names."""
         try:
-            signing = await asyncio.to_thread(self._again, wanted)
+            good_for, signing = await asyncio.to_thread(self._again, wanted)
         except StockadeError as error:
             self.failed, self.why = self.failed + 1, error.message
             until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.authority.signing.until))
@@ -108,7 +131,7 @@ class Renewal:
             log.error("the key that signs %s's certificates is not renewed, and expires at %s: %s", self.authority.name, until, error)
             raise
         self.authority = Authority(self.authority.name, self.authority.certificate_pem, signing, self.authority.root_key)
-        self._good_for, self.why, self.renewed = wanted, "", self.renewed + 1
+        self._good_for, self.why, self.renewed = good_for, "", self.renewed + 1
         self.changed()
         with contextlib.suppress(ConnectionError):  # it just died: the next worker is given the newest
             await self._worker().renew(self._governed.number, signing)
@@ -116,10 +139,11 @@ class Renewal:
         self._record(Outcome.ALLOW, Reason.AUTHORITY_RENEWED, {"cause": cause, **described})
         return described
 
-    def _again(self, wanted: Names) -> Signing:
+    def _again(self, wanted: Names | None) -> tuple[Names, Signing]:
         """In a thread. Whatever else goes wrong is a failed attempt too, and not the end of all attempts."""
         try:
-            return self._signing.again(self.authority, self._ca, wanted)
+            wanted = self._wanted(self._governed.policy) if wanted is None else wanted
+            return wanted, self._signing.again(self.authority, self._ca, wanted)
         except StockadeError:
             raise
         except Exception as error:
