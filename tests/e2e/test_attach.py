@@ -174,13 +174,13 @@ def test_whoever_comes_in_is_answered_and_nobody_else(container: Container, mach
         assert asked(network.own, 8080) == b"inside"
         assert asked(network.own, 8080) == b"inside"
         assert asked(network.own, 9090) == b""
-        heard = subprocess.run(
+        listed = subprocess.run(
             ["nsenter", f"--net={network.path}", "nft", "-j", "list", "set", "netdev", "stockade", "heard4"],
             capture_output=True,
             text=True,
             check=True,
         )
-        (known,) = [entry["set"]["elem"] for entry in json.loads(heard.stdout)["nftables"] if "set" in entry]
+        (known,) = [entry["set"]["elem"] for entry in json.loads(listed.stdout)["nftables"] if "set" in entry]
         assert len(known) == 1  # however many connections one peer makes
         came, _ = wait_for(lambda: [r for r in [select(running.records(), action="inbound")] if len(r) == 2], "records of who came in")[0]
         assert (came["detail"]["source"], came["destination"]["port"], came["decision"]) == (network.host, 8080, "allow")

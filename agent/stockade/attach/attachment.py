@@ -74,7 +74,7 @@ class Charged:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What came of it, for people. held: nothing is known by which it could get out."""
+    """What came of it, for people. unheld: by what it could get out, as far as that shows: capabilities, and network namespaces."""
 
     name: str
     processes: tuple[Known, ...]
@@ -86,6 +86,7 @@ class Standing:
 
     @property
     def held(self) -> bool:
+        """Nothing of that kind is known; what a process was given before nobody saw."""
         return not self.unheld
 
 

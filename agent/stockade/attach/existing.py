@@ -6,6 +6,7 @@ Asked of the kernel's sock_diag in the container's network namespace (sock_diag(
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import re
@@ -16,14 +17,11 @@ from dataclasses import dataclass
 
 from stockade.kernel.abi import Network
 from stockade.kernel.maps import Maps
-from stockade.sandbox import libc
+from stockade.sandbox import libc, netlink
 from stockade.sandbox.joined import Joined
 
 _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
 _NETLINK_SOCK_DIAG = 4
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")  # struct inet_diag_req_v2, before its id
 _ID = 48  # struct inet_diag_sockid
 _TCP, _UDP = socket.IPPROTO_TCP, socket.IPPROTO_UDP
@@ -77,8 +75,8 @@ def cut(joined: Joined, conversation: Conversation) -> bool:
         kind = _TCP if conversation.protocol == "tcp" else _UDP
         said = _REQUEST.pack(conversation.family, kind, 0, 0, 0xFFFFFFFF) + conversation.identifier
         with _diag() as kernel:
-            kernel.send(_HEADER.pack(_HEADER.size + len(said), _SOCK_DESTROY, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + said)
-            return not struct.unpack_from("=i", kernel.recv(65536), _HEADER.size)[0]
+            netlink.ask(kernel, _SOCK_DESTROY, 0, said)
+            return True
 
     try:
         return joined.do(destroy)
@@ -120,26 +118,18 @@ def _dump(family: int, kind: int) -> list[tuple[int, int, int, tuple[str, int], 
     found: list[tuple[int, int, int, tuple[str, int], tuple[str, int], bytes]] = []
     states = _TCP_STATES if kind == _TCP else 1 << _ESTABLISHED
     said = _REQUEST.pack(family, kind, 0, 0, states) + bytes(_ID)
-    with _diag() as kernel:
-        kernel.send(_HEADER.pack(_HEADER.size + len(said), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0) + said)
-        while True:
-            answer = kernel.recv(1 << 20)
-            while answer:
-                length, message, *_ = _HEADER.unpack_from(answer)
-                if message == _NLMSG_DONE:
-                    return found
-                if message == _NLMSG_ERROR:
-                    error = -struct.unpack_from("=i", answer, _HEADER.size)[0]
-                    if kind == _UDP:  # no udp_diag: such sockets are refused packet by packet
-                        return found
-                    raise OSError(error, f"connections cannot be listed: {os.strerror(error)}")
-                at = _HEADER.size  # struct inet_diag_msg
-                identifier = answer[at + 4 : at + 4 + _ID]
-                inode = struct.unpack_from("=I", answer, at + 4 + _ID + 16)[0]
+    try:
+        with _diag() as kernel:
+            for message in netlink.dump(kernel, _SOCK_DIAG_BY_FAMILY, said):  # struct inet_diag_msg
+                identifier = message[4 : 4 + _ID]
+                inode = struct.unpack_from("=I", message, 4 + _ID + 16)[0]
                 ports = struct.unpack_from("!HH", identifier)
                 local, peer = (_address(family, identifier[start : start + 16]) for start in (4, 20))
                 found.append((family, kind, inode, (local, ports[0]), (peer, ports[1]), identifier))
-                answer = answer[length + -length % 4 :]
+    except OSError as error:
+        if kind != _UDP or error.errno != errno.ENOENT:  # without udp_diag such sockets are refused packet by packet
+            raise OSError(error.errno, f"connections cannot be listed: {error.strerror}") from None
+    return found
 
 
 def _address(family: int, packed: bytes) -> str:

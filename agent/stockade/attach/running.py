@@ -102,7 +102,10 @@ class Running:
         return facts.size, facts.ctime_sec, facts.ctime_nsec
 
     def _loader_variable(self, pid: int) -> str:
-        """A variable that lets foreign code in, and which the policy does not name; as /proc shows the environment it was started with."""
+        """A variable that lets foreign code in, and which the policy does not name; as /proc shows the environment it was started with.
+
+        A process may have written over that since: what ran before is weak, whatever this says.
+        """
         allowed = self._governed.policy.exec.env
         try:
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

@@ -17,15 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from stockade.kernel.abi import Network
-from stockade.sandbox import libc
+from stockade.sandbox import libc, netlink
 from stockade.types import StockadeError
 
 _LOOPBACK = 1  # LOOPBACK_IFINDEX
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_NEWLINK, _RTM_GETLINK = 20, 21, 16, 18
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP, _NLM_F_EXCL, _NLM_F_CREATE = 1, 4, 0x300, 0x200, 0x400
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_EXCL, _NLM_F_CREATE = 0x200, 0x400
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_F_NODAD, _IFLA_IFNAME, _IFLA_LINK = 1, 2, 2, 3, 5
-_HEADER, _IFINFO, _IFADDR = struct.Struct("=IHHII"), struct.Struct("=BxHiII"), struct.Struct("=BBBBI")
+_IFINFO, _IFADDR = struct.Struct("=BxHiII"), struct.Struct("=BBBBI")
 _LISTEN = "0A"
 _ANY = frozenset({"0" * 8, "0" * 32})
 
@@ -61,12 +60,12 @@ class Joined:
         with contextlib.suppress(OSError):  # a host without IPv6 has no such file; the address is refused below
             Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("0")
         with _rtnetlink() as kernel:
-            _ask(kernel, _RTM_NEWLINK, 0, _IFINFO.pack(0, 0, _LOOPBACK, 1, 1))
+            netlink.ask(kernel, _RTM_NEWLINK, 0, _IFINFO.pack(0, 0, _LOOPBACK, 1, 1))
             for family, packed in ((socket.AF_INET, network.agent4.packed), (socket.AF_INET6, network.agent6.packed)):
                 said = _IFADDR.pack(family, 8 * len(packed), _IFA_F_NODAD, 0, _LOOPBACK)
                 said += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
                 with contextlib.suppress(FileExistsError):  # left by an agent that died: `spoken_for` says whether somebody uses it
-                    _ask(kernel, _RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, said)
+                    netlink.ask(kernel, _RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, said)
                 self._ours.append(said)
 
     def has(self, network: Network) -> bool:
@@ -92,7 +91,7 @@ class Joined:
             with _rtnetlink() as kernel:
                 for said in self._ours:
                     with contextlib.suppress(OSError):
-                        _ask(kernel, _RTM_DELADDR, 0, said)
+                        netlink.ask(kernel, _RTM_DELADDR, 0, said)
 
         if self._ours:
             self.do(take_out)
@@ -133,36 +132,19 @@ def _attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def _ask(kernel: socket.socket, kind: int, flags: int, said: bytes) -> None:
-    kernel.send(_HEADER.pack(_HEADER.size + len(said), kind, _NLM_F_REQUEST | _NLM_F_ACK | flags, 1, 0) + said)
-    answer = kernel.recv(65536)
-    (error,) = struct.unpack_from("=i", answer, _HEADER.size)
-    if error:
-        raise OSError(-error, os.strerror(-error))
-
-
 def _devices() -> dict[str, int]:
     found: dict[str, int] = {}
     with _rtnetlink() as kernel:
-        said = _IFINFO.pack(0, 0, 0, 0, 0)
-        kernel.send(_HEADER.pack(_HEADER.size + len(said), _RTM_GETLINK, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0) + said)
-        while True:
-            answer = kernel.recv(1 << 20)
-            while answer:
-                length, kind, *_ = _HEADER.unpack_from(answer)
-                if kind == _NLMSG_DONE:
-                    return found
-                if kind == _NLMSG_ERROR:
-                    raise OSError(-struct.unpack_from("=i", answer, _HEADER.size)[0], "devices cannot be listed")
-                _, _, index, _, _ = _IFINFO.unpack_from(answer, _HEADER.size)
-                name, other, at = "", index, _HEADER.size + _IFINFO.size
-                while at + 4 <= length:
-                    size, attribute = struct.unpack_from("=HH", answer, at)
-                    if attribute == _IFLA_IFNAME:
-                        name = answer[at + 4 : at + size].rstrip(b"\0").decode()
-                    elif attribute == _IFLA_LINK:
-                        (other,) = struct.unpack_from("=i", answer, at + 4)
-                    at += max(4, size + -size % 4)
-                if index != _LOOPBACK:
-                    found[name] = other
-                answer = answer[length + -length % 4 :]
+        for message in netlink.dump(kernel, _RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0)):
+            _, _, index, _, _ = _IFINFO.unpack_from(message)
+            name, other, at = "", index, _IFINFO.size
+            while at + 4 <= len(message):
+                size, attribute = struct.unpack_from("=HH", message, at)
+                if attribute == _IFLA_IFNAME:
+                    name = message[at + 4 : at + size].rstrip(b"\0").decode()
+                elif attribute == _IFLA_LINK:
+                    (other,) = struct.unpack_from("=i", message, at + 4)
+                at += max(4, size + -size % 4)
+            if index != _LOOPBACK:
+                found[name] = other
+    return found

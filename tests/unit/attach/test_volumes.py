@@ -72,7 +72,7 @@ def test_each_mount_namespace_of_the_cgroup_is_asked(tmp_path: Path) -> None:
     """The first process has none of the volumes that the second has."""
     (tmp_path / "policy.yaml").touch()
     (tmp_path / "root").mkdir()
-    command = [sys.executable, "-c", ANOTHER, tmp_path]
+    command = [sys.executable, "-c", ANOTHER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"up\n"
