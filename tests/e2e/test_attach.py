@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -406,10 +407,10 @@ pathlib.Path("/work/went.part").rename("/work/went")
 def test_who_outlives_the_first_process_of_a_container_is_held(
     place: Path, container_root: Path, network: Place, inside: dict[str, str], machine: Machine
 ) -> None:
-    """With the machine's PID namespace nobody dies with it."""
+    """With the machine's PID namespace nobody dies with it; with CAP_SYS_PTRACE too it could act through somebody else."""
     work = containers.work_directory(place, inside)
     (work / "later.py").write_text(LATER.format(host=network.host, port=network.tcp))
-    directory = containers.bundle(work / "bundle", container_root, network, work)
+    directory = containers.bundle(work / "bundle", container_root, network, work, capabilities=["CAP_SYS_PTRACE"])
     spec = json.loads((directory / "config.json").read_text())
     spec["linux"]["namespaces"] = [each for each in spec["linux"]["namespaces"] if each["type"] != "pid"]
     (directory / "config.json").write_text(json.dumps(spec))
@@ -425,28 +426,47 @@ def test_who_outlives_the_first_process_of_a_container_is_held(
         assert (work / "went").read_text().startswith("failed")
         result = running.finish()
     assert result.status == (7 if KERNEL >= (6, 15) else 0), result
+    assert "NOT HELD: it keeps CAP_SYS_PTRACE in the machine's PID namespace" in result.stderr
     last = [(record["action"], record["reason"]) for record in result.records if record["action"] in ("connect", "lifecycle")]
     assert last[-2:] == [("connect", "no_rule"), ("lifecycle", "stopped")]
+
+
+class Several:
+    """A cgroup of the test's own, with a process in each of these namespaces, in this order."""
+
+    def __init__(self, place: Path, inside: dict[str, str], *networks: Place) -> None:
+        self.cgroup = mounted() / f"stockade-tests-{os.getpid()}-several"
+        self.cgroup.mkdir()
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.containers: list[Container] = []
+        for network in networks:
+            work = containers.work_directory(place, inside)
+            line = ["nsenter", f"--net={network.path}", "/usr/bin/python3", str(work / "contained.py"), str(work)]
+            process = subprocess.Popen(["sh", "-c", f'echo $$ > {self.cgroup}/cgroup.procs; exec "$0" "$@"', *line])
+            self.processes.append(process)
+            self.containers.append(Container("several", work, process.pid, []))
+            self.containers[-1].do("run /usr/bin/true")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        wait_for(lambda: not (self.cgroup / "cgroup.procs").read_text(), "an empty cgroup")
+        self.cgroup.rmdir()
 
 
 def test_a_cgroup_is_held_when_the_first_of_its_processes_has_ended(
     machine: Machine, network: Place, place: Path, inside: dict[str, str]
 ) -> None:
     """In a network namespace of its own: its devices are looked after, and its policy is read, as before."""
-    cgroup = mounted() / f"stockade-tests-{os.getpid()}-two"
-    cgroup.mkdir()
-    two = []
-    try:
-        for _ in range(2):
-            work = containers.work_directory(place, inside)
-            inner = ["nsenter", f"--net={network.path}", "/usr/bin/python3", str(work / "contained.py"), str(work)]
-            process = subprocess.Popen(["sh", "-c", f'echo $$ > {cgroup}/cgroup.procs; exec "$0" "$@"', *inner])
-            two.append((process, Container("two", work, process.pid, [])))
-            two[-1][1].do("run /usr/bin/true")
-        (first, ends), (second, stays) = two
-        with attached(machine, machine.room(), POLICY, "--cgroup", str(cgroup)) as running:
+    with Several(place, inside, network, network) as several:
+        ends, stays = several.containers
+        with attached(machine, machine.room(), POLICY, "--cgroup", str(several.cgroup)) as running:
             ends.begin("exit 0")
-            first.wait()
+            several.processes[0].wait()
             running.reload()
             wait_for(lambda: select(running.records(), reason="reloaded"), "the reload")
             subprocess.run(["ip", "-n", network.name, "link", "add", "late", "type", "veth", "peer", "late-peer"], check=True)
@@ -455,16 +475,27 @@ def test_a_cgroup_is_held_when_the_first_of_its_processes_has_ended(
             wait_for(lambda: 'device "late"' in subprocess.run(listed, capture_output=True, text=True).stdout, "the late device, closed")
             assert stays.do(f"tcp {network.host} {network.tcp}").startswith("failed")
             stays.begin("exit 0")
-            second.wait()
+            several.processes[1].wait()
             result = running.finish()
         assert result.status == 0, result
         assert result.select(reason="stopped")
-    finally:
-        for process, _ in two:
-            process.kill()
-            process.wait()
-        wait_for(lambda: not (cgroup / "cgroup.procs").read_text(), "an empty cgroup")
-        cgroup.rmdir()
+        (started,) = result.select(reason="started")
+        assert not [words for words in started["detail"]["not_held"] if "namespace, whose" in words]
+
+
+def test_a_process_of_another_network_is_said_not_to_be_held(machine: Machine, network: Place, place: Path, inside: dict[str, str]) -> None:
+    """Its programs hold it, and its frames leave by a device that nobody closed."""
+    with Place() as other, Several(place, inside, network, other) as several:
+        with attached(machine, machine.room(), POLICY, "--cgroup", str(several.cgroup)) as running:
+            assert several.containers[1].do(f"tcp {other.host} {other.tcp}").startswith("failed")
+            several.containers[1].do("packet eth0")
+            wait_for(lambda: other.heard == ["frame"], "the frame")
+            running.process.terminate()
+            result = running.finish()
+        said = f"process {several.processes[1].pid} is in another network namespace, whose devices stay open"
+        (started,) = result.select(reason="started")
+        assert said in started["detail"]["not_held"]
+        assert f"NOT HELD: {said}" in result.stderr
 
 
 def test_who_keeps_net_admin_is_not_held(
