@@ -364,6 +364,7 @@ def test_a_unit_on_the_hosts_network(machine: Machine, network: Place, place: Pa
             result = running.finish()
         (started,) = result.select(reason="started")
         assert [each for each in started["detail"]["connections"] if each.endswith(f"-> 127.0.0.1:{port}")]
+        assert not [words for words in started["detail"]["not_held"] if "cannot cut" in words]
         assert started["sandbox"]["labels"]["cgroup"] == f"/{unit.relative_to(mounted())}"
         assert started["detail"]["held"] == "no"  # root in the host's namespaces
         assert "NOT HELD" in result.stderr

@@ -98,6 +98,7 @@ class Attachment:
         self._kernel, self._joined, self._sockets = station.kernel, joined, sockets
         self._links: list[Link] = []
         self._written: tuple[str, ...] = ()  # files that the policy names and the container has written
+        self._uncut: tuple[Conversation, ...] = ()
         self._cgroup = target.cgroup.id  # known also when it is gone
         self._shared = joined.inode == Path("/proc/self/ns/net").stat().st_ino  # the network is the host's: there is no device to close
         self._device = Closed(joined, self._cgroup)
@@ -214,18 +215,24 @@ class Attachment:
 
     def _connections(self) -> tuple[Conversation, ...]:
         """Those that lead out of the namespace, or on the host's, to anybody. Raises StockadeError when they cannot be listed."""
-        try:
-            all_ = existing.conversations(self._joined, self.target.cgroup.processes())
-        except OSError as error:
-            raise StockadeError(str(error.strerror or error), code="connections") from None
-        found = [each for each in all_ if each.leaves(self._kernel.network, shared=self._shared)]
+        found = self._listed()
         if self._charged.existing == "cut":
             for each in found:
                 existing.cut(self._joined, each)
+            if self._shared:  # there a packet to loopback is refused by nobody
+                before = {each.identifier for each in found}
+                self._uncut = tuple(each for each in self._listed() if each.on_loopback and each.identifier in before)
         else:
             for each in found:
                 self._keep(each)
         return tuple(found)
+
+    def _listed(self) -> list[Conversation]:
+        try:
+            every = existing.conversations(self._joined, self.target.cgroup.processes())
+        except OSError as error:
+            raise StockadeError(str(error.strerror or error), code="connections") from None
+        return [each for each in every if each.leaves(self._kernel.network, shared=self._shared)]
 
     def _keep(self, each: Conversation) -> None:
         try:
@@ -240,6 +247,7 @@ class Attachment:
         found = [f"it keeps {capability}" for capability in target.fatal()]
         if self._shared and target.raw:
             found.append("it shares the host's network and may send raw packets (CAP_NET_RAW)")
+        found += [f"it had {each}, which this kernel cannot cut" for each in self._uncut]
         return found + [
             f"process {pid} is in another network namespace, whose devices stay open" for pid in elsewhere(target, self._joined)
         ]

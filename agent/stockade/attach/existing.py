@@ -47,8 +47,11 @@ class Conversation:
 
     def leaves(self, network: Network, *, shared: bool) -> bool:
         """Whether it goes anywhere but to the namespace itself, or to the agent. shared: with the host, whose loopback is not its own."""
-        peer = ipaddress.ip_address(self.peer[0])
-        return peer not in (network.agent4, network.agent6) if shared else not peer.is_loopback
+        return ipaddress.ip_address(self.peer[0]) not in (network.agent4, network.agent6) if shared else not self.on_loopback
+
+    @property
+    def on_loopback(self) -> bool:
+        return ipaddress.ip_address(self.peer[0]).is_loopback
 
 
 def _joined(end: tuple[str, int]) -> str:
@@ -69,7 +72,7 @@ def conversations(joined: Joined, processes: Iterable[int]) -> list[Conversation
 
 
 def cut(joined: Joined, conversation: Conversation) -> bool:
-    """False: the kernel cannot (CONFIG_INET_DIAG_DESTROY), or it is over. Its packets are refused all the same."""
+    """False: the kernel cannot (CONFIG_INET_DIAG_DESTROY), or it is over. Its packets are refused all the same, but for loopback."""
 
     def destroy() -> bool:
         kind = _TCP if conversation.protocol == "tcp" else _UDP
