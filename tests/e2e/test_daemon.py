@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import shlex
@@ -28,6 +29,7 @@ from stockade.sandbox.cgroup import HOSTED, mounted
 from stockade.service.control import running
 from stockade.service.listening import answers
 from stockade.service.settings import Settings
+from stockade.service.state import FORMAT
 
 pytestmark = [pytest.mark.client("/usr/bin/python3"), pytest.mark.client("bash")]
 
@@ -35,6 +37,7 @@ SETTINGS = Settings()
 SOCKET = SETTINGS.daemon
 TRAIL = SETTINGS.log / "daemon.jsonl"
 PYTHON = "/usr/bin/python3"
+PORT = 18_431
 ROOT = Path(__file__).parents[2]
 AS_THE_UNIT = ",".join(["-all", *("+" + name.removeprefix("CAP_").lower() for name, _ in CAPABILITIES)])  # every test below is its test
 
@@ -204,6 +207,10 @@ def has_terminal(command: str) -> bool:
     return False
 
 
+def inbound(port: int) -> dict[str, Any]:
+    return {"port": port, "protocol": "tcp", "from": ["127.0.0.1/32"]}
+
+
 class Obeying:
     """A process inside that does what it is told, through files of its workdir, and lives through its agents."""
 
@@ -306,6 +313,45 @@ def test_an_upgrade_lets_nothing_out(
     serving.start()
 
 
+def test_what_cannot_be_taken_over_stays_held(serving: Daemon, inside: dict[str, str], request: pytest.FixtureRequest) -> None:
+    """One whose state is of other classes, and one whose port somebody took: neither runs free meanwhile, and neither is ended."""
+    other, door = name_of(request, 1), name_of(request, 2)
+    boxes = [
+        Obeying(serving, inside, allowed(ECHO), other),
+        Obeying(serving, inside, whole(http("python3", ECHO), allow=["python3"], inbound=[inbound(PORT)]), door),
+    ]
+    for box in boxes:
+        assert box.do(f"GET https://{ECHO}/obeys") == "200"
+    serving.end(signal.SIGKILL)
+    path = next(path for path in (SETTINGS.run / "slots").glob("*.json") if other in path.read_text())
+    kept = path.read_text()
+    state = json.loads(json.loads(kept)["state"])
+    text = json.dumps(state | {"shapes": dict.fromkeys(state["shapes"], "0" * 16)})
+    path.write_text(json.dumps({"format": FORMAT, "sha256": hashlib.sha256(text.encode()).hexdigest(), "state": text}))
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", PORT))
+        taken.listen()
+        serving.start()
+        assert f"{other} was started by another build" in serving.said
+        assert f"{door} was not taken over, and stays held" in serving.said
+        assert not {other, door} & {each["sandbox"] for each in serving.node()["sandboxes"]}
+        for box in boxes:
+            assert box.client.poll() is None
+            assert box.do("run /usr/bin/id") != "0", "what may not run does not"
+            assert box.do(f"GET https://{ECHO}/obeys").startswith("failed")
+    path.write_text(kept)
+    serving.end(signal.SIGTERM)
+    for box in boxes:
+        assert box.do("run /usr/bin/id") != "0", "a daemon that ends takes nothing off them either"
+    serving.start()
+    for box in boxes:
+        assert box.do(f"GET https://{ECHO}/obeys") == "200"
+        own = [record for record in serving.records() if record["sandbox"]["name"] == box.name]
+        assert len(select(own, action="exec", decision="deny")) == 1, "of the time when there was none"
+    assert [box.exit(0) for box in boxes] == [0, 0]
+
+
 def test_a_dead_worker_is_replaced_for_every_sandbox(serving: Daemon, inside: dict[str, str], request: pytest.FixtureRequest) -> None:
     boxes = [Obeying(serving, inside, allowed(ECHO), name_of(request, number)) for number in range(2)]
     assert [box.do(f"GET https://{ECHO}/obeys") for box in boxes] == ["200", "200"]
@@ -319,12 +365,13 @@ def test_a_dead_worker_is_replaced_for_every_sandbox(serving: Daemon, inside: di
 def test_what_holds_everybody_is_taken_away(serving: Daemon, inside: dict[str, str], request: pytest.FixtureRequest) -> None:
     """One program of the daemon's is unpinned: nobody is left alive, and the next daemon begins anew."""
     boxes = [Obeying(serving, inside, allowed(ECHO), name_of(request, number)) for number in range(2)]
+    assert [box.do(f"GET https://{ECHO}/obeys") for box in boxes] == ["200", "200"]
     (pins,) = (SETTINGS.run / "bpf").glob("daemon-*")
     next(pins.glob("link_*_connect4")).unlink()
     assert [box.client.wait(30) for box in boxes] == [125, 125]
     for box in boxes:
         assert select([each for each in serving.records(reason="enforcement_lost") if each["sandbox"]["name"] == box.name])
-    serving.end(signal.SIGTERM)
+    assert serving.process is not None and serving.process.wait(30) == 2, "it begins nobody whom it could not hold"
     serving.start()
     assert serving.run(fetch(ECHO), allowed(ECHO), name_of(request, 3)).stdout == "200\n"
 
@@ -409,7 +456,7 @@ def test_in_the_background_it_leaves_the_terminal_alone(serving: Daemon, request
     with Terminal(["bash", "--norc", "--noprofile", "--noediting", "-i"], room / "work") as terminal:
         terminal.ask("PS1=")
         terminal.type(f"{line} &\n")
-        terminal.wait_for("and over")
+        terminal.wait_for("and over\r")  # the line as it was typed goes on otherwise
         assert "Stopped" not in terminal.shown
         assert "status 0" in terminal.ask("wait; echo status $?")
         terminal.type("exit\n")

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stockade.service.control import LINE, VERSION, Peer
+from stockade.service.control import ANSWER, LINE, VERSION, Peer
 from stockade.service.listening import Listening
 from stockade.types import StockadeError
 
@@ -26,7 +26,11 @@ log = logging.getLogger(__name__)
 
 GROUP = "stockade"
 LOOKS = frozenset({"node"})  # what members of the group may ask
+GUESTS = 32  # connections of others than root at once
+PATIENCE = 10.0  # seconds that one of them may take
+LAST_WORDS = 5.0  # seconds in which an answer may be read
 _STREAMS = 3
+_PEER_GROUPS, _GROUPS = 59, 256  # SO_PEERGROUPS; how many fit into the longest answer that getsockopt takes (1,024 octets)
 
 Json = dict[str, Any]
 
@@ -37,7 +41,7 @@ class Spoken:
     def __init__(self, sock: socket.socket, peer: Peer) -> None:
         self._sock, self.peer = sock, peer
         self.descriptors: list[int] = []
-        self._heard = b""
+        self._heard = self._unsaid = b""
 
     async def hear(self) -> Json | None:
         """The next line; None at the end. Raises ValueError."""
@@ -71,14 +75,36 @@ class Spoken:
                 return data, received
 
     def say(self, **said: object) -> None:
-        """Whoever does not read it loses it: the daemon waits for nobody."""
-        with contextlib.suppress(OSError):
-            self._sock.send(json.dumps({"v": VERSION, **said}).encode() + b"\n", socket.MSG_NOSIGNAL)
+        """A line, whole or not at all. Whoever does not read loses what is too much: the daemon waits for nobody."""
+        self._unsaid += json.dumps({"v": VERSION, **said}).encode() + b"\n"
+        if len(self._unsaid) > ANSWER:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self._unsaid = self._unsaid[self._sock.send(self._unsaid, socket.MSG_NOSIGNAL) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsaid = b""
+        if self._unsaid:
+            loop.add_writer(self._sock, self._go_on)
+        else:
+            loop.remove_writer(self._sock)
+
+    async def drain(self) -> None:
+        """What is said is gone when this returns; or whoever should read it does not."""
+        until = asyncio.get_running_loop().time() + LAST_WORDS
+        while self._unsaid and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.01)
 
     def refuse(self, error: StockadeError) -> None:
         self.say(ok=False, error={"message": error.message, "hint": error.hint, "code": error.code})
 
     def close(self) -> None:
+        asyncio.get_running_loop().remove_writer(self._sock)
         for descriptor in self.descriptors:
             os.close(descriptor)
         self.descriptors.clear()
@@ -104,7 +130,20 @@ class Front(Listening):
 
     def serve(self, verbs: Mapping[str, Verb]) -> None:
         """Answer on the running loop."""
-        self.speak_to_all(lambda client: self._speak(Spoken(client, Peer.of(client)), verbs, _groups(client)))
+        guests = asyncio.Semaphore(GUESTS)
+
+        async def speak(client: socket.socket) -> None:
+            spoken = Spoken(client, Peer.of(client))
+            if spoken.peer.uid == 0:
+                await self._speak(spoken, verbs, frozenset())
+            elif guests.locked():
+                spoken.close()
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with guests, asyncio.timeout(PATIENCE):
+                        await self._speak(spoken, verbs, groups(client))
+
+        self.speak_to_all(speak)
 
     async def _speak(self, spoken: Spoken, verbs: Mapping[str, Verb], groups: frozenset[int]) -> None:
         try:
@@ -129,6 +168,7 @@ class Front(Listening):
             log.exception("control verb failed")
             spoken.refuse(StockadeError(f"the daemon failed: {error!r}", hint="see its log", code="agent"))
         finally:
+            await spoken.drain()
             spoken.close()
 
 
@@ -139,10 +179,10 @@ def _group() -> int | None:
         return None
 
 
-def _groups(sock: socket.socket) -> frozenset[int]:
+def groups(sock: socket.socket) -> frozenset[int]:
     """Of the peer, as the kernel knew them when it connected: its own and the others (SO_PEERGROUPS)."""
     own = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[2]
     with contextlib.suppress(OSError):
-        raw = sock.getsockopt(socket.SOL_SOCKET, 59, 4 * 65536)
+        raw = sock.getsockopt(socket.SOL_SOCKET, _PEER_GROUPS, 4 * _GROUPS)
         return frozenset((own, *(number for (number,) in struct.iter_unpack("I", raw))))
     return frozenset((own,))

@@ -11,13 +11,15 @@ import sys
 
 from stockade.daemon import notify
 from stockade.daemon.front import Front, Json, Spoken
-from stockade.daemon.host import Host, listeners
+from stockade.daemon.host import Host
 from stockade.daemon.nursery import Nursery
+from stockade.daemon.programs import Programs, listeners
 from stockade.daemon.run import run
 from stockade.kernel.load import mounted_bpffs
 from stockade.policy.rego import judge
 from stockade.sandbox import libc
 from stockade.service.settings import Settings
+from stockade.service.state import build
 from stockade.service.workers import Workers
 from stockade.types import StockadeError
 
@@ -37,7 +39,8 @@ def serve(settings: Settings) -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
-        asyncio.run(_serve(settings, front, nursery, Host(settings, nursery, Workers(first, nursery.worker), bpffs)))
+        programs = Programs(settings, bpffs, build(settings.network))
+        asyncio.run(_serve(settings, front, nursery, Host(settings, nursery, Workers(first, nursery.worker), programs, bpffs)))
     finally:
         front.close()
         if nursery is not None:
@@ -45,9 +48,9 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host) -> None:
-    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
+        loop.add_signal_handler(number, host.programs.over.set)
 
     async def ran(arguments: Json, spoken: Spoken) -> None:
         await run(arguments, spoken, host, nursery, settings)
@@ -64,11 +67,14 @@ async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host)
     async with contextlib.AsyncExitStack() as stack:
         for line in await host.begin_all(stack):
             print(f"stockade: {line}", file=sys.stderr, flush=True)
-        stack.push_async_callback(host.keep_all)
         loop.add_signal_handler(signal.SIGHUP, reload)
         front.serve({"run": ran, "node": node})
         awake = asyncio.create_task(notify.keep_awake())
         stack.callback(awake.cancel)
         notify.tell("READY=1", f"STATUS=serves {len(host.hosted)} sandboxes")
-        await over.wait()
+        await host.programs.over.wait()
         notify.tell("STOPPING=1")
+        if host.programs.broken:
+            await host.emptied()
+            said = "what holds every sandbox was taken away: they were killed"
+            raise StockadeError(said, hint="the next daemon begins anew", code="enforcement_lost")

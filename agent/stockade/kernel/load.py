@@ -66,10 +66,10 @@ class Pinned:
     def of(cls, link: Link) -> Pinned:
         return cls(link.name, link.pin.name, link.info)
 
-    @property
-    def number(self) -> int:
-        """Which link of its agent's it was, from 1."""
-        return int(self.pin.split("_")[1])
+
+def _highest(pins: Path) -> int:
+    """The number of the last link that was pinned there, also of one whose sandbox has ended since; 0 for none."""
+    return max((int(path.name.split("_")[1]) for path in pins.glob("link_*")), default=0)
 
 
 class Kernel:
@@ -116,7 +116,7 @@ class Kernel:
         """
         self = cls.__new__(cls)
         self.network, self.pins, self.backend = network, pins, refuses_by
-        self._descriptors, self.links, self._made = [], [], max((pinned.number for pinned in links), default=0)
+        self._descriptors, self.links, self._made = [], [], _highest(pins)
         code = bytecode.compiled(network.defines())
         lost: list[str] = []
         maps: dict[str, int] = {}
@@ -149,7 +149,6 @@ class Kernel:
             link = Link.found(pinned.name, self.pins / pinned.pin, pinned.info)
         except OSError as error:
             raise Lost(f"{pinned.name} is no longer pinned ({error.strerror})") from None
-        self._made = max(self._made, pinned.number)
         self._own(link.descriptor)
         self.links.append(link)
         if (words := link.lost()) is not None:
@@ -180,9 +179,14 @@ class Kernel:
         return fd
 
     def _link(self, name: str, fd: int) -> None:
-        self._own(fd)
         self._made += 1
-        self.links.append(Link.pinned(name, fd, self.pins / f"link_{self._made:02}_{name}"))
+        try:
+            link = Link.pinned(name, fd, self.pins / f"link_{self._made:02}_{name}")
+        except OSError:
+            os.close(fd)
+            raise
+        self._own(fd)
+        self.links.append(link)
 
     def attach_tracepoints(self) -> None:
         """exec, fork and exit, what the kernel refuses, and who sends, for every governed cgroup; and what refuses an exec before that.
@@ -262,6 +266,13 @@ class Kernel:
         """Take off again what was attached last, down to link number `first`."""
         while len(self.links) > first:
             self.take_off(self.links[-1])
+
+    def unpin_strangers(self) -> None:
+        """Links that are pinned here and nobody took over: of sandboxes that ended while nobody looked."""
+        known = {link.pin for link in self.links}
+        for pin in self.pins.glob("link_*"):
+            if pin not in known:
+                pin.unlink(missing_ok=True)
 
     def take_off(self, link: Link) -> None:
         """What it attached, off the kernel: of a sandbox that has ended, while others go on."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import struct
+import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Maps:
         identify_program: int | None = None,
     ) -> None:
         self._fd, self._shapes, self._enrol, self._identify = descriptors, shapes, enrol_program, identify_program
+        self._learning = threading.Lock()
         self._shared: tuple[float, dict[str, tuple[int, int]]] = float("-inf"), {}  # of fill: when it was counted, and what was found
 
     @property
@@ -121,8 +123,9 @@ class Maps:
 
     def facts(self, fd: int) -> abi.FileFacts:
         """The key of an open file as the kernel sees it, learnt by running a program in this very thread."""
-        syscall.prog_test_run(self._enrol, (fd,))
-        raw = syscall.map_lookup(self._fd["enrolled"], _ZERO, abi.FileFacts.LAYOUT.size)
+        with self._learning:  # two calls and one place for the answer
+            syscall.prog_test_run(self._enrol, (fd,))
+            raw = syscall.map_lookup(self._fd["enrolled"], _ZERO, abi.FileFacts.LAYOUT.size)
         assert raw is not None, "an array always has its elements"
         return abi.FileFacts.decode(raw)
 

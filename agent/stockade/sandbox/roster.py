@@ -283,7 +283,7 @@ class _Hashes:
             return
         try:
             _HASHES.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary = _HASHES.with_suffix(f".{os.getpid()}")
+            temporary = _HASHES.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
             temporary.touch(0o600)
             temporary.write_text(json.dumps(self._known))
             temporary.rename(_HASHES)

@@ -151,7 +151,7 @@ class _Adoption:
             control.serve(verbs.of(resumed.governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))
             loop.add_signal_handler(signal.SIGHUP, tenure.generations.ask, "signal")
             ended = asyncio.create_task(self._ended())
-            holding = asyncio.create_task(tenure.hold(found.init.pid, ended))
+            holding = asyncio.create_task(tenure.hold(found.init.pid, self._init, ended))
             generation = resumed.governed.policy.generation
             self._done(Adopted(found.sandbox.name, found.sandbox.id, found.init.pid, generation, gap, tuple(resumed.changed)))
             return await holding

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from stockade.types import (
 log = logging.getLogger(__name__)
 
 CONTROL = Settings().control
+ASIDE = 16384  # events of a sandbox that is not served yet, which is what the ring holds
 GATHER = 0.005  # seconds that events lie in the ring: to wake the agent for each costs its process two interrupts and a switch
 
 Detail = dict[str, str | int | list[str]]
@@ -75,17 +76,25 @@ class Agent:
         self._audit_failure: str | None = None
         self._gathering: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._aside: dict[int, list[Event]] = {}  # of sandboxes that are to be served and are not yet
+        self._unserved: set[int] = set()
 
     def govern(self, governed: Governed) -> Ledger:
         """Serve this sandbox from now on, and count what is written of it."""
         ledger = self.ledgers[governed.number] = Ledger()
         self.governed[governed.number] = governed
         self._counting[governed.sandbox.id] = ledger
+        for event in self._aside.pop(governed.number, ()):
+            self.handle(event)
         return ledger
 
     def _written_down(self, record: Json) -> None:
         if (ledger := self._counting.get(record["sandbox"]["id"])) is not None:
             ledger.record(record)
+
+    def expect(self, numbers: Iterable[int]) -> None:
+        """Sandboxes that are to be taken over: what the kernel told of them meanwhile is kept until each is served."""
+        self._aside.update((number, []) for number in numbers)
 
     def forget(self, number: int) -> None:
         """It has ended, and everything of it is on record."""
@@ -128,6 +137,11 @@ class Agent:
             self._gathering.cancel()
         for task in self._tasks:
             task.cancel()
+        for number, events in self._aside.items():
+            if events:
+                log.error(
+                    "sandbox %d was held and not served: %d things that it tried were refused, and are on no record", number, len(events)
+                )
         self._ring.close()
 
     # the spine
@@ -136,6 +150,7 @@ class Agent:
         """One attempt, from kernel event to audit record."""
         governed = self.governed.get(event.sandbox)
         if governed is None:
+            self._put_aside(event)
             return
         if event.type is EventType.EXEC:
             governed.executed(event.exec_id, attempts.executed_binary(event, governed), event.parent_exec_id)
@@ -147,6 +162,17 @@ class Agent:
         self.ledgers[event.sandbox].happened(Stage.EXEC if event.type is EventType.EXEC else None, event.time)
         if event.type is EventType.EXEC and record.outcome is Outcome.DENY:
             self.refusing.get(event.sandbox, _nobody)(event)
+
+    def _put_aside(self, event: Event) -> None:
+        """Of a sandbox that nobody serves. One that has ended said its last; one that is to be taken over is waited for."""
+        aside = self._aside.get(event.sandbox)
+        if aside is None:
+            return
+        if len(aside) < ASIDE:
+            aside.append(event)
+        elif event.sandbox not in self._unserved:
+            self._unserved.add(event.sandbox)
+            log.error("sandbox %d is held and not served: what it tries is refused, and on no record from here on", event.sandbox)
 
     async def _explain(self, governed: Governed, record: Record, packet: bytes) -> None:
         record.detail["packet"] = await asyncio.to_thread(explain_packet, packet)
@@ -179,8 +205,8 @@ class Agent:
         return governed.policy.on_audit_failure == "continue"
 
     def _written(self, governed: Governed) -> None:
-        if self._audit_failure is not None and self._goes_on(governed):
-            self._audit_failure = None
+        if self._audit_failure is not None and all(map(self._goes_on, self.governed.values())):
+            self._audit_failure = None  # else somebody is refused until the end, as was said
 
     @property
     def audit_failure(self) -> str | None:

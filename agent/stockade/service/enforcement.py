@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,10 +23,10 @@ def lost_of(links: Iterable[Link]) -> list[str]:
 
 
 class Enforcement:
-    """held: what is lost of what holds the sandbox, in words. init: PID of its init, which was put into its cgroup by now."""
+    """held: what is lost of what holds the sandbox, in words. init, pidfd: of its init, which was put into its cgroup by now."""
 
-    def __init__(self, held: Callable[[], list[str]], init: int) -> None:
-        self._held, self._init = held, init
+    def __init__(self, held: Callable[[], list[str]], init: int, pidfd: int) -> None:
+        self._held, self._init, self._pidfd = held, init, pidfd
         self._place = _cgroup_of(init)
 
     def lost(self) -> list[str]:
@@ -45,7 +44,7 @@ class Enforcement:
             found = self.lost()
             if found and not done:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._init, signal.SIGKILL)
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             if found or done:
                 return found
 

@@ -95,6 +95,7 @@ class Generations:
         self._turn = asyncio.Lock()
         self._asked: tuple[asyncio.Task[Reloaded], list[str]] | None = None  # the reload that has not begun, and who wants it
         self._running: set[asyncio.Task[Reloaded]] = set()
+        self._closed = False
 
     @property
     def on_disk(self) -> Policy:
@@ -118,12 +119,21 @@ class Generations:
             causes.append(cause)
         return task
 
+    async def close(self) -> None:
+        """Let what is under way come to its end, and begin nothing more: the number of a sandbox that has ended is another's soon."""
+        self._closed = True
+        async with self._turn:
+            pass
+        await asyncio.gather(*self._running, return_exceptions=True)
+
     async def renew(self, check: Callable[[Policy], None] | None = None) -> int:
         """Put the policy as it was read last, with the rules that are now beside it, in force. Returns its generation.
 
         check is called with it before, in a thread. What that raises, and OSError, leaves everything as it was.
         """
         async with self._turn:
+            if self._closed:
+                raise StockadeError("the sandbox has ended", code="ended")
             with unhurried():
                 await self._switch(self._on_disk, check)
             return self._governed.policy.generation
@@ -141,6 +151,8 @@ class Generations:
         async with self._turn:
             self._asked = None  # the files are read from here on: whoever comes now may have changed them since
             governed = self._governed
+            if self._closed:
+                return Reloaded(governed.policy.generation, "the sandbox has ended")
             begun = read = time.perf_counter_ns()
             try:
                 with unhurried():

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,11 +24,12 @@ from stockade.kernel.links import Link
 from stockade.kernel.load import Kernel, Pinned
 from stockade.policy import Policy, load_families
 from stockade.policy.summary import summary
+from stockade.proxy import Authority
 from stockade.sandbox import landlock
 from stockade.sandbox.launch import COULD_NOT_RUN, Launcher, Sockets
 from stockade.sandbox.limits import Limits, Wanted
 from stockade.sandbox.plan import Bind, Plan
-from stockade.sandbox.roster import Resolver
+from stockade.sandbox.roster import Resolver, Roster
 from stockade.service import blueprint, opened, state, verbs
 from stockade.service.blueprint import Surroundings
 from stockade.service.control import Control
@@ -88,6 +90,8 @@ class Session:
         self._policy = dataclasses.replace(policy, sandbox=self.name)
         self._refused_command: Event | None = None
         self.init: int | None = None  # PID of the sandbox's init, once it runs
+        self._pidfd = -1  # of it, until it has ended
+        self._roster: Roster | None = None
         self.launching = False  # from then on the command may run: who wants to end it waits for `init`
         self.kept = False  # for the next agent: it lives on as it is, whatever becomes of this one
         self._signals: list[int] = []  # that came before that
@@ -98,8 +102,9 @@ class Session:
         if self.init is None:
             self._signals.append(number)
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.init, number)
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
 
     async def run(self, post: Post, started: Callable[[Sandbox, int], None] = lambda _sandbox, _init: None) -> int:
         """The exit status of the command. started: called with its PID. Raises StockadeError."""
@@ -113,29 +118,8 @@ class Session:
             networking = asyncio.create_task(asyncio.to_thread(self._launcher.open_network, network))
             stack.push_async_callback(_forsake, networking)
             authority = await asyncio.to_thread(signing.begin, self.name, self._settings.configured.ca, policy)
-            roster = Resolver(policy, load_families(), weak=policy.exec.writable).roster(order.command[0])
-            stack.callback(roster.close)
-            wanted = Wanted(policy.process.pids, policy.process.memory, policy.process.cpu)
-            limits = Limits.impose(slot.sandbox, wanted, best_effort="limits" in policy.best_effort)
-            plan = blueprint.draw(
-                name=self.name,
-                command=order.command,
-                workdir=order.workdir,
-                binds=order.binds,
-                policy=policy,
-                roster=roster,
-                user=slot.user,
-                cgroup=slot.sandbox,
-                limits=limits,
-                network=network,
-                authority_pem=authority.certificate_pem,
-                around=self._around,
-            )
-            plan = dataclasses.replace(plan, apart=self._apart)
-            for source in self._watch.watched:
-                blueprint.refuse_inside(source, plan.binds, "a policy source")
-            if (file := self._settings.configured.file) is not None:
-                blueprint.refuse_inside(file, plan.binds, "the settings file")
+            stack.callback(self._close_roster)
+            roster, limits, plan = await _whole(self._drawn, authority)
             station = await post.station(plan)
             sockets = await asyncio.shield(networking)
             kernel = station.kernel
@@ -143,8 +127,10 @@ class Session:
             sandbox = Sandbox(uuid.uuid4().hex[:12], self.name, policy.name, policy.generation, dict(policy.labels))
             governed = Governed(slot.number, sandbox, slot.sandbox, policy, roster, kernel.maps, network)
             stack.push_async_callback(self._forget, kernel, slot.sandbox.id)
-            held = self._govern(post, kernel, governed, plan)
+            await _whole(_enrol, kernel, governed)
             stack.callback(opened.let_go, opened.ask(kernel, governed, plan))
+            allowed = [Device(node.major, node.minor) for node in plan.devices]
+            held = post.hold(kernel, slot, lambda: kernel.guard_devices(slot.sandbox.path, slot.number, allowed))
             kept = Kept(
                 order.anywhere(station.trail.path),
                 policy,
@@ -179,12 +165,13 @@ class Session:
             }
             station.agent.lifecycle(governed, Reason.STARTED, detail)
             self.launching = True
-            init = await asyncio.to_thread(self._launcher.start, plan)
-            self.init = init
+            init = await _whole(self._launcher.start, plan)
+            self.init, self._pidfd = init, os.pidfd_open(init)
+            stack.callback(self._let_go_of_init)
             control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))
             self.reload = lambda: tenure.generations.ask("signal")
             started(governed.sandbox, init)
-            status = await tenure.hold(init, asyncio.create_task(self._wait(init)), self._finish)
+            status = await tenure.hold(init, self._pidfd, asyncio.create_task(self._wait(init)), self._finish)
             return status if self._refused_command is None else COULD_NOT_RUN
 
     async def _forget(self, kernel: Kernel, cgroup_id: int) -> None:
@@ -193,22 +180,45 @@ class Session:
             await asyncio.to_thread(self._slot.empty)
             await asyncio.to_thread(kernel.maps.release, self._slot.number, cgroup_id)
 
-    def _govern(self, post: Post, kernel: Kernel, governed: Governed, plan: Plan) -> Held:
-        """Everything the kernel must know before the first exec. A map that is full, a hook that is refused: no sandbox."""
-        try:
-            kernel.maps.register(governed.number, governed.cgroup.id, governed.cgroup.level, governed.policy.generation, governed.flags)
-            governed.enrol()
-            governed.compile(governed.policy)
-        except (OSError, ValueError) as error:
-            raise StockadeError(f"the policy does not fit into the kernel's maps: {error}", code="maps") from None
-        allowed = [Device(node.major, node.minor) for node in plan.devices]
-        return post.hold(kernel, self._slot, lambda: kernel.guard_devices(governed.cgroup.path, governed.number, allowed))
+    def _drawn(self, authority: Authority) -> tuple[Roster, Limits, Plan]:
+        """What may run, what it may use, and what it sees. In a thread: it hashes files, and looks at paths of whoever asked."""
+        order, policy, slot = self._order, self._policy, self._slot
+        roster = self._roster = Resolver(policy, load_families(), weak=policy.exec.writable).roster(order.command[0])
+        wanted = Wanted(policy.process.pids, policy.process.memory, policy.process.cpu)
+        limits = Limits.impose(slot.sandbox, wanted, best_effort="limits" in policy.best_effort)
+        plan = blueprint.draw(
+            name=self.name,
+            command=order.command,
+            workdir=order.workdir,
+            binds=order.binds,
+            policy=policy,
+            roster=roster,
+            user=slot.user,
+            cgroup=slot.sandbox,
+            limits=limits,
+            network=self._settings.network,
+            authority_pem=authority.certificate_pem,
+            around=self._around,
+        )
+        for source in self._watch.watched:
+            blueprint.refuse_inside(source, plan.binds, "a policy source")
+        if (file := self._settings.configured.file) is not None:
+            blueprint.refuse_inside(file, plan.binds, "the settings file")
+        return roster, limits, dataclasses.replace(plan, apart=self._apart)
+
+    def _close_roster(self) -> None:
+        if self._roster is not None:
+            self._roster.close()
+
+    def _let_go_of_init(self) -> None:
+        descriptor, self._pidfd = self._pidfd, -1
+        os.close(descriptor)
 
     async def _wait(self, init: int) -> int:
         """Until the sandbox's init ends."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
-        descriptor = os.pidfd_open(init)
+        descriptor = self._pidfd
 
         def ended() -> None:
             loop.remove_reader(descriptor)
@@ -221,7 +231,6 @@ class Session:
             status = await done
         finally:
             loop.remove_reader(descriptor)
-            os.close(descriptor)
         return status if status >= 0 else 128 - status
 
     def _exec_refused(self, event: Event) -> None:
@@ -240,6 +249,27 @@ def load_for(order: Order, name: str, binds: Iterable[Bind]) -> Load:
         return dataclasses.replace(found, sandbox=name)
 
     return load
+
+
+def _enrol(kernel: Kernel, governed: Governed) -> None:
+    """Everything the maps must know before the first exec. One that is full: no sandbox. In a thread."""
+    try:
+        kernel.maps.register(governed.number, governed.cgroup.id, governed.cgroup.level, governed.policy.generation, governed.flags)
+        governed.enrol()
+        governed.compile(governed.policy)
+    except (OSError, ValueError) as error:
+        raise StockadeError(f"the policy does not fit into the kernel's maps: {error}", code="maps") from None
+
+
+async def _whole[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """In a thread, and to its end also when this is cancelled: nothing of it may come after what undoes it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await task
+        raise
 
 
 async def _forsake(networking: asyncio.Task[Sockets]) -> None:

@@ -89,6 +89,7 @@ class Tenure:
         self.generations.prepare = self.renewal.prepare
         await workers.serve(governed, charge.sockets, lambda: self.renewal.authority.signing, self._keep)
         stack.push_async_callback(workers.release, governed.number)
+        stack.push_async_callback(self.generations.close)  # before the others: what is under way speaks of this number
         certificate = station.listen.certificate if station.listen is not None else None
         self.observed = Observed(agent, governed, workers, self.renewal, certificate)
         self.observed.metrics = station.metrics
@@ -96,10 +97,10 @@ class Tenure:
         stack.callback(station.observed.pop, governed.number, None)
         self.doors.open(governed.policy)
 
-    async def hold(self, init: int, ended: asyncio.Task[int], finish: Callable[[], None] = lambda: None) -> int:
+    async def hold(self, init: int, pidfd: int, ended: asyncio.Task[int], finish: Callable[[], None] = lambda: None) -> int:
         """Until the sandbox ends, by itself or because what holds it is gone. Returns what `ended` did: the status of its init.
 
-        finish: called when nothing of the sandbox runs any more. Raises StockadeError when it was lost.
+        pidfd: of init, and the caller's. finish: called when nothing of the sandbox runs any more. Raises StockadeError when it was lost.
         """
         station, charge, governed = self._station, self._charge, self._charge.governed
         agent, workers = station.agent, station.workers
@@ -112,7 +113,7 @@ class Tenure:
             every = station.settings.failures_every
             for watching in (self.generations.watch(), self.desk.watch(), self.renewal.watch(), bounds.watch(every), self._live(every)):
                 stack.callback(asyncio.create_task(watching).cancel)
-            lost = await Enforcement(charge.lost, init).until(ended)
+            lost = await Enforcement(charge.lost, init, pidfd).until(ended)
             charge.slot.sandbox.kill()
             if lost:
                 await workers.release(governed.number)  # before the rest: what is open must not outlive what held it

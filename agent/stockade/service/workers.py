@@ -45,6 +45,7 @@ class Workers:
         self._fork = fork
         self._places: dict[int, _Place] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._reaping: asyncio.Task[None] | None = None  # of the worker before this one
         self._ready = False
 
     @classmethod
@@ -75,9 +76,11 @@ class Workers:
         place = self._places[governed.number] = _Place(governed, tuple(sockets[:_LISTENERS]), signing, changed)
         try:
             await self._hand(place)
-        except ConnectionError as error:
+        except BaseException as error:
             await self.release(governed.number)
-            raise _not_started(error) from None
+            if isinstance(error, ConnectionError):
+                raise _not_started(error) from None
+            raise
 
     async def _hand(self, place: _Place) -> None:
         listeners = Listeners(*(sock.dup() for sock in place.listeners))
@@ -109,15 +112,17 @@ class Workers:
         while True:
             await self.current.lost.wait()
             self._ready = False
-            lost = self.current.pid
+            lost = self.current
             for place in list(self._places.values()):
-                agent.ledgers[place.governed.number].worker_gone()
+                if (ledger := agent.ledgers.get(place.governed.number)) is not None:
+                    ledger.worker_gone()
                 try:
-                    agent.lifecycle(place.governed, Reason.WORKER_LOST, {"pid": lost})
+                    agent.lifecycle(place.governed, Reason.WORKER_LOST, {"pid": lost.pid})
                 except AuditError as error:
                     log.error("audit trail: %s", error)
             try:
                 self.current = await self._fork()
+                self._reaping = asyncio.create_task(lost.close())  # which may take some seconds
                 for place in list(self._places.values()):
                     place.changed()
                 await self.current.connect(agent)
@@ -143,6 +148,8 @@ class Workers:
             for sock in place.listeners:
                 sock.close()
         self._places.clear()
+        if self._reaping is not None:
+            await self._reaping
         await self.current.close()
 
 
