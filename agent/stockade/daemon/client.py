@@ -39,7 +39,8 @@ def run(order: Order, path: Path) -> int:
             if len(line) > LINE:
                 raise StockadeError("the order is too long: environment and arguments", hint="stockade run --embedded", code="too_long")
             sent = socket.send_fds(sock, [line], list(terminal.streams if terminal is not None else stdio.given))
-            sock.sendall(line[sent:])
+            if sent < len(line):  # to send nothing fails too, where the daemon has answered already
+                sock.sendall(line[sent:])
         except OSError as error:
             raise StockadeError(f"the daemon does not answer: {error.strerror or error}", code="control") from None
         stdio.handed_over()
