@@ -76,6 +76,7 @@ static __always_inline int finish_exec(struct sandbox *box, struct exec_scratch 
 	s->event.head.verdict = s->runs ? VERDICT_LOCAL : VERDICT_DENY;
 	s->event.head.why = s->why;
 	s->event.head.pid = tgid;
+	s->event.head.name = box->place;
 	if (events.ringbuf_output(&s->event, sizeof(s->event), 0)) {
 		count_failure(FAIL_EVENT);
 		bpf_send_signal(9);
@@ -173,7 +174,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		drop_tag(tgid, old->sandbox);
 		old = 0;
 	}
-	if (!box)
+	if (!box || (!old && is_outside(box)))
 		return 0;
 	s = execs.lookup(&zero);
 	number = exec_numbers.lookup(&zero);

@@ -52,6 +52,8 @@ int check_exec(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (old && old->sandbox != box->id)
 		old = 0;
+	if (!old && is_outside(box))
+		return 0;
 	filename = (char *)KREAD(bprm, linux_binprm, filename);
 	interp = (char *)KREAD(bprm, linux_binprm, interp);
 	inode = (void *)KREAD(KREAD(bprm, linux_binprm, file), file, f_inode);
@@ -81,6 +83,7 @@ int check_exec(struct bpf_raw_tracepoint_args *ctx)
 	event->head.verdict = VERDICT_DENY;
 	event->head.why = image.why;
 	event->head.pid = tgid;
+	event->head.name = box->place;
 	length = bpf_probe_read_kernel_str(event->tail, SCRIPT_PATH, filename);
 	event->head.size = length > 0 ? length - 1 : 0;
 	events.ringbuf_submit(event, 0);

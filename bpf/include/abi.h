@@ -70,9 +70,11 @@ struct sandbox {
 	__u32 id;
 	__u32 generation;	/* the switch: programs read it once per decision */
 	__u32 flags;
+	__u32 place;		/* which of several cgroups of one sandbox: EVENT_EXEC has it in name */
+	__u32 outside;		/* mount namespace of a runtime that starts programs in it: until they are in its own they are not judged; 0: none */
 	__u32 pad;
 };
-_Static_assert(sizeof(struct sandbox) == 16, "abi.py: SANDBOX");
+_Static_assert(sizeof(struct sandbox) == 24, "abi.py: SANDBOX");
 
 struct binary_key {
 	__u32 sandbox;

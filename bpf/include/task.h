@@ -108,6 +108,22 @@ static __always_inline struct task *current_task_of(struct sandbox *box, __u8 *w
 	return tag;
 }
 
+/*
+ * Whether the current process is still a runtime's own (`runc exec` moves it into the cgroup, and it executes itself once more before it goes
+ * into the container). Nobody comes back into that mount namespace but by setns(2), with CAP_SYS_ADMIN. Asked of who has no tag, which is
+ * nobody of the sandbox; it reaches nothing until it has one.
+ */
+static __always_inline int is_outside(struct sandbox *box)
+{
+	void *proxy, *mounts;
+
+	if (!box->outside)
+		return 0;
+	proxy = (void *)KREAD(bpf_get_current_task(), task_struct, nsproxy);
+	mounts = (void *)KREAD(proxy, nsproxy, mnt_ns);
+	return KREAD(mounts, mnt_namespace, ns.inum) == box->outside;
+}
+
 static __always_inline void stamp(struct event *event, int type, struct sandbox *box, struct task *tag)
 {
 	event->type = type;

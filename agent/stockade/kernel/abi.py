@@ -106,7 +106,7 @@ OPEN_UNKNOWN, OPEN_ROOM, OPEN_STEPS, OPENS_APART = 0, 0xFFFFFFFF, 64, 4096
 QUOTAS = 8192, 8192, 16384  # of tasks, origins and conversations in one sandbox (bpf/include/maps.h)
 REFUSED_CALLS, REFUSALS_APART, REFUSAL_ROOM = 512, 64, 65535
 
-SANDBOX = struct.Struct("<IIII")
+SANDBOX = struct.Struct("<IIIIII")
 BINARY_KEY = struct.Struct("<IIQII")
 BINARY = struct.Struct("<IIqqII")
 SCRIPT_KEY = struct.Struct(f"<II{SCRIPT_PATH}s")

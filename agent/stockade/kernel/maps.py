@@ -77,15 +77,34 @@ class Maps:
     # sandboxes
 
     def register(self, sandbox: int, cgroup_id: int, level: int, generation: int, flags: abi.SandboxFlag) -> None:
-        """Govern a cgroup. The usage entry comes first: without it nothing of the sandbox is tagged."""
-        syscall.map_update(self._fd["usages"], _U32.pack(sandbox), abi.USAGE.pack(0, 0, 0))
-        mask = syscall.map_lookup(self._fd["levels"], _ZERO, 4) or bytes(4)
+        """Govern a cgroup."""
+        self.begin(sandbox)
         self.switch(sandbox, cgroup_id, generation, flags)
+        self.look_at(level)
+
+    def begin(self, sandbox: int) -> None:
+        """Before any cgroup of it is governed: without this entry nothing of the sandbox is tagged."""
+        syscall.map_update(self._fd["usages"], _U32.pack(sandbox), abi.USAGE.pack(0, 0, 0))
+
+    def look_at(self, level: int) -> None:
+        """Governed cgroups are at this depth, too."""
+        mask = syscall.map_lookup(self._fd["levels"], _ZERO, 4) or bytes(4)
         syscall.map_update(self._fd["levels"], _ZERO, _U32.pack(_U32.unpack(mask)[0] | 1 << level))
 
-    def switch(self, sandbox: int, cgroup_id: int, generation: int, flags: abi.SandboxFlag) -> None:
-        """Put a generation in force: one update, read once per decision."""
-        syscall.map_update(self._fd["sandboxes"], struct.pack("<Q", cgroup_id), abi.SANDBOX.pack(sandbox, generation, flags, 0))
+    def switch(
+        self, sandbox: int, cgroup_id: int, generation: int, flags: abi.SandboxFlag, *, place: int = 0, outside: int = 0
+    ) -> None:
+        """Put a generation in force: one update, read once per decision.
+
+        place: which of the sandbox's cgroups this is, told with each exec. outside: the mount namespace (its inode) of the runtime that
+        starts programs in it, which are judged once they have left that; 0 for none.
+        """
+        value = abi.SANDBOX.pack(sandbox, generation, flags, place, outside, 0)
+        syscall.map_update(self._fd["sandboxes"], struct.pack("<Q", cgroup_id), value)
+
+    def forget(self, cgroup_id: int) -> None:
+        """One of a sandbox's cgroups is gone."""
+        syscall.map_delete(self._fd["sandboxes"], struct.pack("<Q", cgroup_id))
 
     def release(self, sandbox: int, cgroup_id: int) -> None:
         """Forget a sandbox of which nothing runs any more, so that its number may be another's. In a thread: it reads whole maps."""
