@@ -37,7 +37,7 @@ make_venv() {
     fi
     say "installing Stockade and what it needs into $VENV"
     log=$(mktemp)
-    $VENV/bin/python -m pip install --disable-pip-version-check --editable '.[dev]' >"$log" 2>&1 ||
+    $VENV/bin/python -m pip install --disable-pip-version-check --editable '.[dev,kubernetes]' >"$log" 2>&1 ||
         { tail -n 20 "$log" >&2; fail "pip could not install Stockade (all of its output: $log)"; }
     rm -f "$log"
     link_bcc $VENV

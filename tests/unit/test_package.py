@@ -25,7 +25,9 @@ def test_every_package_is_listed() -> None:
 
 
 def test_every_library_that_is_imported_is_declared() -> None:
-    declared = {_normal(re.split(r"[\[<>=!~; ]", entry)[0]) for entry in PROJECT["project"]["dependencies"]}
+    extras = PROJECT["project"]["optional-dependencies"]
+    entries = PROJECT["project"]["dependencies"] + [entry for name in extras if name != "dev" for entry in extras[name]]
+    declared = {_normal(re.split(r"[\[<>=!~; ]", entry)[0]) for entry in entries}
     providers = importlib.metadata.packages_distributions()
     missing = {}
     for module, file in _imported():
