@@ -153,7 +153,7 @@ class Agent:
             self._put_aside(event)
             return
         if event.type is EventType.EXEC:
-            governed.executed(event.exec_id, attempts.executed_binary(event, governed), event.parent_exec_id)
+            governed.executed(event.exec_id, attempts.executed_binary(event, governed), event.parent_exec_id, event.name)
         record = attempts.record_of(event, governed)
         if event.type is EventType.PACKET:
             self._keep(self._explain(governed, record, event.tail), "packet")
@@ -182,7 +182,7 @@ class Agent:
         """Into the trail, or remember that the trail is broken: from then on nothing is allowed."""
         self._note(governed, record)
         try:
-            self.trail.append(governed.sandbox, record)
+            self.trail.append(governed.sandbox_of(record), record)
         except AuditError as error:
             self._fail_audit(error, governed)
         else:
@@ -288,7 +288,7 @@ class Agent:
             self._require_audit(governed)
             self._note(governed, found)
             try:
-                self.trail.append(governed.sandbox, found)
+                self.trail.append(governed.sandbox_of(found), found)
             except AuditError as error:
                 self._fail_audit(error, governed)
                 if not self._goes_on(governed):
@@ -359,7 +359,7 @@ class Agent:
         governed = self.governed[sandbox]
         approval = self._note(governed, record)
         try:
-            written = self.trail.enter(governed.sandbox, record)
+            written = self.trail.enter(governed.sandbox_of(record), record)
         except AuditError as error:
             self._fail_audit(error, governed)
             if not self._goes_on(governed):
@@ -376,12 +376,12 @@ class Agent:
             await desk.withdrawn()
             return None
         try:
-            token = self.trail.begin(governed.sandbox, record)
+            token = self.trail.begin(governed.sandbox_of(record), record)
         except AuditError as error:
             self._fail_audit(error, governed)
             if not self._goes_on(governed):
                 raise
-            token = self.trail.begin(governed.sandbox, record, required=False)
+            token = self.trail.begin(governed.sandbox_of(record), record, required=False)
         desk.began(token, record, rules)
         return Begun(token, once=bool(rules))
 

@@ -17,7 +17,8 @@ from stockade.policy import Policy, decide, loader_variables
 from stockade.policy.own import HOST, PORT
 from stockade.sandbox.cgroup import Cgroup
 from stockade.sandbox.roster import Enrolment, Roster
-from stockade.types import FORGOTTEN, UNKNOWN_BINARY, Binary, Decision, Effect, Request, Sandbox
+from stockade.service.static import demand_same
+from stockade.types import FORGOTTEN, UNKNOWN_BINARY, Binary, Decision, Effect, Record, Request, Sandbox
 
 LOCALHOST = "localhost"
 REMEMBERED = 8  # policies of the past, for events that were under way when they were replaced
@@ -27,10 +28,14 @@ _EXECS_REMEMBERED = 65536
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exec:
-    """An admitted exec: what it became, and the files of the execs that its process came from, nearest first, each once."""
+    """An admitted exec: what it became, and the files of the execs that its process came from, nearest first, each once.
+
+    place: in which of the sandbox's cgroups, where it has several.
+    """
 
     binary: Binary
     ancestry: tuple[str, ...] = ()
+    place: int = 0
 
 
 class Governed:
@@ -65,12 +70,15 @@ class Governed:
             if pattern not in self.policy.exec.env:
                 self._maps.refuse_variable(self.number, pattern)
         self._maps.require_variable(self.number, "PYTHONNOUSERSITE=1")
-        networked = self._networked_numbers(self.policy)
-        for enrolment in self.roster:
+        self._take_up(self.roster)
+
+    def _take_up(self, roster: Roster) -> None:
+        networked = self._networked_numbers(self.policy, roster)
+        for enrolment in roster:
             if not enrolment.scripts:
                 self._facts[enrolment.number] = self._maps.facts(enrolment.file.descriptor)
             self._enrol(enrolment, enrolment.number in networked)
-        for loader in self.roster.loaders:  # last: no policy can make ld.so a program
+        for loader in roster.loaders:  # last: no policy can make ld.so a program
             self._maps.enrol(self.number, self._maps.facts(loader.descriptor), 0, abi.BinaryFlag.LOADER)
 
     @property
@@ -126,8 +134,8 @@ class Governed:
         for number in before ^ after:
             self._enrol(self.roster.enrolments[number], number in after)
 
-    def _networked_numbers(self, policy: Policy) -> set[int]:
-        return {enrolment.number for enrolment in self._networked(policy)}
+    def _networked_numbers(self, policy: Policy, among: Iterable[Enrolment] | None = None) -> set[int]:
+        return {enrolment.number for enrolment in self._networked(policy, among)}
 
     def publish(self, index: int, name: str) -> None:
         """Put this name's verdicts in force. Raises OSError when the map is full, or the name cannot be kept: then nobody is told of it."""
@@ -160,9 +168,9 @@ class Governed:
                 if verdict is not abi.Verdict.DENY:
                     yield enrolment.number, index, port, verdict
 
-    def _networked(self, policy: Policy) -> list[Enrolment]:
+    def _networked(self, policy: Policy, among: Iterable[Enrolment] | None = None) -> list[Enrolment]:
         names = policy.network_names()
-        return [enrolment for enrolment in self.roster if not enrolment.binary.names.isdisjoint(names)]
+        return [enrolment for enrolment in (self.roster if among is None else among) if not enrolment.binary.names.isdisjoint(names)]
 
     def compile(self, policy: Policy) -> None:
         """Write a whole generation beside the one in force. Raises OSError; the old one then stays.
@@ -170,10 +178,13 @@ class Governed:
         May run in a thread of its own, while the loop publishes names under the generation in force.
         """
         self._publish(policy, self.table)
-        networked, services = self._networked(policy), policy.host_services()
-        for port in services:
+        for port in policy.host_services():
             self._maps.lend_port(self.number, policy.generation, port)
-        verdicts = list(self._verdicts(policy, networked, abi.NAME_LOCALHOST, LOCALHOST, services))
+        self._compile_addresses(policy, self._networked(policy))
+
+    def _compile_addresses(self, policy: Policy, networked: list[Enrolment]) -> None:
+        """What has no name."""
+        verdicts = list(self._verdicts(policy, networked, abi.NAME_LOCALHOST, LOCALHOST, policy.host_services()))
         self._maps.set_verdicts(self.number, policy.generation, verdicts)
         for network, ports in policy.literals():
             for port in ports:
@@ -188,9 +199,16 @@ class Governed:
         """
         self._publish(policy, self.table)
         self._guard(policy)
-        self._maps.switch(self.number, self.cgroup.id, policy.generation, self.flags_of(policy))
+        self._put_in_force(policy)
         self.policy = self._policies[policy.generation] = policy
         self.sandbox = dataclasses.replace(self.sandbox, policy=policy.name, generation=policy.generation, labels=policy.labels)
+
+    def _put_in_force(self, policy: Policy) -> None:
+        self._maps.switch(self.number, self.cgroup.id, policy.generation, self.flags_of(policy))
+
+    def demand(self, on_disk: Policy, following: Policy) -> None:
+        """Whether a running sandbox can be held to this one instead. Raises PolicyError."""
+        demand_same(on_disk, following, frozenset(on_disk.binary_names()).union(*(enrolment.binary.names for enrolment in self.roster)))
 
     def forget_others(self) -> None:
         """Delete the verdicts of every generation but the one in force; events that are under way still find their policy.
@@ -209,10 +227,14 @@ class Governed:
     def policy_of(self, generation: int) -> Policy:
         return self._policies.get(generation, self.policy)
 
-    def executed(self, exec_id: int, binary: Binary, parent: int) -> None:
-        self._execs[exec_id] = Exec(binary, self._descent(parent))
+    def executed(self, exec_id: int, binary: Binary, parent: int, place: int = 0) -> None:
+        self._execs[exec_id] = Exec(binary, self._descent(parent), place)
         if len(self._execs) > _EXECS_REMEMBERED:
             self._execs.popitem(last=False)
+
+    def sandbox_of(self, record: Record) -> Sandbox:
+        """As this record names it."""
+        return self.sandbox
 
     def knows(self, exec_id: int) -> bool:
         """Whether this exec's event was read."""
