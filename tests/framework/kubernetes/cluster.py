@@ -175,9 +175,13 @@ class Cluster:
         packed = self.room / "image.tar"
         try:
             image.write(packed, name, root, command, environment)
-            self.host("ctr", "-a", self.room / "containerd.sock", "-n", "k8s.io", "images", "import", packed, timeout=300)
+            self.load(packed)
         finally:
             packed.unlink(missing_ok=True)
+
+    def load(self, tar: Path) -> None:
+        """Give the node an image, as the tar of an OCI layout."""
+        self.host("ctr", "-a", self.room / "containerd.sock", "-n", "k8s.io", "images", "import", tar, timeout=300)
 
     def _pause(self) -> None:
         """What holds a pod's namespaces."""
