@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from stockade.types import Record
+from stockade.audit.record import Json
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """uid: as its cgroup is called (of a static pod that is its config hash). containers: name → image, as asked for, of every kind."""
+    """uid: as its cgroup is called (of a static pod that is its config hash). containers: name → image, as asked for, of every kind.
+
+    ports: TCP ports that its containers declare or are probed at: the node itself may come in by these, whatever a policy says.
+    """
 
     uid: str
     namespace: str
@@ -21,6 +24,7 @@ class Pod:
     service_account: str = ""
     host_network: bool = False
     containers: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[int, ...] = ()
 
     @property
     def called(self) -> str:
@@ -82,8 +86,8 @@ class Listener(Protocol):
 
     def stands(self, standing: Standing) -> None: ...
 
-    def recorded(self, uid: str, record: Record) -> None:
-        """Each record about a pod, as it is written: for counts, and for Events of refusals."""
+    def recorded(self, uid: str, record: Json) -> None:
+        """Each record about a pod, as it is written (audit/record.py): for counts, and for Events of refusals."""
 
 
 class Node(Protocol):
