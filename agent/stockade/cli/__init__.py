@@ -26,6 +26,7 @@ VERBS = {
     "status": "say which sandboxes run, and how it goes",
     "top": "show what running sandboxes do, live",
     "fleet": "look at the sandboxes of many hosts, and where the hosts differ",
+    "kubernetes": "give pods of a cluster their trust store",
     "explain": "say how the policy decides one request, and why",
     "policy": "check policy files",
     "reload": "let running sandboxes read their policies again",

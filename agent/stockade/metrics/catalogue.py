@@ -119,12 +119,29 @@ METRICS = (
     ),
 )
 
+# Of the admission webhook, which is a process of its own with a page of its own.
+WEBHOOK = (
+    Metric("stockade_build_info", _I, ("version", "python"), "Always 1. What runs here."),
+    Metric("stockade_webhook_reviews_total", _C, ("review",), "Questions of the API server about a pod, by what came of them."),
+    Metric("stockade_webhook_review_seconds", _H, (), "From a whole question to its answer."),
+    Metric(
+        "stockade_webhook_requests_total",
+        _C,
+        ("status",),
+        "Requests, by HTTP status; `busy` are connections that were turned away, for their number.",
+    ),
+    Metric("stockade_webhook_certificate_expiry_time_seconds", _G, (), "Unix time at which the certificate that is shown ends."),
+    Metric("stockade_webhook_certificate_failing", _G, (), "1 while the newest certificate cannot be used: the one before goes on."),
+)
+
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 RESULTS = ("switched", "refused")
 CERTIFICATES = ("authority", "signing", "metrics")
 RENEWALS = ("renewed", "failed")
 MAPS = ("tasks", "origins", "conversations", "names", "verdicts", "literals", "binaries", "scripts")
+REVIEWS = ("changed", "unchanged", "left", "malformed", "failed")
+STATUSES = ("200", "400", "404", "405", "413", "500", "busy")
 CODES = ("200", "400", "401", "404", "405", "503", "peer")
 
 VALUES = {
@@ -142,6 +159,8 @@ VALUES = {
     "why": [failure.value for failure in Failure],
     "outcome": [asked.value for asked in Asked],
     "code": list(CODES),
+    "review": list(REVIEWS),
+    "status": list(STATUSES),
 }
 
 _STAGES = {
@@ -192,6 +211,14 @@ def _reference() -> Iterator[str]:
     yield ""
     yield "Beside these stand the `process_*` metrics of the agent itself: CPU, memory, descriptors."
     yield ""
+    yield "`stockade kubernetes webhook --metrics ADDRESS` has a page of its own, with its own `process_*` and:"
+    yield ""
+    yield "| metric | type | labels | meaning |"
+    yield "|---|---|---|---|"
+    for metric in WEBHOOK[1:]:
+        labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
+        yield f"| `{metric.name}` | {metric.type} | {labels} | {metric.help} |"
+    yield ""
     yield "## Labels"
     yield ""
     yield "Every value is of a closed list, or written by whoever administers the machine. No label holds a host, a path, a binary or a"
@@ -199,7 +226,7 @@ def _reference() -> Iterator[str]:
     yield ""
     yield "| label | values |"
     yield "|---|---|"
-    for label in dict.fromkeys(label for metric in METRICS for label in metric.labels):
+    for label in dict.fromkeys(label for metric in (*METRICS, *WEBHOOK) for label in metric.labels):
         values = ", ".join(f"`{value}`" for value in VALUES[label]) if label in VALUES else _OTHER_LABELS[label]
         yield f"| `{label}` | {values} |"
     yield ""

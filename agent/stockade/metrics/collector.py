@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -15,9 +15,10 @@ from stockade.metrics.samples import Sample
 
 
 class Page:
-    """The agent's page. Not thread-safe: one rendering at a time."""
+    """The page of an agent, or of whoever has metrics of his own. Not thread-safe: one rendering at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Sequence[Metric] = METRICS) -> None:
+        self._metrics = metrics
         self._registry = CollectorRegistry(auto_describe=False)
         self._families: list[Family] = []
         ProcessCollector(registry=self._registry)
@@ -28,14 +29,14 @@ class Page:
 
     def render(self, found: Iterable[Sample], accept: str) -> tuple[bytes, str]:
         """(text, its content type) in the format that a request's Accept asks for."""
-        self._families = families(found)
+        self._families = families(found, self._metrics)
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
 
-def families(found: Iterable[Sample]) -> list[Family]:
+def families(found: Iterable[Sample], metrics: Sequence[Metric] = METRICS) -> list[Family]:
     """In the order of the catalogue. Raises KeyError for a sample that it does not have."""
-    made = {metric.name: (metric, _family(metric)) for metric in METRICS}
+    made = {metric.name: (metric, _family(metric)) for metric in metrics}
     for sample in found:
         metric, family = made[sample.metric]
         if len(sample.labels) != len(metric.labels):
