@@ -34,7 +34,7 @@ class Contained(Governed):
         """shared: the network namespace is the host's."""
         self._kind = SandboxFlag.CONTAINED | (SandboxFlag.SHARED if shared else SandboxFlag.NONE)
         super().__init__(number, sandbox, cgroup, policy, roster, maps, network)
-        self._kernel_maps, self._device = maps, device
+        self._device = device
 
     def flags_of(self, policy: Policy) -> SandboxFlag:
         return super().flags_of(policy) | self._kind
@@ -43,7 +43,7 @@ class Contained(Governed):
         super().compile(policy)
         for inbound in entrances(policy):
             for source in inbound.networks:
-                self._kernel_maps.let_in(self.number, policy.generation, source, inbound.port)
+                self._maps.let_in(self.number, policy.generation, source, inbound.port)
 
     def switch(self, policy: Policy) -> None:
         before = self.policy

@@ -7,6 +7,7 @@ host's end of the pair. All agents of a network namespace share one table: who c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -57,7 +58,7 @@ class Closed:
 
     def _close(self, way: str, devices: dict[str, int]) -> None:
         if way == EGRESS:
-            self._nft("\n".join([f"add table netdev {TABLE}", *(self._inside(name) for name in devices), self._mark()]), inside=True)
+            self.say("\n".join([f"add table netdev {TABLE}", *(self._inside(name) for name in devices), self._mark()]), inside=True)
             self._tables.append((True, TABLE))
             return
         names = dict(socket.if_nameindex())
@@ -65,7 +66,7 @@ class Closed:
             if other not in names:
                 raise StockadeError(f"{name} has no other end on this host", code="device")
         table = f"{TABLE}_{self._number}"
-        self._nft(
+        self.say(
             "\n".join([f"add table netdev {table}", *(_drops(table, "ingress", names[other], -450) for other in devices.values())]),
             inside=False,
         )
@@ -100,7 +101,7 @@ class Closed:
             rules += [*_sets(), *(rule for device in sorted(self.devices) for rule in self._entrance(device))]
             rules += [f"{line}" for device in sorted(self.devices) for line in _replies(device)]
         if rules:
-            self._nft("\n".join(rules), inside=True)
+            self.say("\n".join(rules), inside=True)
 
     def keep(self, protocol: str, local: tuple[str, int], peer: tuple[str, int]) -> None:
         """Let the packets of one connection out. Raises StockadeError."""
@@ -113,7 +114,7 @@ class Closed:
             *_sets(),
             f"add element netdev {TABLE} said{family} {{ {protocol} . {local[0]} . {local[1]} . {peer[0]} . {peer[1]} timeout 30d }}",
         ]
-        self._nft("\n".join([*lines, *(line for device in sorted(self.devices) for line in _replies(device))]), inside=True)
+        self.say("\n".join([*lines, *(line for device in sorted(self.devices) for line in _replies(device))]), inside=True)
 
     def _lets(self, chain: str) -> bool:
         return chain.startswith(f"in_{self._number}_")
@@ -146,10 +147,10 @@ class Closed:
         for inside, table in dict.fromkeys(self._tables):
             try:
                 if inside:
-                    self._nft(f"delete chain netdev {table} {self._own}", inside=True)
+                    self.say(f"delete chain netdev {table} {self._own}", inside=True)
                     if any(name.startswith("held_") for name in self._chains(table, inside=True)):
                         continue
-                self._nft(f"delete table netdev {table}", inside=inside)
+                self.say(f"delete table netdev {table}", inside=inside)
             except StockadeError:  # it is gone, or the namespace is
                 continue
         self._tables.clear()
@@ -158,12 +159,12 @@ class Closed:
 
     def _chains(self, table: str, *, inside: bool) -> set[str]:
         try:
-            said = json.loads(self._nft("", inside=inside, words=("-j", "list", "table", "netdev", table)))
+            said = json.loads(self.say("", inside=inside, words=("-j", "list", "table", "netdev", table)))
         except ValueError as error:
             raise StockadeError(f"nft says no JSON: {error}", code="device") from None
         return {entry["chain"]["name"] for entry in said["nftables"] if "chain" in entry}
 
-    def _nft(self, rules: str, *, inside: bool, words: tuple[str, ...] = ("-f", "-")) -> str:
+    def say(self, rules: str, *, inside: bool, words: tuple[str, ...] = ("-f", "-")) -> str:
         program = shutil.which("nft", path=_PATH)
         if program is None:
             raise StockadeError("there is no nft", code="device")
@@ -178,6 +179,19 @@ class Closed:
         if done.returncode:
             raise StockadeError(" ".join(done.stderr.split()) or f"nft ended with {done.returncode}", code="device")
         return done.stdout
+
+
+def forget(pid: int, number: int) -> None:
+    """Open what was closed in the network namespace of this process by whoever is not there to open it. number: as theirs was. Raises
+    StockadeError, OSError."""
+    joined = Joined(pid)
+    try:
+        closed = Closed(joined, number)
+        for inside, table in ((True, TABLE), (False, f"{TABLE}_{number}")):
+            with contextlib.suppress(StockadeError):  # it is not there
+                closed.say(f"delete table netdev {table}", inside=inside)
+    finally:
+        joined.close()
 
 
 def _sets() -> Iterator[str]:

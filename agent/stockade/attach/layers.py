@@ -72,8 +72,9 @@ class Layered(Foreign):
 
 
 @contextlib.contextmanager
-def layered(directory: int, pid: int, root: str) -> Iterator[Foreign]:
+def layered(directory: int, pid: int, root: str, runtime: Path = Path("/")) -> Iterator[Foreign]:
     """A root to look names up in. directory: of it, the caller's. root: the same as the mount namespace of this process calls it.
+    runtime: the root that its runtime sees, by which layers are named.
 
     Raises StockadeError when it has a layer of its own that is not to be seen from here: nobody could say what the container has written.
     """
@@ -86,17 +87,17 @@ def layered(directory: int, pid: int, root: str) -> Iterator[Foreign]:
     if named is None:
         yield Layered(directory, None, there)
         return
-    upper = _seen(Path(named))
+    upper = _seen(Path(named), runtime)
     try:
         yield Layered(directory, upper, there)
     finally:
         os.close(upper)
 
 
-def _seen(path: Path) -> int:
+def _seen(path: Path, runtime: Path) -> int:
     try:
         if path.is_absolute():
-            return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return os.open(runtime / str(path).lstrip("/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         pass
     said = f"the container's own layer is {path}, which is not to be seen from here"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stockade.kernel.maps import KernelTask, Maps
 from stockade.policy import loader_variables
+from stockade.sandbox.cgroup import Cgroup
 from stockade.service.governed import Governed
 from stockade.types import UNKNOWN_BINARY, Binary, StockadeError
 
@@ -41,23 +42,28 @@ class Running:
 
     def __init__(self, governed: Governed, maps: Maps) -> None:
         self._governed, self._maps = governed, maps
-        self._files = {(facts.ino, facts.dev, facts.generation): number for number, facts in governed.facts.items()}
+        self._files: dict[tuple[int, int, int], int] = {}
         self._next = _FIRST
         self.known: dict[int, Known] = {}
+        self._cgroup, self._place = governed.cgroup, 0
 
     def identify(self) -> list[Known]:
         """Tag every process, until two looks in a row find nobody new. Raises StockadeError when that does not come about."""
+        return self.identify_in(self._governed.cgroup)
+
+    def identify_in(self, cgroup: Cgroup, place: int = 0) -> list[Known]:
+        """The same of one of several cgroups of the sandbox: what it numbers is unlike what was numbered before."""
+        self._cgroup, self._place, self.known = cgroup, place, {}
+        self._files = {(facts.ino, facts.dev, facts.generation): number for number, facts in self._governed.facts.items()}
         for _ in range(_ROUNDS):
             if not self._look():
                 return [self.known[pid] for pid in sorted(self.known)]
-        raise StockadeError(
-            f"processes come in {self._governed.cgroup.path} faster than they can be looked at", hint="try again", code="too_fast"
-        )
+        raise StockadeError(f"processes come in {cgroup.path} faster than they can be looked at", hint="try again", code="too_fast")
 
     def _look(self) -> bool:
         """Whether somebody was found who had no tag."""
         found = False
-        for pid in self._governed.cgroup.processes():
+        for pid in self._cgroup.processes():
             if self._maps.task(pid) is None:
                 found |= self._tag(pid)
         return found
@@ -90,10 +96,9 @@ class Running:
         exec_id, self._next = self._next, self._next + 1
         if not self._maps.identify(pid, KernelTask(self._governed.number, number, exec_id), facts, weak=True):
             if self._maps.task(pid) is None:
-                place = self._governed.cgroup.path
-                raise StockadeError(f"{place} has more processes than can be told apart", code="maps")
+                raise StockadeError(f"{self._cgroup.path} has more processes than can be told apart", code="maps")
             return False
-        self._governed.executed(exec_id, binary, 0)
+        self._governed.executed(exec_id, binary, 0, self._place)
         self.known[pid] = Known(pid, exec_id, binary, why)
         return True
 

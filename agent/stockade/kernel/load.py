@@ -178,10 +178,10 @@ class Kernel:
         self._descriptors.append(fd)
         return fd
 
-    def _link(self, name: str, fd: int) -> None:
+    def _link(self, name: str, fd: int, pins: Path | None = None) -> None:
         self._made += 1
         try:
-            link = Link.pinned(name, fd, self.pins / f"link_{self._made:02}_{name}")
+            link = Link.pinned(name, fd, (pins or self.pins) / f"link_{self._made:02}_{name}")
         except OSError:
             os.close(fd)
             raise
@@ -214,9 +214,22 @@ class Kernel:
         except OSError as error:
             raise StockadeError(f"opens cannot be counted: {error.strerror or error}", code="bpf_attach") from None
 
-    def govern(self, cgroup: Path) -> None:
-        """Attach every per-sandbox program to this cgroup. Raises StockadeError: a sandbox with a hook missing is not started."""
-        self._attach("sandbox", cgroup)
+    def govern(self, cgroup: Path, pins: Path | None = None) -> list[Link]:
+        """Attach every per-sandbox program to this cgroup. Raises StockadeError: a sandbox with a hook missing is not started.
+
+        pins: a directory of their own, made here. Returns the links.
+        """
+        first = len(self.links)
+        if pins is not None:
+            pins.mkdir(mode=0o700, parents=True)
+        try:
+            self._attach("sandbox", cgroup, pins)
+        except BaseException:
+            if pins is not None:
+                self._unlink_from(first)
+                pins.rmdir()
+            raise
+        return self.links[first:]
 
     def guard_devices(self, cgroup: Path, sandbox: int, allowed: Iterable[Device]) -> Link:
         """Let this cgroup open the devices of every sandbox, and these. Raises StockadeError."""
@@ -238,7 +251,7 @@ class Kernel:
         """Let sockets created in this cgroup be asked for ORIGIN."""
         self._attach("listeners", cgroup)
 
-    def _attach(self, where: str, cgroup: Path | None) -> None:
+    def _attach(self, where: str, cgroup: Path | None, pins: Path | None = None) -> None:
         fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if cgroup else -1
         try:
             for hook in self._hooks:
@@ -247,7 +260,7 @@ class Kernel:
                     continue
                 program = self._programs[hook.program]
                 if cgroup:
-                    self._link(hook.program, syscall.link_cgroup(program, fd, hook.attach_type))
+                    self._link(hook.program, syscall.link_cgroup(program, fd, hook.attach_type), pins)
                 elif place == "typed":
                     self._link(hook.program, syscall.link_typed_tracepoint(program))
                 elif place == "lsm":

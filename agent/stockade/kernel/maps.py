@@ -113,6 +113,15 @@ class Maps:
             self._delete(name, layout, at, sandbox)
         syscall.map_delete(self._fd["usages"], _U32.pack(sandbox))
 
+    def untag(self, sandbox: int) -> None:
+        """Forget who its processes are: they live on, and are nobody's. In a thread: it reads a whole map."""
+        found, key = [], None
+        while (key := syscall.map_next_key(self._fd["tasks"], key, 4)) is not None:
+            if (raw := syscall.map_lookup(self._fd["tasks"], key, abi.TASK.size)) is not None and abi.TASK.unpack(raw)[0] == sandbox:
+                found.append(key)
+        for key in found:
+            syscall.map_delete(self._fd["tasks"], key)
+
     def release_but(self, kept: Collection[int]) -> None:
         """Forget every sandbox but these: what ended while nobody looked."""
         found, key = [], None

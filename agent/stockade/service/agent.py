@@ -41,6 +41,7 @@ from stockade.types import (
     Reason,
     Record,
     Request,
+    Sandbox,
 )
 
 log = logging.getLogger(__name__)
@@ -217,10 +218,12 @@ class Agent:
         if self._audit_failure is not None and not self._goes_on(governed):
             raise AuditError(self._audit_failure)
 
-    def lifecycle(self, governed: Governed, reason: Reason, detail: Detail, *, outcome: Outcome = Outcome.ALLOW) -> None:
-        """A record about the sandbox itself. Raises AuditError."""
+    def lifecycle(
+        self, governed: Governed, reason: Reason, detail: Detail, *, outcome: Outcome = Outcome.ALLOW, sandbox: Sandbox | None = None
+    ) -> None:
+        """A record about the sandbox itself. sandbox: as that record is to name it. Raises AuditError."""
         effect = Effect.PASS if outcome is Outcome.ALLOW else Effect.REFUSE
-        self.trail.append(governed.sandbox, Record(Action.LIFECYCLE, outcome, effect, Level.STATIC, reason, detail=detail))
+        self.trail.append(sandbox or governed.sandbox, Record(Action.LIFECYCLE, outcome, effect, Level.STATIC, reason, detail=detail))
 
     # what the kernel counted: helpers that failed, packets dropped, events lost
 

@@ -152,10 +152,15 @@ class Governed:
         networked = self._networked(policy)
         verdicts: list[tuple[int, int, int, abi.Verdict]] = []
         for index, name in fresh:
-            own = name == HOST  # everybody's
-            verdicts += self._verdicts(policy, self.roster if own else networked, index, name, (PORT,) if own else policy.ports_for(name))
+            verdicts += self._verdicts_for(policy, networked, self.roster, index, name)
         self._maps.set_verdicts(self.number, policy.generation, verdicts)
         published.update(index for index, _ in fresh)
+
+    def _verdicts_for(
+        self, policy: Policy, networked: Iterable[Enrolment], everybody: Iterable[Enrolment], index: int, name: str
+    ) -> Iterator[tuple[int, int, int, abi.Verdict]]:
+        own = name == HOST  # everybody's
+        return self._verdicts(policy, everybody if own else networked, index, name, (PORT,) if own else policy.ports_for(name))
 
     @staticmethod
     def _verdicts(

@@ -1,0 +1,108 @@
+"""One container of a pod, as its runtime prepares it: its first process, what the bundle says of it, and whether it has begun.
+
+Everything is read through the process that started it (`/proc/PARENT/root`): the agent, itself in a container, sees the runtime's files so
+without having them mounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stockade.sandbox.cgroup import Cgroup
+
+_BUNDLES = (
+    "run/containerd/io.containerd.runtime.v2.task/*/{id}",
+    "run/k3s/containerd/io.containerd.runtime.v2.task/*/{id}",
+    "run/containers/storage/overlay-containers/{id}/userdata",
+    "var/run/containers/storage/overlay-containers/{id}/userdata",
+)
+_KINDS = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType")
+_NAMES = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name")
+_IMAGES = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName")
+_SANDBOX = "sandbox"  # the kind of the one that holds a pod's namespaces
+_RUNTIMES = frozenset({"runc", "crun", "youki", "runsc"})
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """holds: it is the pod's own, which holds its namespaces, and no container of the API's. search: its PATH. command: what it runs."""
+
+    name: str = ""
+    image: str = ""
+    holds: bool = False
+    search: str = ""
+    command: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first process of a container. mounts: inode of the mount namespace that its runtime is in. root: of that runtime's files."""
+
+    pid: int
+    parent: int
+    mounts: int
+
+    @property
+    def root(self) -> Path:
+        return Path(f"/proc/{self.parent}/root")
+
+    @property
+    def prepared(self) -> bool:
+        """Whether it is in its own root file system and namespaces, so that only its program is to come."""
+        try:
+            own, outside = Path(f"/proc/{self.pid}/root").stat(), self.root.stat()
+        except OSError:
+            return False
+        return (own.st_dev, own.st_ino) != (outside.st_dev, outside.st_ino)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it executes what it was made for, and not its runtime any more."""
+        try:
+            name = os.readlink(f"/proc/{self.pid}/exe")  # noqa: PTH115 (as the kernel spells it)
+            own = Path(f"/proc/{self.pid}/root").stat().st_dev == Path(f"/proc/{self.pid}/exe").stat().st_dev
+        except OSError:
+            return True
+        return own or not (name.startswith("/memfd:") or Path(name.removesuffix(" (deleted)")).name in _RUNTIMES)
+
+
+def first(cgroup: Cgroup) -> First | None:
+    """None while there is no process in it."""
+    for pid in cgroup.processes():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            return First(pid, parent, Path(f"/proc/{parent}/ns/mnt").stat().st_ino)
+    return None
+
+
+def bundle_of(identity: str, process: First) -> Bundle | None:
+    """None where its runtime keeps none in a place that is known."""
+    for pattern in _BUNDLES:
+        for directory in process.root.glob(pattern.format(id=identity)):
+            try:
+                spec: Any = json.loads((directory / "config.json").read_bytes())
+                return _described(spec)
+            except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+                continue
+    return None
+
+
+def _described(spec: Any) -> Bundle:
+    annotations = {str(key): str(value) for key, value in (spec.get("annotations") or {}).items()}
+    process = spec.get("process") or {}
+    variables = dict(str(each).partition("=")[::2] for each in process.get("env") or ())
+    return Bundle(
+        next((annotations[key] for key in _NAMES if annotations.get(key)), ""),
+        next((annotations[key] for key in _IMAGES if annotations.get(key)), ""),
+        next((annotations[key] for key in _KINDS if key in annotations), "") == _SANDBOX,
+        variables.get("PATH", ""),
+        tuple(str(word) for word in process.get("args") or ()),
+        annotations,
+    )

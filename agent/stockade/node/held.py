@@ -1,0 +1,317 @@
+"""One pod's time with the node's agent, from its cgroup's first moment to its last.
+
+A new pod is closed before anything of it runs (the programs on its cgroup know nothing in it, so they deny everything), and stays so until
+somebody says what it is to be held to, or that no policy means it. Whatever fails leaves it closed, with the reason in its standing. What
+an agent died over stays held by the programs it had, until this one's hold it: both together deny what either does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stockade import signing
+from stockade.attach import berth, device
+from stockade.attach.attachment import Charged
+from stockade.attach.entered import Entered
+from stockade.attach.target import Target
+from stockade.kernel.links import Link
+from stockade.node import trust
+from stockade.node.arriving import Arrival, arrival, stopped
+from stockade.node.attached import Joining, PodAttachment
+from stockade.node.container import First
+from stockade.node.pod import Standing, State, Wanted
+from stockade.policy import Policy, PolicyError, Problem
+from stockade.policy.model import Inbound
+from stockade.sandbox.cgroup import Cgroup
+from stockade.sandbox.joined import Joined
+from stockade.service.order import Order
+from stockade.service.slots import Slot
+from stockade.service.watch import Watch
+from stockade.types import StockadeError
+
+if TYPE_CHECKING:
+    from stockade.node.station import Pods
+
+log = logging.getLogger(__name__)
+
+PARENT = "stockade-pods"  # of cgroups that only say which numbers are taken
+DECIDES = 10.0  # seconds for which a new container stands still until somebody says what its pod is to be held to
+
+
+@dataclass(slots=True)
+class _Container:
+    cgroup: Cgroup
+    task: asyncio.Task[None]
+
+
+class HeldPod:
+    """new: it came while the agent looked on. Methods are called on the loop, and return at once."""
+
+    def __init__(self, pods: Pods, uid: str, cgroup: Cgroup, *, new: bool) -> None:
+        self._pods, self.uid, self.cgroup = pods, uid, cgroup
+        self._id = cgroup.id
+        self._pins = pods.bpffs / f"{berth.pins_of(self._id)}{os.getpid()}"
+        self._gate: list[Link] = []
+        self._wanted: Wanted | None = None
+        self._left = False
+        self._stirred = asyncio.Event()  # something else is wanted, or another process holds its namespaces
+        self._leave: asyncio.Event | None = None  # of the attachment
+        self._attachment: PodAttachment | None = None
+        self._settled = asyncio.Event()  # what becomes of its containers is known
+        self._holder: First | None = None
+        self._containers: dict[str, _Container] = {}
+        self._joined: dict[str, Joining] = {}
+        self._trust, self._unheld = "", tuple[str, ...]()
+        self._standing = Standing(uid, "waiting")
+        if new:
+            self._close()
+        self._life = asyncio.create_task(self._live())
+
+    # what is told
+
+    def want(self, wanted: Wanted) -> None:
+        if wanted == self._wanted:
+            return
+        before, self._wanted, self._left = self._wanted, wanted, False
+        if self._attachment is not None and before is not None and wanted.policies and before.trusts == wanted.trusts:
+            self._pods.keep(self._reload(self._attachment))
+        else:
+            self._stir()
+
+    def leave(self) -> None:
+        if not self._left:
+            self._left, self._wanted = True, None
+            self._stir()
+
+    def _stir(self) -> None:
+        self._stirred.set()
+        if self._leave is not None:
+            self._leave.set()
+
+    def container_came(self, identity: str, cgroup: Cgroup) -> None:
+        self._containers[identity] = _Container(cgroup, asyncio.create_task(self._take_up(identity, cgroup)))
+
+    def container_went(self, identity: str) -> None:
+        if (container := self._containers.pop(identity, None)) is not None:
+            container.task.cancel()
+        if self._attachment is not None:
+            self._pods.keep(self._part(self._attachment, identity))
+
+    async def end(self) -> None:
+        """Its cgroup is gone, or the agent ends: then what holds it stays, and nobody answers it."""
+        tasks = [self._life, *(container.task for container in self._containers.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not self._pods.ending:
+            self._open()
+            self._say("ended")
+
+    # its life
+
+    async def _live(self) -> None:
+        while True:
+            self._stirred.clear()
+            wanted = self._wanted
+            if self._left:
+                self._open()
+                self._settle()
+                self._say("ended", why="no policy means it")
+            elif wanted is not None and not self._refused(wanted):
+                await self._hold(wanted)
+            await self._stirred.wait()
+
+    def _refused(self, wanted: Wanted) -> bool:
+        """Whether everything it asks for is, because of what it is."""
+        self._close()
+        if not wanted.pod.host_network and wanted.policies:
+            return False
+        why = "it shares the node's network" if wanted.pod.host_network else "no policy that means it could be read"
+        self._settle()
+        self._say("refused", wanted, why=f"{why}: everything it asks for is refused")
+        return True
+
+    async def _hold(self, wanted: Wanted) -> None:
+        """Until it ends, or something else is wanted. What goes wrong is said, and it stays closed."""
+        self._say("waiting", wanted)
+        leave = self._leave = asyncio.Event()
+        if (holder := self._holder) is None:
+            return  # whoever finds it stirs
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                stack.callback(self._settled.clear)
+                attachment = await self._attach(stack, wanted, holder)
+                await attachment.hold(leave)
+                if self._holder is holder:
+                    self._holder = None  # it has ended
+        except PolicyError as error:
+            self._say("failed", wanted, why="its policy cannot be read", problems=_located(error.problems))
+        except Exception as error:
+            if not isinstance(error, StockadeError | OSError):
+                log.exception("%s", wanted.pod.called)
+            self._say("failed", wanted, why=str(error) or type(error).__name__)
+        finally:
+            self._attachment, self._leave = None, None
+            self._joined.clear()
+        if not self._stirred.is_set():
+            self._settle()
+
+    async def _attach(self, stack: contextlib.AsyncExitStack, wanted: Wanted, holder: First) -> PodAttachment:
+        pods, settings, name = self._pods, self._pods.settings, wanted.pod.called
+        order, watch = self._order(wanted), Watch()
+        policy = await asyncio.to_thread(self._read, order, watch)
+        slot = await asyncio.to_thread(lambda: Slot.take(settings, pods.bpffs, parent=PARENT))
+        stack.callback(slot.release)
+        joined = Joined(holder.pid)
+        stack.callback(joined.close)
+        await asyncio.to_thread(joined.add_addresses, settings.network)
+        init = os.pidfd_open(holder.pid)
+        try:
+            sockets = await pods.nursery.sockets(init, settings.network)
+        finally:
+            os.close(init)
+        authority = await asyncio.to_thread(signing.begin, name, settings.configured.ca, policy)
+        volume = wanted.trusts or trust.directory(self.uid)
+        self._trust = await asyncio.to_thread(trust.give, volume, authority.certificate_pem) if volume is not None else ""
+        before = self.left_behind()
+        charged = Charged(order, policy, watch, self._load, authority, "keep" if before else "cut", self._trust)
+        target = Target(self.cgroup, holder.pid, name=name)
+        attachment = PodAttachment(pods.station, slot, target, charged, joined, sockets, self._gate, pods.shared, lambda: self._left)
+        stood = await attachment.begin(stack, _serving)
+        for pins in before:
+            shutil.rmtree(pins, ignore_errors=True)
+        pods.taken_over()
+        self._attachment, self._unheld = attachment, stood.unheld
+        attachment.tenure.generations.kept = self._say_governed
+        self._say_governed()
+        self._settle()
+        for identity, container in self._containers.items():
+            if container.task.done():
+                container.task = asyncio.create_task(self._take_up(identity, container.cgroup))
+        return attachment
+
+    def _settle(self) -> None:
+        self._settled.set()
+
+    # its policy
+
+    def _order(self, wanted: Wanted) -> Order:
+        labels, file = tuple(wanted.pod.labels.items()), self._pods.settings.configured.file
+        return Order((), wanted.policies, name=wanted.pod.called, labels=labels, observe=wanted.observe, settings=file)
+
+    def _read(self, order: Order, watch: Watch) -> Policy:
+        with watch.reading() as named:
+            policy = self._load(1, named)
+            named += policy.sources
+        return policy
+
+    def _load(self, generation: int, named: list[Path]) -> Policy:
+        """What is wanted now. In a thread. Raises StockadeError."""
+        wanted = self._wanted
+        if wanted is None:
+            raise StockadeError("no policy means it any more", code="no_policy")
+        found = self._order(wanted).policy(generation, named)
+        probes = tuple(Inbound(port, self._pods.node_networks) for port in wanted.pod.ports) if self._pods.node_networks else ()
+        exec_ = dataclasses.replace(found.exec, writable=True)
+        return Entered.of(dataclasses.replace(found, sandbox=wanted.pod.called, exec=exec_, inbound=(*found.inbound, *probes)))
+
+    async def _reload(self, attachment: PodAttachment) -> None:
+        done = await attachment.tenure.generations.reload("cluster")
+        if self._attachment is attachment:
+            self._say_governed(why=done.why, problems=_located(done.problems), switched=done.switched)
+
+    # its containers
+
+    async def _take_up(self, identity: str, cgroup: Cgroup) -> None:
+        """From its cgroup to its being governed. Whatever fails leaves it without a way out."""
+        try:
+            found = await arrival(identity, cgroup)
+            if found is None:
+                return
+            if found.bundle.holds:
+                self._holder = found.process
+                self._stirred.set()
+                return
+            async with stopped(found):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._settled.wait(), DECIDES)
+                if self._attachment is not None:
+                    await self._join(self._attachment, found)
+        except Exception as error:
+            if not isinstance(error, StockadeError | OSError):
+                log.exception("%s", self.uid)
+            log.error("%s: container %s is not governed, and reaches nothing: %s", self.uid, identity[:12], error)
+
+    async def _join(self, attachment: PodAttachment, found: Arrival) -> None:
+        wanted = self._wanted
+        image = wanted.pod.containers.get(found.bundle.name, "") if wanted is not None else ""
+        joining = self._joined[found.bundle.name] = await attachment.join(found, image)
+        log.info("%s: container %s is governed, %d µs after its first instruction", self.uid, joining.name, joining.gap_us)
+        self._say_governed()
+
+    async def _part(self, attachment: PodAttachment, identity: str) -> None:
+        with contextlib.suppress(StockadeError):
+            await attachment.part(identity)
+
+    # what holds it
+
+    def _close(self) -> None:
+        """Nothing gets out of it but what the kernel is told to let out. Raises StockadeError."""
+        if not self._gate:
+            self._gate = self._pods.station.kernel.govern(self.cgroup.path, self._pins)
+
+    def _open(self) -> None:
+        """Nothing of ours holds it."""
+        for link in self._gate:
+            self._pods.station.kernel.take_off(link)
+        self._gate = []
+        for pins in (self._pins, *self.left_behind()):
+            shutil.rmtree(pins, ignore_errors=True)
+        self._pods.taken_over()
+        if self._holder is not None:
+            with contextlib.suppress(StockadeError, OSError):
+                device.forget(self._holder.pid, self._id)
+
+    def left_behind(self) -> list[Path]:
+        """What an agent that died had on this cgroup."""
+        return [pins for pins in self._pods.bpffs.glob(f"{berth.pins_of(self._id)}*") if pins != self._pins]
+
+    # what is said of it
+
+    def _say_governed(self, *, why: str = "", problems: tuple[str, ...] = (), switched: bool = True) -> None:
+        attachment, wanted = self._attachment, self._wanted
+        if attachment is None or wanted is None:
+            return
+        unheld = (*self._unheld, *(word for each in self._joined.values() for word in each.unheld))
+        self._standing = Standing(
+            self.uid,
+            "governed",
+            attachment.governed.policy.generation,
+            wanted.revision if switched else self._standing.revision,
+            why,
+            problems,
+            unheld,
+            self._trust,
+            {name: each.gap_us for name, each in self._joined.items()},
+        )
+        self._pods.tell(self._standing)
+
+    def _say(self, state: State, wanted: Wanted | None = None, *, why: str = "", problems: tuple[str, ...] = ()) -> None:
+        self._standing = Standing(self.uid, state, revision=wanted.revision if wanted is not None else "", why=why, problems=problems)
+        self._pods.tell(self._standing)
+
+
+async def _serving(_stack: contextlib.AsyncExitStack) -> None:
+    """Events are read, and the worker is there, for every pod."""
+
+
+def _located(problems: tuple[Problem, ...]) -> tuple[str, ...]:
+    return tuple(f"{each.path}:{each.line}:{each.column}: {each.message} [{each.code}]" for each in problems)

@@ -1,0 +1,149 @@
+"""Where the pods of a node and their containers are, as cgroups of the v2 hierarchy: told as they come, and as they go.
+
+Kubelet makes a pod's cgroup before anything of the pod runs, and a runtime each container's before its first process. Owns the spellings:
+
+    cgroupfs  kubepods[/burstable|/besteffort]/podUID/CONTAINER
+    systemd   kubepods.slice[/kubepods-burstable.slice]/kubepods[-burstable]-podUID.slice/cri-containerd-CONTAINER.scope, UID with _ for -
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from stockade.node.inotify import Watcher
+from stockade.sandbox.cgroup import Cgroup, mounted
+
+_UID = "[0-9a-f]{8}([-_])[0-9a-f]{4}\\1[0-9a-f]{4}\\1[0-9a-f]{4}\\1[0-9a-f]{12}|[0-9a-f]{32}"
+_POD = re.compile(rf"(?:[a-z-]+-)?pod(?P<uid>{_UID})(?:\.slice)?")
+_ROOT = re.compile(r"(?:[A-Za-z0-9_.-]*-)?kubepods(?:\.slice)?")
+_CLASS = re.compile(r"burstable|besteffort|(?:[A-Za-z0-9_.-]*-)?kubepods-(?:burstable|besteffort)\.slice")
+_CONTAINER = re.compile(r"(?:(?P<runtime>cri-containerd|crio|docker|cri-dockerd)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?")
+_DEPTH = 3  # below the top of the hierarchy: a node may itself be in something, as kind's are
+_AGAIN = 2.0  # seconds between two looks for kubepods while there is none
+
+
+class Told(Protocol):
+    """Called on the loop; each for what was there before, too."""
+
+    def pod_came(self, uid: str, cgroup: Cgroup) -> None: ...
+
+    def pod_went(self, uid: str) -> None: ...
+
+    def container_came(self, uid: str, identity: str, cgroup: Cgroup) -> None: ...
+
+    def container_went(self, uid: str, identity: str) -> None: ...
+
+
+def pod_of(name: str) -> str | None:
+    """The UID in the name of a pod's cgroup, as the API spells it; None for another directory."""
+    found = _POD.fullmatch(name)
+    return found["uid"].replace("_", "-") if found else None
+
+
+def container_of(name: str) -> str | None:
+    """The id in the name of a container's cgroup; None for another directory."""
+    found = _CONTAINER.fullmatch(name)
+    return found["id"] if found else None
+
+
+class Places:
+    """top: of the v2 hierarchy."""
+
+    def __init__(self, told: Told, top: Path | None = None) -> None:
+        self._told, self._top = told, top or mounted()
+        self._watcher = Watcher()
+        self._roots: set[Path] = set()
+        self._pods: dict[Path, str] = {}
+        self._containers: dict[Path, tuple[str, str]] = {}
+
+    async def watch(self) -> None:
+        """For ever. What is there is told before the first wait."""
+        loop, stirred = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._watcher.descriptor, stirred.set)
+        try:
+            while True:
+                self._look()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stirred.wait(), None if self._roots else _AGAIN)
+                stirred.clear()
+                self._hear()
+        finally:
+            loop.remove_reader(self._watcher.descriptor)
+            self._watcher.close()
+
+    def _look(self) -> None:
+        for root in _roots(self._top, _DEPTH):
+            if root not in self._roots and self._watched(root):
+                self._roots.add(root)
+                self._into(root)
+
+    def _hear(self) -> None:
+        for change in self._watcher.changes():
+            if change.path is None:
+                self._again()
+            elif change.came:
+                self._came(change.path)
+            else:
+                self._went(change.path)
+
+    def _again(self) -> None:
+        """After some changes were lost."""
+        for path in [path for path in (*self._containers, *self._pods, *self._roots) if not path.exists()]:
+            self._went(path)
+        for root in list(self._roots):
+            self._into(root)
+
+    def _into(self, directory: Path) -> None:
+        for child in _directories(directory):
+            self._came(child)
+
+    def _came(self, path: Path) -> None:
+        """Watched before it is looked into: what comes between the two is told twice, and taken once."""
+        if (uid := self._pods.get(path.parent)) is not None:
+            if (identity := container_of(path.name)) is not None and path not in self._containers:
+                self._containers[path] = uid, identity
+                self._told.container_came(uid, identity, Cgroup(path))
+        elif (uid := pod_of(path.name)) is not None:
+            if path not in self._pods and self._watched(path):
+                self._pods[path] = uid
+                self._told.pod_came(uid, Cgroup(path))
+            self._into(path)
+        elif _CLASS.fullmatch(path.name) and self._watched(path):
+            self._into(path)
+
+    def _went(self, path: Path) -> None:
+        if (known := self._containers.pop(path, None)) is not None:
+            self._told.container_went(*known)
+        elif (uid := self._pods.pop(path, None)) is not None:
+            for each in [each for each in self._containers if each.parent == path]:
+                self._went(each)
+            self._told.pod_went(uid)
+        self._roots.discard(path)
+
+    def _watched(self, path: Path) -> bool:
+        """False for one that is gone already."""
+        try:
+            self._watcher.add(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def _roots(top: Path, depth: int) -> Iterator[Path]:
+    for child in _directories(top):
+        if _ROOT.fullmatch(child.name):
+            yield child
+        elif depth > 1 and pod_of(child.name) is None:
+            yield from _roots(child, depth - 1)
+
+
+def _directories(path: Path) -> list[Path]:
+    try:
+        return [child for child in path.iterdir() if child.is_dir()]
+    except OSError:
+        return []
