@@ -103,14 +103,14 @@ class Cluster:
     def start_part(self, part: Part) -> None:
         """Start one of PARTS, and wait until it serves: a test may stop one and start it again."""
         with (self.room / f"{part.name}.log").open("ab") as log:
-            words = [*self._inside(), *part.command(self.room, BINARIES)]
+            words = [*self.inside(), *part.command(self.room, BINARIES)]
             self._parts[part.name] = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_join)
         if part.ready:
             self._until(part.name, *part.ready)
 
     def _until(self, part: str, *probe: str) -> None:
         """Until the probe's exit status is 0."""
-        words = [*self._inside(), *(word.format(room=self.room, binaries=BINARIES) for word in probe)]
+        words = [*self.inside(), *(word.format(room=self.room, binaries=BINARIES) for word in probe)]
         until = time.monotonic() + 120 * PATIENCE
         while subprocess.run(words, capture_output=True, check=False).returncode:
             if time.monotonic() > until or self._parts[part].poll() is not None:
@@ -145,7 +145,7 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command where the node is: in its network, with its /run. If check, raises RuntimeError with what it said on stderr."""
         done = subprocess.run(
-            [*self._inside(), *map(str, words)], input=text or "", capture_output=True, text=True, timeout=timeout, check=False
+            [*self.inside(), *map(str, words)], input=text or "", capture_output=True, text=True, timeout=timeout, check=False
         )
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(map(str, words))}: exit status {done.returncode}: {done.stderr.strip()}")
@@ -190,7 +190,8 @@ class Cluster:
             subprocess.run(["gcc", "-static", "-x", "c", "-o", f"{root}/pause", "-"], input=source, text=True, check=True)
             self.image(PAUSE, Path(root), ["/pause"])
 
-    def _inside(self) -> list[str]:
+    def inside(self) -> list[str]:
+        """What a command is put behind to run where the node is."""
         assert self._holder is not None, "it is not started"
         return ["nsenter", "-t", str(self._holder.pid), "-m", "-n", "--"]
 
