@@ -123,7 +123,9 @@ def test_a_status_is_written_apart_and_shown_in_columns(defined: Cluster) -> Non
     condition = {"type": "Loaded", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z", "reason": "BadPolicy", "message": "no"}
     problem = {"field": "spec.network[0].pth", "line": 4, "code": "unknown_key", "message": "unknown key pth"}
     status = {
+        "pods": 4,
         "sandboxes": 3,
+        "refused": 17,
         "conditions": [condition],
         "nodes": [{"name": "node1", "loaded": False, "generation": 1, "problems": [problem]}],
     }
@@ -134,5 +136,6 @@ def test_a_status_is_written_apart_and_shown_in_columns(defined: Cluster) -> Non
     kept = json.loads(defined.kubectl("get", "--raw", path).stdout)
     assert kept["status"] == status and "mode" not in kept["spec"]
     head, row = defined.kubectl("get", "stp").stdout.splitlines()
-    assert head.split() == ["NAME", "MODE", "LOADED", "GOVERNED", "AGE"] and row.split()[1:3] == ["False", "3"], row
+    assert head.split() == ["NAME", "MODE", "LOADED", "PODS", "GOVERNED", "REFUSED", "AGE"], head
+    assert row.split()[1:5] == ["False", "4", "3", "17"], row
     defined.kubectl("delete", "stockadepolicy", "shown")

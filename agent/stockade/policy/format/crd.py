@@ -68,6 +68,16 @@ _CONDITION: Json = {
         "message": {"description": "For people.", "type": "string", "maxLength": 32768},
     },
 }
+
+
+def _number(means: str, form: str = "int32") -> Json:
+    return {"description": means, "type": "integer", "format": form, "minimum": 0}
+
+
+def _texts(means: str) -> Json:
+    return {"description": means, "type": "array", "items": {"type": "string"}, "maxItems": 16}
+
+
 _PROBLEM: Json = {
     "type": "object",
     "required": ["message"],
@@ -83,11 +93,65 @@ _NODE: Json = {
     "required": ["name"],
     "properties": {
         "name": {"description": "The node.", "type": "string", "maxLength": 253},
-        "loaded": {"description": "Whether the newest generation is in force there.", "type": "boolean"},
-        "generation": {"description": "The metadata.generation in force there.", "type": "integer", "format": "int64", "minimum": 0},
-        "sandboxes": {"description": "How many containers it governs there.", "type": "integer", "format": "int32", "minimum": 0},
-        "problems": {"description": "Why the newest is not.", "type": "array", "items": _PROBLEM, "maxItems": 16},
+        "loaded": {"description": "Whether the newest generation loads there.", "type": "boolean"},
+        "observedGeneration": _number("The metadata.generation that was read there last.", "int64"),
+        "generation": _number("The metadata.generation in force there; 0: none.", "int64"),
+        "pods": _number("How many pods it means there."),
+        "sandboxes": _number("How many of them are governed by it."),
+        "refused": _number("What they were refused since the agent there started.", "int64"),
+        "unenforced": _number("What they would have been refused, where it only observes.", "int64"),
+        "problems": {"description": "Why the newest is not in force.", "type": "array", "items": _PROBLEM, "maxItems": 16},
+        "unheld": _texts("Pods that are not held to it, and by what they could get something out."),
+        "looking": _number("How many pods of a roll-out's share are looked at there."),
+        "unexpected": _texts("What those would have been refused that no deny list names."),
+        "unexpectedCount": _number("How many of those there are."),
         "updated": {"type": "string", "format": "date-time"},
+    },
+}
+_ROLLOUT: Json = {
+    **_KEPT,
+    "description": "How it comes into force: looked at in a share of the pods, in stages, and then on all. Without it: on all at once.",
+    "type": "object",
+    "required": ["stages"],
+    "properties": {
+        "stages": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 16,
+            "items": {
+                **_KEPT,
+                "type": "object",
+                "required": ["percent", "for"],
+                "properties": {
+                    "percent": {"description": "Of the pods that it means.", "type": "integer", "minimum": 1, "maximum": 100},
+                    "for": {"description": "How long they are looked at, as 30s, 10m, 2h, 1d.", "type": "string"},
+                },
+            },
+        },
+        "maximumUnexpected": _number("How many unexpected refusals there may be. Default: 0."),
+        "rollback": {
+            "description": "With more of them, whether what was before stays in force for good. Default: true.",
+            "type": "boolean",
+        },
+    },
+}
+_ROLLED: Json = {
+    "description": "Where the roll-out stands. Whoever changes it does so for one version of the object, so that no node leads.",
+    "type": "object",
+    "properties": {
+        "generation": _number("The metadata.generation that it is about.", "int64"),
+        "state": {"type": "string", "enum": ["Progressing", "Paused", "Complete", "RolledBack"]},
+        "stage": _number("Which of the stages, from 0."),
+        "since": {"description": "When that stage began.", "type": "string", "format": "date-time"},
+        "unexpected": _number("How many unexpected refusals there were."),
+        "stable": {
+            "description": "What was in force before, and is for every pod until the roll-out is complete.",
+            "type": "object",
+            "properties": {
+                "generation": _number("Its metadata.generation.", "int64"),
+                "spec": {**_KEPT, "description": "Its spec.", "type": "object"},
+            },
+        },
     },
 }
 _STATUS: Json = {
@@ -95,7 +159,10 @@ _STATUS: Json = {
     "type": "object",
     "properties": {
         "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0},
-        "sandboxes": {"description": "How many containers it governs, on all nodes.", "type": "integer", "format": "int32", "minimum": 0},
+        "pods": _number("How many pods it means, on all nodes."),
+        "sandboxes": _number("How many of them are governed by it."),
+        "refused": _number("What they were refused since their nodes' agents started.", "int64"),
+        "rollout": _ROLLED,
         "conditions": {
             "type": "array",
             "items": _CONDITION,
@@ -103,7 +170,7 @@ _STATUS: Json = {
             "x-kubernetes-list-map-keys": ["type"],
         },
         "nodes": {  # keyed, so that each node applies its own entry and needs no leader
-            "description": "One entry a node that has matching pods, or could not load it.",
+            "description": "One entry a node that has pods that it means, or could not load it.",
             "type": "array",
             "items": _NODE,
             "x-kubernetes-list-type": "map",
@@ -115,7 +182,10 @@ _COLUMNS = (
     ("Mode", "string", ".spec.mode", "enforce unless it says observe", 0),
     ("Priority", "integer", ".spec.priority", "of two policies the higher stands first", 1),
     ("Loaded", "string", '.status.conditions[?(@.type=="Loaded")].status', "whether the newest is in force on every node", 0),
-    ("Governed", "integer", ".status.sandboxes", "containers", 0),
+    ("Pods", "integer", ".status.pods", "that it means", 0),
+    ("Governed", "integer", ".status.sandboxes", "of those, pods that are held to it", 0),
+    ("Refused", "integer", ".status.refused", "since the agents of their nodes started", 0),
+    ("Rollout", "string", ".status.rollout.state", "Progressing, Paused, Complete or RolledBack", 1),
     ("Message", "string", '.status.conditions[?(@.type=="Loaded")].message', "what is wrong", 1),
     ("Age", "date", ".metadata.creationTimestamp", "", 0),
 )
@@ -203,6 +273,7 @@ def _spec(scope: str) -> Json:
         "minimum": -1000,
         "maximum": 1000,
     }
+    choice["rollout"] = _ROLLOUT
     return found | {"description": "A policy, and whom it is for.", "properties": {**choice, **found["properties"]}}
 
 

@@ -1,0 +1,342 @@
+"""This node's pods and the cluster's policies, as they are heard of, and what follows: who is held to what, and who is told.
+
+One task decides. Loading blocks and is done in threads; whatever is heard meanwhile is decided on next. Nothing is decided before all has
+been heard once, but what was decided before and is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stockade.kubernetes.events import Announcer
+from stockade.kubernetes.kept import Decided, Kept, Known
+from stockade.kubernetes.loading import Broken, Loaded, composed, tried
+from stockade.kubernetes.plan import share
+from stockade.kubernetes.reporting import Reporter
+from stockade.kubernetes.resources import Key, Resource, Seen
+from stockade.kubernetes.selecting import Fault, by_uid
+from stockade.kubernetes.status import Entry
+from stockade.kubernetes.wanting import LEFT, NOTHING, Answer, InForce, Unmatched, answer
+from stockade.kubernetes.watching import Listed, Lost, News
+from stockade.node.pod import Node, Standing, Wanted
+from stockade.node.trust import KUBELET, VOLUME
+from stockade.types import Outcome, Record
+
+_log = logging.getLogger(__name__)
+
+PODS, NAMESPACES, POLICIES, CLUSTER_POLICIES = KINDS = ("pods", "namespaces", "policies", "cluster policies")
+_AGAIN = 10.0  # seconds until what the disk did not take is tried again
+
+
+@dataclass(slots=True)
+class Policy:
+    """latest: as the API has it. verdict: on that generation. good: the one that loaded last, and the resource it was made of."""
+
+    latest: Resource | None = None
+    verdict: Loaded | Broken | None = None
+    good: Loaded | None = None
+    source: Resource | None = None
+
+    @property
+    def tried(self) -> bool:
+        latest, verdict = self.latest, self.verdict
+        return latest is not None and verdict is not None and (verdict.uid, verdict.generation) == (latest.uid, latest.generation)
+
+
+@dataclass(slots=True)
+class Held:
+    """What is known of a pod beside what the API says of it."""
+
+    answer: Answer
+    wanted: Wanted | None = None
+    standing: Standing | None = None
+    alone: bool = False  # it was left
+
+
+@dataclass(slots=True)
+class Count:
+    refused: Counter[Key] = field(default_factory=Counter)
+    unenforced: Counter[Key] = field(default_factory=Counter)
+
+
+class Controller:
+    """A Listener of the node's agent, and who hears the watches."""
+
+    def __init__(self, node: Node, name: str, kept: Kept, unmatched: Unmatched = "leave") -> None:
+        self._node, self._name, self._kept, self._unmatched = node, name, kept, unmatched
+        self.reporter: Reporter | None = None  # before it is set nobody is told
+        self.announcer: Announcer | None = None
+        self.policies: dict[Key, Policy] = {}
+        self.namespaces: dict[str, dict[str, str]] = {}
+        self.lost: dict[str, str] = {}
+        self.held: dict[str, Held] = {}
+        self._pods: dict[str, Seen] = {}  # by the object's uid
+        self._heard: set[str] = set()
+        self._decided: dict[str, Decided] = {}
+        self._together: dict[tuple[Path, ...], str] = {}
+        self._counts = Count()
+        self._woken = asyncio.Event()
+
+    # --- what is heard -------------------------------------------------------------------------------------------------------------------
+
+    def told(self, news: News) -> None:
+        match news:
+            case Lost(kind, None):
+                self.lost.pop(kind, None)
+                _log.warning("the API answers again: %s", kind)
+                return
+            case Lost(kind, why):
+                if kind not in self.lost:
+                    _log.warning("%s are not heard of, what was last known holds: %s", kind, why)
+                self.lost[kind] = str(why)
+                return
+            case Listed(kind, items):
+                self._listed(kind, items)
+                self._heard.add(kind)
+            case _:
+                if not self._changed(news.kind, news.item, news.gone):
+                    return
+        self._woken.set()
+
+    def _listed(self, kind: str, items: tuple[object, ...]) -> None:
+        if kind == PODS:
+            self._pods = {}
+        elif kind == NAMESPACES:
+            self.namespaces = {}
+        else:
+            there = {item.key for item in items if isinstance(item, Resource)}
+            for key in [key for key in self.policies if key.cluster == (kind == CLUSTER_POLICIES) and key not in there]:
+                del self.policies[key]
+        for item in items:
+            self._changed(kind, item, False)
+
+    def _changed(self, kind: str, item: object, gone: bool) -> bool:
+        """False: nothing follows from it, as from most of what nodes write into a status."""
+        match item:
+            case Seen():
+                if gone:
+                    self._pods.pop(item.uid, None)
+                else:
+                    self._pods[item.uid] = item
+            case Resource():
+                if not gone:
+                    policy = self.policies.setdefault(item.key, Policy())
+                    before, policy.latest = policy.latest, item
+                    return before is None or _says(before) != _says(item)
+                if (known := self.policies.get(item.key)) is None or known.latest is None or known.latest.uid == item.uid:
+                    self.policies.pop(item.key, None)
+            case (str(name), dict(labels)):
+                if gone:
+                    self.namespaces.pop(name, None)
+                else:
+                    self.namespaces[name] = labels
+        return True
+
+    def stands(self, standing: Standing) -> None:
+        if (held := self.held.get(standing.uid)) is None:
+            return
+        held.standing = standing
+        pod = self._seen(standing.uid)
+        if self.announcer is not None and pod is not None:
+            if standing.state in ("refused", "failed"):
+                self.announcer.say(pod, "NotServed", f"everything it asks for is refused: {standing.why or '; '.join(standing.problems)}")
+            if standing.unheld:
+                self.announcer.say(pod, "NotHeld", f"it could get something out: {'; '.join(standing.unheld)}")
+            if late := {name: gap for name, gap in standing.gaps_us.items() if gap > 0}:
+                said = ", ".join(f"{name} ran {gap} µs" for name, gap in late.items())
+                self.announcer.say(pod, "HeldLate", f"before it was governed {said}")
+        self._report(held.answer.keys)
+
+    def recorded(self, uid: str, record: Record) -> None:
+        if record.outcome is not Outcome.DENY or (held := self.held.get(uid)) is None:
+            return
+        counts = self._counts.refused if record.enforced else self._counts.unenforced
+        keys = {each.key for each in held.answer.by}
+        counts.update(keys)
+        if self.announcer is not None and (pod := self._seen(uid)) is not None:
+            self.announcer.refused(pod, record)
+        self._report(keys)
+
+    def _seen(self, uid: str) -> Seen | None:
+        found = self._pods.get(uid)
+        return found if found is not None else next((pod for pod in self._pods.values() if pod.pod.uid == uid), None)
+
+    # --- what follows --------------------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until it is cancelled. Raises OSError when its directory cannot be had."""
+        await asyncio.to_thread(self._kept.open)
+        if (known := await asyncio.to_thread(self._kept.read)) is not None:
+            self._resume(known)
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            if self._heard == set(KINDS):
+                await self._learn()
+                await self._decide()
+                await self._write_down()
+
+    def _resume(self, known: Known) -> None:
+        """What was decided holds at once, whether or not there is an API."""
+        for resource in known.policies:
+            self.policies.setdefault(resource.key, Policy()).source = resource
+        self.namespaces = {name: dict(labels) for name, labels in known.namespaces.items()} | self.namespaces
+        self._decided = dict(known.decided)
+        if PODS not in self._heard:
+            self._pods = {pod.uid: pod for pod in known.pods} | self._pods
+        for uid, pod in by_uid(list(known.pods)).items():
+            if (before := self._decided.get(uid)) is not None and not pod.ended:
+                self._ask(pod, Answer(before))
+
+    async def _learn(self) -> None:
+        """Try what is new, and what was good and is on the disk alone."""
+        for key, policy in list(self.policies.items()):
+            if policy.good is None and policy.source is not None:
+                was = await self._tried(policy.source)
+                policy.good = was if isinstance(was, Loaded) else None
+            latest = policy.latest
+            if latest is None or policy.tried:
+                continue
+            verdict = await self._tried(latest)
+            if verdict is None:
+                continue
+            policy.verdict = verdict
+            if isinstance(verdict, Loaded):
+                policy.good, policy.source = verdict, latest
+                _log.info("%s %s: generation %d loads", key.kind, key, verdict.generation)
+            else:
+                first = verdict.faults[0]
+                _log.warning("%s %s: generation %d does not load: %s: %s", key.kind, key, verdict.generation, first.field, first.message)
+
+    async def _tried(self, resource: Resource) -> Loaded | Broken | None:
+        try:
+            return await asyncio.to_thread(tried, resource, self._kept.policies)
+        except OSError as error:
+            _log.error("%s %s cannot be written, and is tried again: %s", resource.key.kind, resource.key, error)
+            asyncio.get_running_loop().call_later(_AGAIN, self._woken.set)
+            return None
+
+    async def _decide(self) -> None:
+        pods = {uid: pod for uid, pod in by_uid(list(self._pods.values())).items() if not pod.ended}
+        in_force = [self._in_force(key, policy) for key, policy in self.policies.items()]
+        touched: set[Key] = set(self.policies)
+        for uid, pod in pods.items():
+            before = self._decided.get(uid)
+            places = {each.key: share(each.key, uid) for each in in_force if each.trial is not None}
+            found = answer(pod, in_force, self.namespaces, before, self._unmatched, places)
+            if len(found.by) > 1 and (problem := await self._composed(found)):
+                found = Answer(before if before is not None and before.files else NOTHING, found.by, found.tried, problem, found.keys)
+            self._ask(pod, found)
+        for uid in [uid for uid in self.held if uid not in pods]:
+            del self.held[uid]
+            self._decided.pop(uid, None)
+            self._node.forget(uid)
+            if self.announcer is not None:
+                self.announcer.forget(uid)
+        self._report(touched)
+
+    def _in_force(self, key: Key, policy: Policy) -> InForce:
+        broken = policy.verdict.choice if isinstance(policy.verdict, Broken) and policy.good is None else None
+        return InForce(key, stable=policy.good, broken=broken)
+
+    async def _composed(self, found: Answer) -> str:
+        files = found.decided.files or ()
+        if files not in self._together:
+            self._together[files] = await asyncio.to_thread(composed, files)
+        return self._together[files]
+
+    def _ask(self, pod: Seen, found: Answer) -> None:
+        uid, decided = pod.pod.uid, found.decided
+        held = self.held.get(uid)
+        if held is None:
+            held = self.held[uid] = Held(found)
+        elif held.answer.why != found.why and found.why:
+            _log.warning("pod %s/%s: %s", pod.pod.namespace, pod.pod.name, found.why)
+        held.answer = found
+        self._decided[uid] = decided
+        if self.announcer is not None and found.why:
+            self.announcer.say(pod, "NoPolicy", f"everything it asks for is refused: {found.why}" if not decided.files else found.why)
+        if decided == LEFT:
+            if not held.alone:
+                held.alone, held.wanted, held.standing = True, None, None
+                self._node.leave(uid)
+            return
+        trusts = KUBELET / "pods" / uid / "volumes/kubernetes.io~empty-dir" / VOLUME if pod.trusts else None
+        wanted = Wanted(pod.pod, decided.files or (), decided.revision, decided.observe, trusts)
+        if wanted != held.wanted:
+            held.alone, held.wanted = False, wanted
+            self._node.want(wanted)
+
+    async def _write_down(self) -> None:
+        sources = tuple(policy.source for policy in self.policies.values() if policy.source is not None)
+        known = Known(sources, self.namespaces, tuple(self._pods.values()), self._decided)
+        needed = {policy.good.file for policy in self.policies.values() if policy.good is not None}
+        for held in self.held.values():
+            needed |= set(held.answer.decided.files or ())
+        try:
+            await asyncio.to_thread(self._kept.save, known)
+            if all(
+                held.standing is None or held.wanted is None or held.standing.revision == held.wanted.revision
+                for held in self.held.values()
+            ):
+                await asyncio.to_thread(self._kept.clear, needed)  # not while some pod may still be held to a file before
+        except OSError as error:
+            _log.error("what is known cannot be kept, and would be asked of the API after a start: %s", error)
+            asyncio.get_running_loop().call_later(_AGAIN, self._woken.set)
+
+    # --- what is said --------------------------------------------------------------------------------------------------------------------
+
+    def _report(self, keys: set[Key] | frozenset[Key]) -> None:
+        if self.reporter is None or self._heard != set(KINDS):
+            return
+        for key in keys:
+            policy = self.policies.get(key)
+            if policy is not None and policy.latest is not None and policy.verdict is not None:
+                self.reporter.say(key, self.entry(key, policy))
+
+    def entry(self, key: Key, policy: Policy) -> Entry:
+        """What this node says of a policy."""
+        verdict, pods, governed, unheld = policy.verdict, 0, 0, []
+        faults = list(verdict.faults) if isinstance(verdict, Broken) else []
+        for uid, held in self.held.items():
+            mine = [each for each in held.answer.by if each.key == key]
+            if not mine and not (key in held.answer.keys and held.answer.why):
+                continue
+            pods += 1
+            name = f"{held.wanted.pod.namespace}/{held.wanted.pod.name}" if held.wanted else uid
+            stands = held.standing
+            if held.answer.why and mine:
+                faults.append(Fault("spec", f"with the other policies of pod {name}: {held.answer.why}"))
+            if stands is None or stands.state in ("waiting", "ended"):
+                continue
+            if stands.unheld or stands.problems or stands.state == "refused":
+                unheld.append(f"{name}: {'; '.join([*stands.unheld, *stands.problems, stands.why]).strip('; ')}"[:200])
+            governed += stands.state == "governed" and held.wanted is not None and stands.revision == held.wanted.revision
+        return Entry(
+            self._name,
+            observed=verdict.generation if verdict is not None else 0,
+            generation=policy.good.generation if policy.good is not None else 0,
+            faults=tuple(dict.fromkeys(faults)),
+            pods=pods,
+            governed=governed,
+            refused=self._counts.refused[key],
+            unenforced=self._counts.unenforced[key],
+            unheld=tuple(unheld),
+        )
+
+
+def _says(resource: Resource) -> object:
+    return resource.uid, resource.generation, resource.status.get("rollout")
+
+
+def latest(controller: Controller) -> Callable[[Key], Resource | None]:
+    def found(key: Key) -> Resource | None:
+        policy = controller.policies.get(key)
+        return policy.latest if policy is not None else None
+
+    return found

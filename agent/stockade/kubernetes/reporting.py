@@ -1,0 +1,162 @@
+"""Writing the status of policies: one task, at a measured pace, one compare-and-swap at a time.
+
+Many nodes write to one object, so each waits the longer the more there are, and what only counts waits longest. Nothing is lost by waiting:
+what is written is what holds when it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from stockade.kubernetes.api import CLUSTER_POLICIES, MERGE, NODES, POLICIES, Api, Away, Denied, Expired, at
+from stockade.kubernetes.resources import Json, Key, Resource, policy
+from stockade.kubernetes.status import Entry, Said, merged
+
+_log = logging.getLogger(__name__)
+
+SOON, COUNTS = 1.0, 30.0  # seconds between two writes of one policy: what somebody waits for, and counts alone
+_EACH = 0.05  # and for each node that writes to it too
+_IDLE = 15.0  # of a node without pods: whether a policy loads at all is said by whoever comes first
+_TRIES = 8
+_STALE = 3600.0  # seconds after which an entry's node is asked for
+
+Change = Callable[[Resource], Said | None]  # what to write for an object as it is; None: nothing
+
+
+@dataclass(slots=True)
+class _Due:
+    entry: Entry
+    at: float
+    written: float = 0.0
+    failures: int = 0
+    said: tuple[int, Entry] | None = None  # the generation it was about, and what was written of it last
+
+
+@dataclass(slots=True)
+class Reporter:
+    """latest: the object as it was heard last, so that most writes need no reading."""
+
+    api: Api
+    latest: Callable[[Key], Resource | None]
+    writes: int = 0
+    _due: dict[Key, _Due] = field(default_factory=dict)
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked: dict[str, float] = field(default_factory=dict)
+
+    def say(self, key: Key, entry: Entry) -> None:
+        """This is what holds on this node."""
+        resource = self.latest(key)
+        if resource is None:
+            self._due.pop(key, None)
+            return
+        found = merged(resource, entry, _now())
+        due = self._due.get(key)
+        if found is None:
+            if due is not None:
+                due.entry, due.at = entry, float("inf")
+            return
+        nodes = len(resource.status.get("nodes") or ())
+        if due is not None and due.said == (resource.generation, entry) and _there(resource, entry):
+            return  # the definitions there are older than this agent, and do not know all of it
+        soon = random.uniform(0, SOON / 2 + nodes * _EACH)
+        if not entry.worth:
+            soon += random.uniform(0, _IDLE)
+        last = due.written if due else 0.0
+        when = max(time.monotonic() + soon, last + (SOON if found.urgent else COUNTS) + nodes * _EACH)
+        if due is None:
+            self._due[key] = _Due(entry, when)
+        else:
+            due.entry, due.at = entry, min(due.at, when) if due.at > time.monotonic() else when
+        self._woken.set()
+
+    async def run(self) -> None:
+        while True:
+            self._woken.clear()
+            first = min((due.at for due in self._due.values()), default=float("inf"))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), None if first == float("inf") else max(0.0, first - time.monotonic()))
+            for key in [key for key, due in self._due.items() if due.at <= time.monotonic()]:
+                await self._write(key, self._due[key])
+
+    async def _write(self, key: Key, due: _Due) -> None:
+        entry, due.at, due.written = due.entry, float("inf"), time.monotonic()
+        try:
+            gone = await asyncio.to_thread(self._gone, self.latest(key))
+            await asyncio.to_thread(self.swap, key, lambda resource: merged(resource, entry, _now(), gone))
+            due.failures = 0
+            if (resource := self.latest(key)) is not None:
+                due.said = resource.generation, entry
+        except (Away, Denied, Expired) as error:
+            due.failures += 1
+            due.at = min(due.at, time.monotonic() + random.uniform(1, 5) * min(due.failures, 12))
+            _log.warning("status of %s %s is not written: %s", key.kind, key, error)
+
+    def swap(self, key: Key, change: Change) -> bool:
+        """Write what `change` makes of the object, of the newest of it. False: it is gone. Blocks. Raises Away, Denied, Expired."""
+        path = at(CLUSTER_POLICIES if key.cluster else POLICIES, key.namespace, key.name)
+        resource = self.latest(key)
+        for attempt in range(_TRIES):
+            if resource is None:
+                return False
+            if (said := change(resource)) is None:
+                return True
+            body = {"metadata": {"resourceVersion": resource.version, "uid": resource.uid}, "status": _whole(said, resource)}
+            try:
+                self.writes += 1
+                self.api.ask("PATCH", f"{path}/status", body=body, kind=MERGE)
+                return True
+            except Denied as error:
+                if error.status == 404:
+                    return False
+                if error.status != 409 or attempt == _TRIES - 1:
+                    raise
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))
+            try:
+                resource = policy(self.api.ask("GET", path))
+            except Denied as error:
+                if error.status == 404:
+                    return False
+                raise
+        return False
+
+    def _gone(self, resource: Resource | None) -> list[str]:
+        """Of the entries that nobody has written for long, one whose node is no more. Blocks."""
+        for each in (resource.status.get("nodes") or ()) if resource else ():
+            name, updated = str(each.get("name")), _seconds(str(each.get("updated", "")))
+            if time.time() - updated > _STALE and time.monotonic() - self._asked.get(name, -_STALE) >= _STALE:
+                self._asked[name] = time.monotonic()
+                try:
+                    self.api.ask("GET", at(NODES, "", name))
+                except Denied as error:
+                    return [name] if error.status == 404 else []
+                return []
+        return []
+
+
+def _there(resource: Resource, entry: Entry) -> bool:
+    named = any(each.get("name") == entry.name for each in resource.status.get("nodes") or () if isinstance(each, dict))
+    return named == entry.worth
+
+
+def _whole(said: Said, resource: Resource) -> Json:
+    """A merge keeps what is not named: what is not said any more is said to be nothing."""
+    unsaid: Json = dict.fromkeys(resource.status.keys() - said.status.keys())
+    return unsaid | said.status
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0

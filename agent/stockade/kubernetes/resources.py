@@ -1,0 +1,126 @@
+"""What the API's objects mean here: a pod of this node, a policy, a namespace. Whatever an object holds, it is read or passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from stockade.node.pod import Pod
+from stockade.node.trust import VOLUME
+
+Json = dict[str, Any]
+Kind = Literal["StockadePolicy", "ClusterStockadePolicy"]
+
+POLICY = "stockade.internal/policy"  # the annotation by which a pod names its policies
+_HASH, _MIRROR = "kubernetes.io/config.hash", "kubernetes.io/config.mirror"
+
+
+class Key(NamedTuple):
+    """Which policy. namespace: empty for one of the cluster."""
+
+    namespace: str
+    name: str
+
+    @property
+    def cluster(self) -> bool:
+        return not self.namespace
+
+    @property
+    def kind(self) -> Kind:
+        return "ClusterStockadePolicy" if self.cluster else "StockadePolicy"
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A policy as the API has it. generation: counts its spec's changes; version: of the whole object, for compare-and-swap."""
+
+    key: Key
+    uid: str
+    generation: int
+    version: str
+    spec: Json
+    status: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A pod as the API has it. uid: of the object; pod.uid: as its cgroup is called.
+
+    names: of policies, in its annotation; None: it has none. mirror: of a static pod. ended: all of its containers have, for good.
+    trusts: it has a volume for the trust store of its sandbox.
+    """
+
+    pod: Pod
+    uid: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
+    mirror: bool = False
+    ended: bool = False
+    created: str = ""
+    trusts: bool = False
+
+
+def key_of(item: Json) -> tuple[str, str]:
+    """Of any object: where it is, and how it is called."""
+    head = _mapping(item.get("metadata"))
+    return _text(head.get("namespace")), _text(head.get("name"))
+
+
+def policy(item: Json) -> Resource:
+    head = _mapping(item.get("metadata"))
+    generation = head.get("generation")
+    return Resource(
+        Key(*key_of(item)),
+        _text(head.get("uid")),
+        generation if isinstance(generation, int) else 0,
+        _text(head.get("resourceVersion")),
+        _mapping(item.get("spec")),
+        _mapping(item.get("status")),
+    )
+
+
+def labels_of(item: Json) -> dict[str, str]:
+    return _texts(_mapping(item.get("metadata")).get("labels"))
+
+
+def pod(item: Json) -> Seen:
+    head, spec, status = (_mapping(item.get(name)) for name in ("metadata", "spec", "status"))
+    noted = _texts(head.get("annotations"))
+    uid = _text(head.get("uid"))
+    mirror = _MIRROR in noted and bool(noted.get(_HASH))  # the kubelet runs no pod that says so: it stands for one of its own files
+    containers = {
+        _text(each.get("name")): _text(each.get("image"))
+        for kind in ("initContainers", "containers", "ephemeralContainers")
+        for each in map(_mapping, spec.get(kind) or ())
+    }
+    namespace, name = key_of(item)
+    found = Pod(
+        noted[_HASH] if mirror else uid,
+        namespace,
+        name,
+        node=_text(spec.get("nodeName")),
+        service_account=_text(spec.get("serviceAccountName")),
+        host_network=spec.get("hostNetwork") is True,
+        containers=containers,
+    )
+    names = tuple(dict.fromkeys(filter(None, (word.strip() for word in noted[POLICY].split(","))))) if POLICY in noted else None
+    ended = status.get("phase") in ("Succeeded", "Failed")
+    volumes = map(_mapping, spec.get("volumes") or ())
+    trusts = any(each.get("name") == VOLUME and isinstance(each.get("emptyDir"), dict) for each in volumes)
+    return Seen(found, uid, labels_of(item), names, mirror, ended, _text(head.get("creationTimestamp")), trusts)
+
+
+def _mapping(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {name: each for name, each in _mapping(value).items() if isinstance(each, str)}

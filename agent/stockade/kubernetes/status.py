@@ -1,0 +1,180 @@
+"""What the nodes say of a policy, together: `status` of the resource. Pure; each node writes its entry and adds up what all have said.
+
+No node leads. Whoever writes takes what stands there, puts its own entry in and writes it back for that version of the object alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stockade.kubernetes.resources import Json, Resource
+from stockade.kubernetes.selecting import Fault
+
+_SHOWN = 8  # names in a list of them
+_LONGEST = 1000  # characters of a message
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one node says. observed: the generation that it has read last; generation: the one in force there, 0: none.
+
+    pods: that it is for, there; governed: of those. refused, unenforced: since its agent runs. unheld: pods that could get something out.
+    unexpected: would-be refusals of the generation that is rolled out, each kind once.
+    """
+
+    name: str
+    observed: int
+    generation: int
+    faults: tuple[Fault, ...] = ()
+    pods: int = 0
+    governed: int = 0
+    refused: int = 0
+    unenforced: int = 0
+    unheld: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    looking: int = 0
+
+    @property
+    def worth(self) -> bool:
+        """Whether it says more than that all is well and nobody is concerned."""
+        return bool(self.pods or self.faults)
+
+    def as_json(self, now: str) -> Json:
+        found: Json = {
+            "name": self.name,
+            "loaded": not self.faults,
+            "observedGeneration": self.observed,
+            "generation": self.generation,
+            "pods": self.pods,
+            "sandboxes": self.governed,
+            "refused": self.refused,
+            "unenforced": self.unenforced,
+            "updated": now,
+        }
+        if self.faults:
+            found["problems"] = [_problem(fault) for fault in self.faults]
+        if self.unheld:
+            found["unheld"] = list(self.unheld[:_SHOWN])
+        if self.looking or self.unexpected:
+            found |= {"looking": self.looking, "unexpected": list(self.unexpected[:_SHOWN]), "unexpectedCount": len(self.unexpected)}
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is to be written, and whether it differs in more than in counts: that waits for less long."""
+
+    status: Json
+    urgent: bool = field(default=True)
+
+
+def merged(resource: Resource, own: Entry, now: str, gone: Iterable[str] = (), rollout: Json | None = None) -> Said | None:
+    """The status with this node's entry in it; None: it says so already. gone: nodes that are no more. rollout: what stands of that."""
+    before = resource.status
+    gone = set(gone)
+    entries = [each for each in _entries(before) if each.get("name") not in gone]
+    mine = next((each for each in entries if each.get("name") == own.name), None)
+    others = [each for each in entries if each.get("name") != own.name]
+    said = own.as_json(now)
+    if mine is not None and _timeless(mine) == _timeless(said):
+        said = mine
+    nodes = [*others, said] if own.worth else others
+    nodes.sort(key=lambda each: str(each.get("name")))
+    verdicts = nodes if own.worth else [*nodes, said]
+    generation = resource.generation
+    status: Json = {
+        "observedGeneration": max(own.observed, _number(before.get("observedGeneration"))),
+        "pods": sum(_number(each.get("pods")) for each in nodes),
+        "sandboxes": sum(_number(each.get("sandboxes")) for each in nodes),
+        "refused": sum(_number(each.get("refused")) for each in nodes),
+        "conditions": _conditions(before, [_loaded(verdicts, generation), _enforced(nodes)], generation, now),
+        "nodes": nodes,
+    }
+    if (stands := rollout if rollout is not None else before.get("rollout")) is not None:
+        status["rollout"] = stands
+    if status == before:
+        return None
+    return Said(status, _weighty(status) != _weighty(before))
+
+
+def _loaded(nodes: Sequence[Json], generation: int) -> tuple[str, str, str, str]:
+    bad = [each for each in nodes if each.get("problems")]
+    if bad:
+        first = bad[0]["problems"][0]
+        place = f"{first.get('field', 'spec')}" + (f", line {first['line']}" if first.get("line") else "")
+        code = f" [{first['code']}]" if first.get("code") else ""
+        kept = _number(bad[0].get("generation"))
+        stays = f"; generation {kept} stays in force" if kept else "; nothing of it was in force before"
+        return "Loaded", "False", "BadPolicy", f"{place}: {first.get('message', '')}{code}{stays} ({_named(bad)})"
+    behind = [each for each in nodes if _number(each.get("observedGeneration")) < generation]
+    if behind:
+        return "Loaded", "Unknown", "Pending", f"generation {generation} is not read yet ({_named(behind)})"
+    pods = sum(_number(each.get("pods")) for each in nodes)
+    return "Loaded", "True", "Loaded", f"{_count(pods, 'pod')} on {_count(len(nodes), 'node')}" if pods else "it means no pod"
+
+
+def _enforced(nodes: Sequence[Json]) -> tuple[str, str, str, str]:
+    loose = [f"{each.get('name')}: {text}" for each in nodes for text in each.get("unheld") or ()]
+    if loose:
+        return "Enforced", "False", "NotHeld", _listed(loose)
+    waiting = sum(_number(each.get("pods")) - _number(each.get("sandboxes")) for each in nodes)
+    if waiting > 0:
+        return "Enforced", "Unknown", "Waiting", f"{_count(waiting, 'pod')} not governed yet"
+    return "Enforced", "True", "Held", "every pod that it means is held"
+
+
+def _conditions(before: Json, found: Sequence[tuple[str, str, str, str]], generation: int, now: str) -> list[Json]:
+    """Those of the roll-out stay as they are: it writes them itself."""
+    old = {each.get("type"): each for each in before.get("conditions") or () if isinstance(each, dict)}
+    for kind, status, reason, message in found:
+        since = old[kind]["lastTransitionTime"] if kind in old and old[kind].get("status") == status else now
+        old[kind] = {
+            "type": kind,
+            "status": status,
+            "observedGeneration": generation,
+            "lastTransitionTime": since,
+            "reason": reason,
+            "message": message[:_LONGEST],
+        }
+    return [old[kind] for kind in sorted(old, key=str)]
+
+
+def _weighty(status: Json) -> Any:
+    """What somebody may be waiting for: all but how often."""
+    nodes = [{key: value for key, value in _timeless(each).items() if key not in ("refused", "unenforced")} for each in _entries(status)]
+    return nodes, status.get("observedGeneration"), status.get("rollout"), [each.get("status") for each in status.get("conditions") or ()]
+
+
+def _timeless(entry: Json) -> Json:
+    return {key: value for key, value in entry.items() if key != "updated"}
+
+
+def _entries(status: Json) -> list[Json]:
+    return [each for each in status.get("nodes") or () if isinstance(each, dict)]
+
+
+def _problem(fault: Fault) -> Json:
+    return (
+        {"field": fault.field, "message": fault.message}
+        | ({"line": fault.line} if fault.line else {})
+        | ({"code": fault.code} if fault.code else {})
+    )
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}" + ("" if number == 1 else "s")
+
+
+def _named(nodes: Sequence[Json]) -> str:
+    return _listed([str(each.get("name")) for each in nodes])
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = len(texts) - _SHOWN
+    return ", ".join(texts[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
