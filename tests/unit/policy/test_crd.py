@@ -95,7 +95,7 @@ def test_its_patterns_are_those_of_the_api_server(kind: str) -> None:
 def test_every_key_of_a_policy_is_there_or_left_out_with_a_reason(kind: str) -> None:
     spec = whole(kind)["properties"]["spec"]["properties"]
     ours = {key.name for key in POLICY.keys}
-    assert ours - set(spec) == set(LEFT_OUT) and set(spec) - ours <= {"selector", "namespaceSelector", "priority"}
+    assert ours - set(spec) == set(LEFT_OUT) and set(spec) - ours <= {"selector", "namespaceSelector", "priority", "rollout"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
