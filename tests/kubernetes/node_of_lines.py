@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stockade.audit.record import describe
 from stockade.kubernetes.api import Api
 from stockade.kubernetes.main import controlling
 from stockade.node.pod import Standing, Wanted
-from stockade.types import Action, Binary, Destination, Effect, Level, Outcome, Reason, Record
+from stockade.types import Action, Binary, Destination, Effect, Level, Outcome, Reason, Record, Sandbox
 
 
 def say(**what: Any) -> None:
@@ -47,9 +48,9 @@ class Lines:
         say(call="forget", uid=uid)
 
 
-def record(uid: str, host: str, outcome: str, enforced: bool, binary: str = "curl") -> tuple[str, Record]:
+def record(uid: str, host: str, outcome: str, enforced: bool, binary: str = "curl") -> tuple[str, Any]:
     reason = Reason.RULE_ALLOW if outcome == "allow" else Reason.NO_RULE
-    return uid, Record(
+    found = Record(
         Action.CONNECT,
         Outcome(outcome),
         Effect.PASS if outcome == "allow" or not enforced else Effect.REFUSE,
@@ -59,6 +60,7 @@ def record(uid: str, host: str, outcome: str, enforced: bool, binary: str = "cur
         destination=Destination(host, 443),
         enforced=enforced,
     )
+    return uid, describe(Sandbox(uid, uid, "policy", 1), found)
 
 
 async def main(kubeconfig: str, node: str, directory: str, unmatched: Any) -> None:

@@ -18,14 +18,14 @@ from stockade.kubernetes.kept import Decided, Kept, Known
 from stockade.kubernetes.loading import Broken, Loaded, composed, tried
 from stockade.kubernetes.plan import share
 from stockade.kubernetes.reporting import Reporter
-from stockade.kubernetes.resources import Key, Resource, Seen
+from stockade.kubernetes.resources import Json, Key, Resource, Seen
 from stockade.kubernetes.selecting import Fault, by_uid
 from stockade.kubernetes.status import Entry
 from stockade.kubernetes.wanting import LEFT, NOTHING, Answer, InForce, Unmatched, answer
 from stockade.kubernetes.watching import Listed, Lost, News
 from stockade.node.pod import Node, Standing, Wanted
 from stockade.node.trust import KUBELET, VOLUME
-from stockade.types import Outcome, Record
+from stockade.types import Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -152,10 +152,10 @@ class Controller:
                 self.announcer.say(pod, "HeldLate", f"before it was governed {said}")
         self._report(held.answer.keys)
 
-    def recorded(self, uid: str, record: Record) -> None:
-        if record.outcome is not Outcome.DENY or (held := self.held.get(uid)) is None:
+    def recorded(self, uid: str, record: Json) -> None:
+        if record["decision"] != Outcome.DENY or (held := self.held.get(uid)) is None:
             return
-        counts = self._counts.refused if record.enforced else self._counts.unenforced
+        counts = self._counts.refused if record["enforced"] else self._counts.unenforced
         keys = {each.key for each in held.answer.by}
         counts.update(keys)
         if self.announcer is not None and (pod := self._seen(uid)) is not None:

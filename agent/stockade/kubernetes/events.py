@@ -16,7 +16,6 @@ from typing import Literal
 
 from stockade.kubernetes.api import Api, Away, Denied, Expired, Json, at
 from stockade.kubernetes.resources import Seen
-from stockade.types import Outcome, Record
 
 _log = logging.getLogger(__name__)
 
@@ -59,17 +58,16 @@ class Announcer:
     _told: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _allowances: dict[str, _Allowance] = field(default_factory=dict)
 
-    def refused(self, pod: Seen, record: Record) -> None:
-        """The first refusal of a kind: by binary, destination and reason."""
-        if record.outcome is not Outcome.DENY:
-            return
-        who = record.binary.name if record.binary else "?"
-        to = record.destination
-        where = "" if to is None else f" to {to.host}" + (f":{to.port}" if to.port else "")
-        what = f" {record.http.method} {record.http.path}" if record.http else ""
-        reason = "Refused" if record.enforced else "WouldBeRefused"
-        rule = f", rule {record.rule}" if record.rule else ""
-        self._say(pod, "Warning", reason, f"{record.action}{what} of {who}{where}: {record.reason}{rule}", f"{who}{where}{record.reason}")
+    def refused(self, pod: Seen, record: Json) -> None:
+        """The first refusal of a kind: by binary, destination and reason. record: as it stands in the trail."""
+        who = (record["binary"] or {}).get("name", "?")
+        to, http = record["destination"], record["http"]
+        where = "" if to is None else f" to {to['host']}" + (f":{to['port']}" if to["port"] else "")
+        what = f" {http['method']} {http['path']}" if http else ""
+        reason = "Refused" if record["enforced"] else "WouldBeRefused"
+        rule = f", rule {record['rule']}" if record["rule"] else ""
+        said = f"{record['action']}{what} of {who}{where}: {record['reason']}{rule}"
+        self._say(pod, "Warning", reason, said, f"{who}{where}{record['reason']}")
 
     def say(self, pod: Seen, reason: str, message: str) -> None:
         """Something else that its author should know, once."""

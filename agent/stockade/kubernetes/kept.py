@@ -98,8 +98,8 @@ def _known(found: Json) -> Known:
 
 
 def _seen(found: Json) -> Seen:
-    names = found["names"]
-    return Seen(**found | {"pod": Pod(**found["pod"]), "names": None if names is None else tuple(names)})
+    names, pod = found["names"], found["pod"]
+    return Seen(**found | {"pod": Pod(**pod | {"ports": tuple(pod["ports"])}), "names": None if names is None else tuple(names)})
 
 
 def _decided(found: Json) -> Decided:

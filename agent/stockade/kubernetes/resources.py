@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ Json = dict[str, Any]
 Kind = Literal["StockadePolicy", "ClusterStockadePolicy"]
 
 POLICY = "stockade.internal/policy"  # the annotation by which a pod names its policies
+_CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 _HASH, _MIRROR = "kubernetes.io/config.hash", "kubernetes.io/config.mirror"
 
 
@@ -92,11 +93,7 @@ def pod(item: Json) -> Seen:
     noted = _texts(head.get("annotations"))
     uid = _text(head.get("uid"))
     mirror = _MIRROR in noted and bool(noted.get(_HASH))  # the kubelet runs no pod that says so: it stands for one of its own files
-    containers = {
-        _text(each.get("name")): _text(each.get("image"))
-        for kind in ("initContainers", "containers", "ephemeralContainers")
-        for each in map(_mapping, spec.get(kind) or ())
-    }
+    containers = {_text(each.get("name")): _text(each.get("image")) for kind in _CONTAINERS for each in _listed(spec.get(kind))}
     namespace, name = key_of(item)
     found = Pod(
         noted[_HASH] if mirror else uid,
@@ -106,12 +103,32 @@ def pod(item: Json) -> Seen:
         service_account=_text(spec.get("serviceAccountName")),
         host_network=spec.get("hostNetwork") is True,
         containers=containers,
+        ports=tuple(sorted({port for kind in _CONTAINERS for each in _listed(spec.get(kind)) for port in _ports(each)})),
     )
     names = tuple(dict.fromkeys(filter(None, (word.strip() for word in noted[POLICY].split(","))))) if POLICY in noted else None
     ended = status.get("phase") in ("Succeeded", "Failed")
-    volumes = map(_mapping, spec.get("volumes") or ())
+    volumes = _listed(spec.get("volumes"))
     trusts = any(each.get("name") == VOLUME and isinstance(each.get("emptyDir"), dict) for each in volumes)
     return Seen(found, uid, labels_of(item), names, mirror, ended, _text(head.get("creationTimestamp")), trusts)
+
+
+def _ports(container: Json) -> Iterator[int]:
+    """TCP ports that it declares, or that the kubelet asks it at: by number, or by the name of one that it declares."""
+    declared = [each for each in _listed(container.get("ports")) if each.get("protocol", "TCP") == "TCP"]
+    named = {each.get("name"): each.get("containerPort") for each in declared}
+    asked = [_mapping(container.get(name)) for name in ("livenessProbe", "readinessProbe", "startupProbe")]
+    asked += [_mapping(_mapping(container.get("lifecycle")).get(name)) for name in ("postStart", "preStop")]
+    for port in [
+        *(each.get("containerPort") for each in declared),
+        *(_mapping(each.get(how)).get("port") for each in asked for how in ("httpGet", "tcpSocket", "grpc")),
+    ]:
+        number = named.get(port) if isinstance(port, str) else port
+        if type(number) is int and 0 < number < 65536:
+            yield number
+
+
+def _listed(value: Any) -> list[Json]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _mapping(value: Any) -> Json:
