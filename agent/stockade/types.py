@@ -257,6 +257,11 @@ class Sandbox:
     generation: int
     labels: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def namespace(self) -> str:
+        """Of the pod that it is; empty where it is none."""
+        return self.labels.get("namespace", "") if "pod_uid" in self.labels else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from stockade.metrics.figures import BOUNDS, Asked, Failure, Kind, Stage
+from stockade.metrics.namespaces import LEFT_OUT, MOST
 from stockade.metrics.snapshot import LOST
 from stockade.types import Action, Level, Outcome, Reason
 
@@ -32,7 +33,7 @@ class Metric:
 
 
 _C, _G, _H, _I = Type.COUNTER, Type.GAUGE, Type.HISTOGRAM, Type.INFO
-_S = "sandbox"
+_S, _N = "sandbox", "namespace"
 
 METRICS = (
     Metric("stockade_build_info", _I, ("version", "python"), "Always 1. What runs here."),
@@ -42,6 +43,7 @@ METRICS = (
         (_S, "policy", "mode", "backend"),
         "Always 1. The policy in force, whether it is enforced or only observed, and what refuses an exec: `lsm` or `tracepoint`.",
     ),
+    Metric("stockade_pods", _G, (_N,), "Pods of the namespace that this agent governs."),
     Metric("stockade_sandbox_start_time_seconds", _G, (_S,), "Unix time from which this agent serves the sandbox."),
     Metric(
         "stockade_decisions_total",
@@ -175,7 +177,8 @@ _STAGES = {
 }
 
 _OTHER_LABELS = {
-    "sandbox": "the name of the sandbox: at most 63 letters, digits, `.`, `_`, `-`",
+    "sandbox": "the name of the sandbox: at most 63 letters, digits, `.`, `_`, `-`; not there for a pod",
+    "namespace": "of pods; not there for any other sandbox",
     "policy": "the name in the policy file, as its author wrote it; one at a time",
     "mode": "`enforce`, `observe`",
     "backend": "`lsm`, `tracepoint`",
@@ -208,6 +211,12 @@ def _reference() -> Iterator[str]:
     for metric in METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
         yield f"| `{metric.name}` | {metric.type} | {labels} | {metric.help} |"
+    yield ""
+    yield "**Pods** are added up: `namespace` stands where `sandbox` does in the table, and no label says which pod. What counts goes on"
+    yield f"when a pod has ended, for the {MOST} namespaces that had one last. The rest: the fullest pod's `stockade_map_*`; the least of"
+    yield "`stockade_workers`, of `*_up` and of every time at which something ends; 1 where it is 1 for one pod; else the sum. What the"
+    yield "agent has once for all its sandboxes, trail and kernel, is said at each namespace. Not there:"
+    yield f"{', '.join(f'`stockade_{name}`' for name in LEFT_OUT)}."
     yield ""
     yield "Beside these stand the `process_*` metrics of the agent itself: CPU, memory, descriptors."
     yield ""

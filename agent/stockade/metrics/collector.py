@@ -36,25 +36,28 @@ class Page:
 
 def families(found: Iterable[Sample], metrics: Sequence[Metric] = METRICS) -> list[Family]:
     """In the order of the catalogue. Raises KeyError for a sample that it does not have."""
-    made = {metric.name: (metric, _family(metric)) for metric in metrics}
+    made = {metric.name: (metric, _family(metric, metric.labels)) for metric in metrics}
     for sample in found:
         metric, family = made[sample.metric]
         if len(sample.labels) != len(metric.labels):
             raise ValueError(f"{sample.metric} has the labels {metric.labels}")
-        if isinstance(family, HistogramMetricFamily):
+        own = family if sample.about == "sandbox" else _family(metric, (sample.about, *metric.labels[1:]))
+        if isinstance(own, HistogramMetricFamily):
             assert isinstance(sample.value, Histogram), sample.metric
-            family.add_metric(sample.labels, sample.value.cumulative(), sample.value.total)
+            own.add_metric(sample.labels, sample.value.cumulative(), sample.value.total)
         else:
             assert not isinstance(sample.value, Histogram), sample.metric
-            family.add_metric(sample.labels, sample.value)
+            own.add_metric(sample.labels, sample.value)
+        if own is not family:  # one family, whose series have one label or the other
+            family.samples.extend(own.samples)
     return [family for _, family in made.values()]
 
 
-def _family(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily:
+def _family(metric: Metric, labels: Sequence[str]) -> CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily:
     match metric.type:
         case Type.COUNTER:
-            return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+            return CounterMetricFamily(metric.name, metric.help, labels=labels)
         case Type.HISTOGRAM:
-            return HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+            return HistogramMetricFamily(metric.name, metric.help, labels=labels)
         case Type.GAUGE | Type.INFO:  # an info is a gauge that is always 1
-            return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+            return GaugeMetricFamily(metric.name, metric.help, labels=labels)

@@ -55,7 +55,10 @@ class Renewing:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """failures: kernel helpers that failed, by name (kernel/abi.py), and events that were lost. certificates: when they end, Unix time."""
+    """failures: kernel helpers that failed, by name (kernel/abi.py), and events that were lost. certificates: when they end, Unix time.
+
+    namespace: of the pod that the sandbox is; empty where it is none.
+    """
 
     sandbox: str
     id: str
@@ -73,6 +76,7 @@ class Snapshot:
     certificates: Mapping[str, float] = field(default_factory=dict)
     renewal: Renewing = field(default_factory=Renewing)
     audit: Audit = field(default_factory=Audit)
+    namespace: str = ""
 
     def statistics(self) -> Json:
         """What the control verb answers. Totals since `since`: whoever asks twice has rates."""
@@ -82,6 +86,7 @@ class Snapshot:
             by_decision[decision] += count
         return {
             "sandbox": self.sandbox,
+            "namespace": self.namespace,
             "id": self.id,
             "pid": self.pid,
             "policy": self.policy,

@@ -22,6 +22,7 @@ from stockade.kernel.events import Ring, explain_packet
 from stockade.kernel.load import Kernel
 from stockade.metrics.figures import Figures, Stage
 from stockade.metrics.ledger import Ledger
+from stockade.metrics.namespaces import Namespaces
 from stockade.metrics.snapshot import Sink
 from stockade.policy import decide
 from stockade.policy.neighbour import neighbour_of
@@ -65,6 +66,7 @@ class Agent:
         self.governed: dict[int, Governed] = {}
         self.desks: dict[int, Desk] = {}
         self.ledgers: dict[int, Ledger] = {}
+        self.namespaces = Namespaces()
         self._counting: dict[str, Ledger] = {}  # by the sandbox's id
         trail.subscribers.append(self._written_down)
         self.sinks: Callable[[], tuple[Sink, ...]] = tuple  # how they stand, where the trail has any
@@ -83,6 +85,8 @@ class Agent:
     def govern(self, governed: Governed) -> Ledger:
         """Serve this sandbox from now on, and count what is written of it."""
         ledger = self.ledgers[governed.number] = Ledger()
+        if governed.sandbox.namespace:
+            self.namespaces.begun(governed.sandbox.namespace, ledger)
         self.governed[governed.number] = governed
         self._counting[governed.sandbox.id] = ledger
         for event in self._aside.pop(governed.number, ()):
@@ -100,7 +104,8 @@ class Agent:
     def forget(self, number: int) -> None:
         """It has ended, and everything of it is on record."""
         governed = self.governed.pop(number)
-        del self.ledgers[number], self._counting[governed.sandbox.id]
+        self.namespaces.ended(self.ledgers.pop(number))
+        del self._counting[governed.sandbox.id]
         self.desks.pop(number, None)
         self.refusing.pop(number, None)
 

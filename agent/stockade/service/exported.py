@@ -14,6 +14,7 @@ from pathlib import Path
 from stockade.metrics.collector import Page
 from stockade.metrics.endpoint import Endpoint
 from stockade.metrics.listen import Listen
+from stockade.metrics.namespaces import Namespaces
 from stockade.metrics.samples import samples
 from stockade.metrics.snapshot import Snapshot
 from stockade.metrics.targets import Target, sweep
@@ -27,12 +28,14 @@ FRESH = 1.0  # seconds for which a page is as good as a new one
 class Exported:
     """The page of an agent, served as long as it lives. Made only where somebody said where to listen."""
 
-    def __init__(self, listen: Listen, directory: Path, name: str, snapshots: Callable[[], list[Snapshot]]) -> None:
-        """directory: of targets. snapshots: of the sandboxes that the agent serves now."""
+    def __init__(
+        self, listen: Listen, directory: Path, name: str, snapshots: Callable[[], list[Snapshot]], namespaces: Namespaces | None = None
+    ) -> None:
+        """directory: of targets. snapshots: of the sandboxes that the agent serves now. namespaces: of those that are pods."""
         self.endpoint = Endpoint(listen, self._render)
         self._listen, self._directory, self._name = listen, directory, name
         self._page = Page()
-        self._snapshots = snapshots
+        self._snapshots, self._namespaces = snapshots, namespaces
         self._made: dict[str, tuple[float, tuple[bytes, str]]] = {}
         self._target = Target(directory, name)
         self.kept = False  # what is left behind when it is closed: a target that is down
@@ -59,7 +62,7 @@ class Exported:
         made = self._made.get(accept)
         if made is not None and time.monotonic() - made[0] < FRESH:
             return made[1]
-        found = list(samples(self._snapshots(), self.endpoint.requests))
+        found = list(samples(self._snapshots(), self.endpoint.requests, self._namespaces))
         page = await asyncio.to_thread(self._page.render, found, accept)
         self._made = {accept: (time.monotonic(), page)}
         return page

@@ -33,6 +33,7 @@ class Observed:
         fill = self._fill()
         return Snapshot(
             sandbox=governed.sandbox.name,
+            namespace=governed.sandbox.namespace,
             id=governed.sandbox.id,
             pid=os.getpid(),
             policy=governed.policy.name,
