@@ -71,7 +71,9 @@ class Station:
         from stockade.service.exported import Exported
 
         directory = self.settings.configured.metrics.targets or self.settings.run / "metrics"
-        exported = Exported(listen, directory, self._name, lambda: [observed.snapshot() for observed in self.observed.values()])
+        exported = Exported(
+            listen, directory, self._name, lambda: [each.snapshot() for each in self.observed.values()], self.agent.namespaces
+        )
         exported.open()
         self._exported = exported
         stack.push_async_callback(exported.close)
