@@ -24,7 +24,7 @@ from stockade.kubernetes.status import Entry
 from stockade.kubernetes.wanting import LEFT, NOTHING, Answer, InForce, Unmatched, answer
 from stockade.kubernetes.watching import Listed, Lost, News
 from stockade.node.pod import Node, Standing, Wanted
-from stockade.node.trust import KUBELET, VOLUME
+from stockade.node.trust import VOLUME
 from stockade.types import Outcome
 
 _log = logging.getLogger(__name__)
@@ -67,8 +67,8 @@ class Count:
 class Controller:
     """A Listener of the node's agent, and who hears the watches."""
 
-    def __init__(self, node: Node, name: str, kept: Kept, unmatched: Unmatched = "leave") -> None:
-        self._node, self._name, self._kept, self._unmatched = node, name, kept, unmatched
+    def __init__(self, node: Node, name: str, kept: Kept, unmatched: Unmatched, kubelet: Path) -> None:
+        self._node, self._name, self._kept, self._unmatched, self._kubelet = node, name, kept, unmatched, kubelet
         self.reporter: Reporter | None = None  # before it is set nobody is told
         self.announcer: Announcer | None = None
         self.policies: dict[Key, Policy] = {}
@@ -266,7 +266,7 @@ class Controller:
                 held.alone, held.wanted, held.standing = True, None, None
                 self._node.leave(uid)
             return
-        trusts = KUBELET / "pods" / uid / "volumes/kubernetes.io~empty-dir" / VOLUME if pod.trusts else None
+        trusts = self._kubelet / "pods" / uid / "volumes/kubernetes.io~empty-dir" / VOLUME if pod.trusts else None
         wanted = Wanted(pod.pod, decided.files or (), decided.revision, decided.observe, trusts)
         if wanted != held.wanted:
             held.alone, held.wanted = False, wanted

@@ -21,7 +21,6 @@ from typing import Any
 from stockade.kubernetes.resources import Json, Key, Resource, Seen
 from stockade.node.pod import Pod
 
-DEFAULT = Path("/var/lib/stockade/kubernetes")
 _FORMAT = 1
 
 

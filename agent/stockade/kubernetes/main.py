@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from stockade.kubernetes import api, resources
-from stockade.kubernetes.api import Api
+from stockade.kubernetes.api import Api, node_name
 from stockade.kubernetes.controller import CLUSTER_POLICIES, NAMESPACES, PODS, POLICIES, Controller, latest
 from stockade.kubernetes.events import Announcer
 from stockade.kubernetes.kept import Kept
@@ -16,21 +16,53 @@ from stockade.kubernetes.reporting import Reporter
 from stockade.kubernetes.resources import Json
 from stockade.kubernetes.wanting import Unmatched
 from stockade.kubernetes.watching import Watch
-from stockade.node.pod import Listener, Node
+from stockade.node.pod import Node, Standing
+from stockade.service.settings import Settings
+from stockade.settings.kubernetes import KUBELET, Kubernetes
+from stockade.types import StockadeError
 
 
-class Late:
-    """The Listener for a node that is made before its controller is."""
+class Known:
+    """The `Cluster` of the node's agent: who knows which pods there are, by asking the API."""
 
-    def __init__(self) -> None:
-        self.to: Listener | None = None
+    def __init__(self, cluster: Api, name: str, said: Kubernetes) -> None:
+        self._cluster, self._name, self._said = cluster, name, said
+        self._controller: Controller | None = None
+
+    async def run(self, node: Node) -> None:
+        """Until it is cancelled. Raises StockadeError."""
+        said = self._said
+        try:
+            async with controlling(self._cluster, node, self._name, said.state, said.unmatched, said.kubelet) as self._controller:
+                await asyncio.get_running_loop().create_future()
+        except* OSError as group:
+            raise StockadeError(f"{said.state} cannot be used: {group.exceptions[0]}", code="kubernetes") from None
+
+    def stands(self, standing: Standing) -> None:
+        if self._controller is not None:
+            self._controller.stands(standing)
+
+    def recorded(self, uid: str, record: Json) -> None:
+        if self._controller is not None:
+            self._controller.recorded(uid, record)
+
+
+def serve(settings: Settings) -> None:
+    """The agent of this node, until SIGTERM. Raises StockadeError."""
+    from stockade.node.main import serve as hold
+
+    said = settings.configured.kubernetes
+    name, cluster = node_name(said.node), Api(said.kubeconfig)
+    hold(settings, lambda: Known(cluster, name, said), said.networks)
 
 
 @contextlib.asynccontextmanager
-async def controlling(cluster: Api, node: Node, name: str, state: Path, unmatched: Unmatched) -> AsyncIterator[Controller]:
+async def controlling(
+    cluster: Api, node: Node, name: str, state: Path, unmatched: Unmatched, kubelet: Path = KUBELET
+) -> AsyncIterator[Controller]:
     """A controller at work on this loop, for as long as the context lasts. name: of the node. Raises what ends one of its tasks."""
     loop = asyncio.get_running_loop()
-    controller = Controller(node, name, Kept(state), unmatched)
+    controller = Controller(node, name, Kept(state), unmatched, kubelet)
     reporter = controller.reporter = Reporter(cluster, latest(controller))
     announcer = controller.announcer = Announcer(cluster, name)
     watches = [

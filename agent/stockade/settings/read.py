@@ -14,6 +14,7 @@ from stockade.policy.format.schema import Reader
 from stockade.settings.audit import Audit, audit
 from stockade.settings.ca import ca
 from stockade.settings.codes import SettingsFindings
+from stockade.settings.kubernetes import Kubernetes, kubernetes
 from stockade.settings.metrics import Metrics, metrics
 from stockade.settings.part import Part
 from stockade.settings.spec import SETTINGS
@@ -41,6 +42,7 @@ class Configured:
     audit: Audit = field(default_factory=Audit)
     metrics: Metrics = field(default_factory=Metrics)
     ca: Ca = field(default_factory=Ca)
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)
 
 
 def configured(file: Path | None, *, default: Path = DEFAULT) -> Configured:
@@ -72,7 +74,11 @@ def _understood(data: bytes, file: Path, findings: SettingsFindings) -> Configur
         return None
     whole = Part(fits)
     return Configured(
-        file.absolute(), audit(whole.part("audit"), findings), metrics(whole.part("metrics"), findings), ca(whole.part("ca"), findings)
+        file.absolute(),
+        audit(whole.part("audit"), findings),
+        metrics(whole.part("metrics"), findings),
+        ca(whole.part("ca"), findings),
+        kubernetes(whole.part("kubernetes"), findings),
     )
 
 

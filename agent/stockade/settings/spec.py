@@ -223,6 +223,27 @@ CA = Record(
     ),
 )
 
+# --- a node of a cluster -----------------------------------------------------------------------------------------------------------------
+
+KUBERNETES = Record(
+    "kubernetes",
+    "kubernetes",
+    "What `stockade kubernetes agent` needs to know beside its cluster's policies: docs/kubernetes.md.",
+    (
+        Key("node", WORD, "the name of this node; the variable NODE_NAME says it first", "NODE_NAME"),
+        Key("kubeconfig", FILE, "how the API is reached and as whom", "the service account of the agent's own pod"),
+        Key("state", FILE, "the directory where policies and choices are kept for when the API is away", "/var/lib/stockade/kubernetes"),
+        Key("kubelet", FILE, "the kubelet's directory", "/var/lib/kubelet"),
+        Key(
+            "unmatched",
+            Choice(("leave", "deny")),
+            "a pod that no policy means is left alone, or refused everything; `deny` holds for pods of the system too",
+            "leave",
+        ),
+        Key("networks", Many(WORD), "from where the node itself comes into its pods, for the kubelet's probes: addresses, CIDRs", "none"),
+    ),
+)
+
 # --- the file ----------------------------------------------------------------------------------------------------------------------------
 
 SETTINGS = Record(
@@ -234,5 +255,6 @@ SETTINGS = Record(
         Key("audit", AUDIT, "the trail and its sinks"),
         Key("metrics", METRICS, "numbers for Prometheus"),
         Key("ca", CA, "who signs the certificates that a sandbox is shown"),
+        Key("kubernetes", KUBERNETES, "a node of a cluster"),
     ),
 )

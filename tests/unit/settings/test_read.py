@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from stockade.policy.format.schema import Reader
 from stockade.settings import Audit, Checkpoint, Configured, Rotate, SettingsError, Sink, configured, read
 from stockade.settings.codes import OWN, SettingsFindings
+from stockade.settings.kubernetes import Kubernetes
 from stockade.settings.part import Part, seconds
 from stockade.settings.reference import renewed
 from stockade.settings.sinks import Batch, Tls
@@ -67,6 +69,21 @@ def test_the_example_of_the_page_is_read(file: Path) -> None:
     found = read(file).audit
     assert found.rotate == Rotate(256 << 20, 86400.0, 90)
     assert [sink.name for sink in found.sinks] == ["syslog", "splunk"]
+
+
+def test_a_node_of_a_cluster(file: Path) -> None:
+    file.write_text("""\
+kubernetes:
+  node: node1
+  kubeconfig: /etc/kubernetes/kubeconfig
+  state: /srv/state
+  kubelet: /srv/kubelet
+  unmatched: deny
+  networks: [10.0.0.1, "fd00::/64"]
+""")
+    networks = (ip_network("10.0.0.1"), ip_network("fd00::/64"))
+    wanted = Kubernetes("node1", Path("/etc/kubernetes/kubeconfig"), Path("/srv/state"), Path("/srv/kubelet"), "deny", networks)
+    assert read(file).kubernetes == wanted
 
 
 def test_what_is_not_said_is_at_its_default(file: Path) -> None:
