@@ -18,7 +18,7 @@ from typing import Protocol
 from stockade.node.inotify import Watcher
 from stockade.sandbox.cgroup import Cgroup, mounted
 
-_UID = "[0-9a-f]{8}([-_])[0-9a-f]{4}\\1[0-9a-f]{4}\\1[0-9a-f]{4}\\1[0-9a-f]{12}|[0-9a-f]{32}"
+_UID = "[0-9a-f]{8}(?P<dash>[-_])[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{12}|[0-9a-f]{32}"
 _POD = re.compile(rf"(?:[a-z-]+-)?pod(?P<uid>{_UID})(?:\.slice)?")
 _ROOT = re.compile(r"(?:[A-Za-z0-9_.-]*-)?kubepods(?:\.slice)?")
 _CLASS = re.compile(r"burstable|besteffort|(?:[A-Za-z0-9_.-]*-)?kubepods-(?:burstable|besteffort)\.slice")
