@@ -42,7 +42,7 @@ class Layout:
     """A tar of blobs, each named by what it is."""
 
     def __init__(self, to: Path, epoch: int) -> None:
-        self._tar, self._epoch = tarfile.open(to, "w", format=tarfile.GNU_FORMAT), epoch
+        self._tar, self._epoch = tarfile.open(to, "w", format=tarfile.GNU_FORMAT), epoch  # noqa: SIM115
 
     def layer(self, root: Path, *, compress: bool) -> tuple[dict[str, Any], str]:
         """Its descriptor, and the digest of its plain tar."""

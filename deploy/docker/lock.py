@@ -25,7 +25,8 @@ CUDA = ("onnxruntime-gpu[cuda,cudnn]",)
 
 def wanted(*, gpu: bool) -> list[str]:
     """Requirements, as pyproject.toml states them but for ONNX Runtime's build."""
-    listed = tomllib.loads((HERE.parent.parent / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((HERE.parent.parent / "pyproject.toml").read_text())["project"]
+    listed = [*project["dependencies"], *project["optional-dependencies"]["kubernetes"]]
     if gpu:
         return [*listed, *CUDA]
     return [re.sub(r"^onnxruntime-gpu\b", "onnxruntime", each) for each in listed]

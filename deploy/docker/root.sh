@@ -73,13 +73,14 @@ app() {
     rm -f "$TO/app/$SITE"/stockade-*.dist-info/{direct_url.json,REQUESTED}
     printf '#!/opt/stockade/bin/python\nimport sys\n\nfrom stockade.cli import main\n\nsys.exit(main())\n' >"$TO/app/opt/stockade/bin/stockade"
     chmod 755 "$TO/app/opt/stockade/bin/stockade"
+    install -Dm755 -t "$TO/app/usr/local/bin" "$HERE/on-node" "$HERE/leave-node"
     "$PYTHON" "$HERE/sbom.py" "$TO/root" "$TO/app" >"$TO/sbom.cdx.json"
     cp "$TO/sbom.cdx.json" "$TO/app/usr/share/stockade/sbom.cdx.json"
     PYTHONHOME='' "$PYTHON" - "$TO/root/$SITE" "$TO/app/$SITE" <<'END'
 import email.parser, pathlib, re, sys
 names = lambda place: {re.sub(r"[-_.]+", "-", m.parent.name.split("-")[0]).lower() for m in pathlib.Path(place).glob("*.dist-info/METADATA")}
 metadata = next(pathlib.Path(sys.argv[2]).glob("stockade-*.dist-info/METADATA")).read_text()
-wanted = (each for each in email.parser.Parser().parsestr(metadata).get_all("Requires-Dist", []) if "extra ==" not in each)
+wanted = (each for each in email.parser.Parser().parsestr(metadata).get_all("Requires-Dist", []) if "extra ==" not in each or "kubernetes" in each.rpartition("extra ==")[2])
 needed = {re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", each)[0]).lower().replace("onnxruntime-gpu", "onnxruntime") for each in wanted}
 have = {name.replace("onnxruntime-gpu", "onnxruntime") for name in names(sys.argv[1])}
 if missing := needed - have:

@@ -1,0 +1,28 @@
+{{- define "stockade.name" -}}
+{{- if contains "stockade" .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-stockade" .Release.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "stockade.selector" -}}
+app.kubernetes.io/name: stockade
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "stockade.labels" -}}
+{{ include "stockade.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
+{{- define "stockade.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* The settings file: what the values say, and where the page of metrics is. */}}
+{{- define "stockade.settings" -}}
+{{- $settings := merge (dict "version" 1) (deepCopy .Values.agent.settings) }}
+{{- if .Values.metrics.enabled }}
+{{- $settings = merge $settings (dict "metrics" (dict "listen" (printf "0.0.0.0:%v" .Values.metrics.port))) }}
+{{- end }}
+{{- toYaml $settings }}
+{{- end }}
