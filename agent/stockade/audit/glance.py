@@ -24,6 +24,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "host": ("destination", "host"),
     "port": ("destination", "port"),
     "method": ("http", "method"),
+    "namespace": ("sandbox", "labels", "namespace"),
+    "pod": ("sandbox", "labels", "pod"),
 }
 
 _TEXT = rb'"[ !#-\[\]-~]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[ !#-\[\]-~]*+)*+"'
@@ -60,8 +62,12 @@ _HTTP = _parts(
     *(("method", _named("method", _TEXT)), ("path", _TEXT), ("request_bytes", _maybe(_NUMBER))),
     *(("response_bytes", _maybe(_NUMBER)), ("status", _maybe(_NUMBER))),
 )
+# A name that is spelt with an escape for a letter might be one of those two: that is for a parser.
+_NAME = rb'"[ !#-\[\]-~]*+(?:\\(?:["\\/bfnrt]|u(?!006|007[0-9a-eA-E])[0-9a-fA-F]{4})[ !#-\[\]-~]*+)*+"'
+_LABEL = b"|".join([*(b'"%s":%s' % (name, _named(name.decode(), _TEXT)) for name in (b"namespace", b"pod")), _NAME + b":" + _TEXT])
+_LABELS = rb"\{(?:(?:" + _LABEL + rb")(?:,(?!\})|(?=\})))*+\}"
 _SANDBOX = _parts(
-    *(("generation", _named("generation", _NUMBER)), ("id", _named("id", _TEXT)), ("labels", _object(_TEXT))),
+    *(("generation", _named("generation", _NUMBER)), ("id", _named("id", _TEXT)), ("labels", _LABELS)),
     *(("name", _named("sandbox", _TEXT)), ("policy", _TEXT)),
 )
 _RECORD = _parts(

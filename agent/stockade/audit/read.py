@@ -67,7 +67,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What to show: every field that is set must match, host, binary and rule as shell patterns. sandbox: id or name.
+    """What to show: every field that is set must match, host, binary, rule, namespace and pod as shell patterns. sandbox: id or name.
 
     since, until: times as the trail spells them; from the first on, before the second. own: records of the trail itself pass whatever
     sandbox is asked for.
@@ -80,6 +80,8 @@ class Filter:
     decision: str | None = None
     reason: str | None = None
     rule: str | None = None
+    namespace: str | None = None
+    pod: str | None = None
     since: str | None = None
     until: str | None = None
     own: bool = False
@@ -92,12 +94,17 @@ class Filter:
             and _like(self.binary, binary.get("name"), binary.get("path"))
             and _like(self.host, destination.get("host"))
             and _like(self.rule, record.get("rule"))
+            and all(_like(want, (sandbox.get("labels") or {}).get(name)) for name, want in self._labels() if want is not None)
             and (self.since is None or record["time"] >= self.since)
             and (self.until is None or record["time"] < self.until)
         )
 
     def _exact(self) -> tuple[tuple[str, str | None], ...]:
         return ("action", self.action), ("decision", self.decision), ("reason", self.reason)
+
+    def _labels(self) -> tuple[tuple[str, str | None], ...]:
+        """Of a pod."""
+        return ("namespace", self.namespace), ("pod", self.pod)
 
     def checks(self) -> list[Callable[[Glance], bool]]:
         """As matches, of a record that nobody has parsed: all of them hold."""
@@ -109,7 +116,8 @@ class Filter:
             found.append(partial(_of, self.sandbox, self.own))
         if self.since is not None or self.until is not None:
             found.append(partial(_within, self.since or "", self.until))
-        for names, pattern in ((("binary", "path"), self.binary), (("host",), self.host), (("rule",), self.rule)):
+        said = ((("binary", "path"), self.binary), (("host",), self.host), (("rule",), self.rule))
+        for names, pattern in (*said, *(((name,), want) for name, want in self._labels())):
             if pattern is not None:
                 found.append(partial(_fits, names, pattern))
         return found

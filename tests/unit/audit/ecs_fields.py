@@ -10,11 +10,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+# What Elastic's own agents write of a pod beside ECS, all keywords:
+# https://www.elastic.co/docs/reference/beats/filebeat/exported-fields-kubernetes-processor
+_KUBERNETES = ("namespace", "pod.name", "pod.uid", "node.name", "container.name", "container.image")
 OWN = ("stockade.",)  # a field set of our own, as the guidelines want it: one name on top, which ECS has not
 
 FIELDS: Mapping[str, str] = {
+    **{f"kubernetes.{name}": "keyword" for name in _KUBERNETES},
     "@timestamp": "date",
     "container.id": "keyword",
+    "container.image.name": "keyword",
     "container.name": "keyword",
     "container.runtime": "keyword",
     "destination.address": "keyword",
@@ -47,6 +52,7 @@ FIELDS: Mapping[str, str] = {
     "gen_ai.request.model": "keyword",
     "gen_ai.response.model": "keyword",
     "gen_ai.system": "keyword",
+    "host.name": "keyword",
     "http.request.body.bytes": "long",
     "http.request.method": "keyword",
     "http.response.body.bytes": "long",
@@ -60,6 +66,11 @@ FIELDS: Mapping[str, str] = {
     "observer.type": "keyword",
     "observer.vendor": "keyword",
     "observer.version": "keyword",
+    "orchestrator.namespace": "keyword",
+    "orchestrator.resource.id": "keyword",
+    "orchestrator.resource.name": "keyword",
+    "orchestrator.resource.type": "keyword",
+    "orchestrator.type": "keyword",
     "process.entity_id": "keyword",
     "process.executable": "keyword",
     "process.hash.sha256": "keyword",

@@ -36,6 +36,17 @@ from unit.service.test_desk import refused as asked
 from unit.service.test_generations import Scene
 
 SHA = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8"
+_UID = "0b5a1c7e-4a52-4c0f-9d5e-6f2f0b1e8c11"
+POD = {
+    "namespace": "team-a",
+    "pod": "agent-0",
+    "pod_uid": _UID,
+    "node": "node1",
+    "service_account": "runner",
+    "container": "main",
+    "container_id": "3f2a9c41be07",
+    "image": "registry.example/agent:4",
+}
 _FILES = POLICY.replace("network:", "filesystem: {read: [/usr], count: [/usr/share/doc]}\nnetwork:")
 _OBSERVING = POLICY.replace("name: test", "name: test\nmode: observe")
 _WEBSOCKET = (("upgrade", "websocket"), ("connection", "upgrade"))
@@ -69,6 +80,9 @@ def examples(directory: Path) -> dict[str, Json]:
     made["inbound-deny"] = box, doors._record(8080, "192.0.2.1", {"source": "192.0.2.7", "source_port": 40000})
     passed = dataclasses.replace(made["inbound-deny"][1], outcome=Outcome.ALLOW, effect=Effect.RELAY, reason=Reason.RULE_ALLOW)
     made["inbound-allow"] = box, dataclasses.replace(passed, detail=passed.detail | {"bytes_received": 120, "bytes_sent": 4096})
+    pod = _box(directory / "pod", _FILES)
+    pod.sandbox = Sandbox(pod.sandbox.id, f"agent-0-{_UID[:12]}", "coding-agent", 3, POD)
+    made["websocket-deny-pod"] = pod, made["websocket-deny"][1]
     return _sealed(made, directory)
 
 

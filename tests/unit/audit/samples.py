@@ -5,6 +5,8 @@ from __future__ import annotations
 from stockade.types import Action, Binary, Destination, Effect, Http, Level, Outcome, Reason, Record, Sandbox
 
 BOX = Sandbox("0d1f", "box-7f", "coding-agent", 12, {"agent": "claude-code"})
+_POD = {"namespace": "team-a", "pod": "agent-0", "pod_uid": "0b5a1c7e-4a52-4c0f-9d5e-6f2f0b1e8c11", "node": "node1"}
+POD = Sandbox("7c1f", "agent-0-0b5a1c7e-4a5", "coding-agent", 12, _POD | {"service_account": "runner"})
 CURL = Binary("curl", frozenset({"curl"}), "/usr/bin/curl", sha256="ab" * 32)
 
 

@@ -25,7 +25,7 @@ from stockade.audit.formats.ocsf import VERSION, ocsf
 from stockade.audit.record import Json, describe
 from stockade.types import Action, Effect, Outcome, Reason
 from unit.audit.ecs_fields import FIELDS, KINDS, OWN, TYPES
-from unit.audit.examples import examples
+from unit.audit.examples import POD, examples
 from unit.audit.test_lines import HOSTILE, everywhere
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "audit"
@@ -72,6 +72,57 @@ def test_golden(made: dict[str, Json], action: str, form: str) -> None:
 def test_a_record_is_one_line_of_printable_ascii(made: dict[str, Json], form: str) -> None:
     for record in made.values():
         assert re.fullmatch(rb"[ -~]+", line(form, record))
+
+
+# of a pod
+
+
+def of_pod(record: Json, **labels: str | None) -> Json:
+    found = {name: text for name, text in (POD | labels).items() if text is not None}
+    return record | {"sandbox": record["sandbox"] | {"labels": found}}
+
+
+UNKNOWN: list[dict[str, str | None]] = [
+    {},
+    {"container": None, "container_id": None, "image": None},
+    {"node": None, "service_account": None, "image": None},
+    {"namespace": None, "pod": None, "pod_uid": None, "node": None, "service_account": None},
+    {"pod_uid": "d41d8cd98f00b204e9800998ecf8427e"},  # of a static pod
+]
+
+
+@pytest.mark.parametrize("labels", UNKNOWN, ids=range(len(UNKNOWN)))
+def test_every_record_of_a_pod_is_valid_whatever_is_known_of_it(made: dict[str, Json], labels: dict[str, str | None]) -> None:
+    for record in made.values():
+        pod = of_pod(record, **labels)
+        assert ocsf_errors(ocsf(pod)) == []
+        check_ecs(ecs(pod))
+        plain = cef(record | {"sandbox": record["sandbox"] | {"labels": {}}})
+        assert read_cef(cef(pod))[1].keys() > read_cef(plain)[1].keys()
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names_of_a_pod_stay_names(made: dict[str, Json], text: str) -> None:
+    """An image is named by whoever makes the pod."""
+    hostile = dict.fromkeys(POD, text or "x")
+    pod, plain = (of_pod(made["http-deny"], **labels) for labels in (hostile, dict.fromkeys(POD, "x")))
+    assert ocsf_errors(ocsf(pod)) == []
+    check_ecs(ecs(pod))
+    assert read_cef(cef(pod))[1].keys() == read_cef(cef(plain))[1].keys()
+
+
+def test_a_pod_is_in_the_fields_that_each_form_has_for_it(made: dict[str, Json]) -> None:
+    record = made["websocket-deny-pod"]
+    container = ocsf(record)["device"]["container"]
+    assert (container["name"], container["orchestrator"], container["pod_uuid"]) == ("main", "Kubernetes", POD["pod_uid"])
+    assert ocsf(record)["device"]["hostname"] == "node1" and "container" in ocsf(record)["metadata"]["profiles"]
+    document = ecs(record)
+    assert document["orchestrator"]["namespace"] == document["kubernetes"]["namespace"] == "team-a"
+    assert document["orchestrator"]["resource"] == {"type": "pod", "name": "agent-0", "id": POD["pod_uid"]}
+    assert (document["container"]["image"]["name"], document["host"]["name"]) == (POD["image"], "node1")
+    assert document["stockade"]["sandbox"]["name"] == record["sandbox"]["name"]
+    fields = read_cef(cef(record))[1]
+    assert (fields["shost"], fields["suser"], fields["StockadeNamespace"]) == ("agent-0", "system:serviceaccount:team-a:runner", "team-a")
 
 
 # OCSF

@@ -72,6 +72,30 @@ def test_what_is_changed_is_taken_only_where_it_is_a_record_still(line: bytes, c
         demand_alike(bytes(text))
 
 
+LABELS = [
+    {"namespace": "team-a", "pod": "a", "pod_uid": "u"},
+    {"a": "b", "namespace": "", "z": "pod"},
+    {"names": "1", "namespaces": "2", "po": "3", "pod ": "4"},
+    {"ä": "ö", "namespace": "ü\n", "\x7f": ""},
+    {},
+]
+
+
+@pytest.mark.parametrize("labels", LABELS, ids=range(len(LABELS)))
+def test_a_pods_labels_are_those_that_parsing_finds(path: Path, labels: dict[str, str]) -> None:
+    trail = Trail.open(path)
+    trail.append(Sandbox("i", "box", "p", 1, labels), connect())
+    trail.close()
+    demand_alike(path.read_bytes().splitlines()[0])
+
+
+def test_a_label_whose_name_is_spelt_otherwise_is_for_a_parser() -> None:
+    line = next(line for line in EXAMPLES if b'"agent":' in line)
+    spelt = line.replace(b'"agent":', b'"name\\u0073pace":')
+    assert glance(line) is not None and spelt != line and glance(spelt) is None
+    assert is_record(json.loads(spelt)) and Filter(namespace="claude-*").matches(json.loads(spelt))
+
+
 def with_hash(body: bytes) -> bytes:
     return body[:-1] + b',"hash":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
 

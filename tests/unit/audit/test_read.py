@@ -22,7 +22,7 @@ from stockade.audit.read import Broken, Filter, backwards, read
 from stockade.audit.record import Json, record_id
 from stockade.cli import main
 from stockade.types import Reason
-from unit.audit.samples import BOX, connect, request
+from unit.audit.samples import BOX, POD, connect, request
 from unit.audit.test_lines import HOSTILE, everywhere
 
 
@@ -57,6 +57,33 @@ def test_filters(mixed: Path, capsys: pytest.CaptureFixture[str], words: list[st
     status = main(["audit", words[0], str(mixed), *words[1:], "-o", "json"])
     assert [json.loads(line)["seq"] for line in capsys.readouterr().out.splitlines()] == seqs
     assert status == (1 if words[0] == "grep" and not seqs else 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "seqs"),
+    [
+        (["--namespace", "team-a"], [2, 3]),
+        (["--namespace", "team-*", "--decision", "deny"], [2]),
+        (["--pod", "agent-?"], [2, 3]),
+        (["--pod", "agent-0", "--namespace", "team-b"], []),
+        (["--namespace", "*"], [2, 3]),  # what is no pod has none
+    ],
+)
+def test_filters_of_pods(path: Path, capsys: pytest.CaptureFixture[str], words: list[str], seqs: list[int]) -> None:
+    trail = Trail.open(path)
+    for box, record in ((BOX, connect()), (POD, connect()), (POD, request())):
+        trail.append(box, record)
+    trail.close()
+    assert main(["audit", "grep", str(path), *words, "-o", "json"]) == (0 if seqs else 1)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["seq"] for record in found] == seqs
+    assert all(Filter(**{words[0][2:]: words[1]}).matches(record) for record in found)
+    assert main(["audit", "stats", str(path), "--by", "namespace,decision", "-o", "json"]) == 0
+    assert {(one["namespace"], one["decision"], one["records"]) for one in json.loads(capsys.readouterr().out)} == {
+        ("-", "deny", 1),
+        ("team-a", "deny", 1),
+        ("team-a", "allow", 1),
+    }
 
 
 def test_text_form(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from stockade import __version__
-from stockade.audit.formats.facts import PRODUCT, VENDOR, Gravity, address, gravity, milliseconds, texts, title
+from stockade.audit.formats.facts import PRODUCT, VENDOR, Gravity, address, container, gravity, milliseconds, pod, texts, title
 from stockade.audit.human import human_line
 from stockade.audit.record import Json, canonical, record_id
 
@@ -68,6 +68,7 @@ def _extension(record: Json) -> Json:
         "request": http.get("path"),
         "out": http.get("request_bytes"),
         "in": http.get("response_bytes"),
+        **_cluster(record),
         **_custom("cs1", "rule", record["rule"]),
         **_custom("cs2", "policy", sandbox["policy"]),
         **_custom("cs3", "level", record["level"]),
@@ -79,6 +80,16 @@ def _extension(record: Json) -> Json:
         **_custom("cn3", "status", http.get("status")),
         "msg": human_line(record),
     }
+
+
+def _cluster(record: Json) -> Json:
+    """CEF has names for a host and a user; the rest is spelt as it wants the fields of a vendor to be."""
+    found, made = pod(record), container(record)
+    fields: Json = {} if made is None else {"StockadeContainer": made.name, "StockadeImage": made.image}
+    if found is not None:
+        user = f"system:serviceaccount:{found.namespace}:{found.service_account}" if found.service_account else None
+        fields |= {"shost": found.name, "suser": user, "StockadeNamespace": found.namespace, "StockadeNode": found.node}
+    return fields
 
 
 def _custom(name: str, label: str, value: object) -> Json:

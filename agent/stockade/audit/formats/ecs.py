@@ -6,7 +6,7 @@ A refusal is of its own category and of `intrusion_detection`, the one whose typ
 from __future__ import annotations
 
 from stockade import __version__
-from stockade.audit.formats.facts import PRODUCT, VENDOR, Gravity, address, basename, gravity, texts
+from stockade.audit.formats.facts import PRODUCT, VENDOR, Gravity, address, basename, container, gravity, pod, texts
 from stockade.audit.human import human_line
 from stockade.audit.record import Json, record_id
 
@@ -41,7 +41,7 @@ def ecs(record: Json) -> Json:
         "message": human_line(record),
         "event": _event(record),
         "observer": {"vendor": VENDOR, "product": PRODUCT, "version": __version__, "type": "sandbox"},
-        "container": {"id": sandbox["id"], "name": sandbox["name"], "runtime": "stockade"},
+        "container": _container(record),
         "stockade": _own(record),
     }
     if sandbox["labels"]:
@@ -52,7 +52,30 @@ def ecs(record: Json) -> Json:
         document["rule"] = {name: value for name, value in named.items() if value is not None}
     if process := _process(record):
         document["process"] = process
-    return document | _network(record) | _http(record) | _rest(record) | _related(record)
+    return document | _network(record) | _http(record) | _rest(record) | _related(record) | _cluster(record)
+
+
+def _container(record: Json) -> Json:
+    """The sandbox; where a runtime has made it, what that calls it."""
+    sandbox, made = record["sandbox"], container(record)
+    if made is None:
+        return {"id": sandbox["id"], "name": sandbox["name"], "runtime": "stockade"}
+    named: Json = {"id": made.identity or sandbox["id"], "name": made.name}
+    return named | ({"image": {"name": made.image}} if made.image else {})
+
+
+def _cluster(record: Json) -> Json:
+    """orchestrator is of ECS; kubernetes is what Elastic's own agents write beside it, and their dashboards read."""
+    if (found := pod(record)) is None:
+        return {}
+    resource = {"type": "pod", "name": found.name, "id": found.uid}
+    kubernetes: Json = {"namespace": found.namespace, "pod": {"name": found.name, "uid": found.uid}}
+    if found.node:
+        kubernetes["node"] = {"name": found.node}
+    if (made := container(record)) is not None:
+        kubernetes["container"] = {"name": made.name} | ({"image": made.image} if made.image else {})
+    parts: Json = {"orchestrator": {"type": "kubernetes", "namespace": found.namespace, "resource": resource}, "kubernetes": kubernetes}
+    return parts | ({"host": {"name": found.node}} if found.node else {})
 
 
 def _event(record: Json) -> Json:
@@ -86,6 +109,8 @@ def _event(record: Json) -> Json:
 def _own(record: Json) -> Json:
     own: Json = {name: record[name] for name in ("decision", "effect", "enforced", "level")}
     own |= {"generation": record["sandbox"]["generation"], "prev": record["prev"]}
+    if container(record) is not None or pod(record) is not None:  # else it is `container`
+        own["sandbox"] = {"id": record["sandbox"]["id"], "name": record["sandbox"]["name"]}
     if record["binary"] is not None:
         own["identity"] = record["binary"]["identity"]
     if detail := texts(record["detail"]):

@@ -7,6 +7,7 @@ that data was about to leave, or that Stockade itself lost something.
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
@@ -72,6 +73,42 @@ def gravity(record: Json) -> Gravity:
     if record["reason"] in ALERTING:
         return Gravity.ALERT
     return Gravity.REFUSED if record["enforced"] else Gravity.OBSERVED
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """uid: as its cgroup is called; of a static pod that is no UUID. node, service_account: may be empty."""
+
+    namespace: str
+    name: str
+    uid: str
+    node: str
+    service_account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Each may be empty."""
+
+    name: str
+    identity: str
+    image: str
+
+
+def pod(record: Json) -> Pod | None:
+    """Of which the record tells."""
+    labels = record["sandbox"]["labels"]
+    if not all(labels.get(name) for name in ("namespace", "pod", "pod_uid")):
+        return None
+    return Pod(labels["namespace"], labels["pod"], labels["pod_uid"], labels.get("node", ""), labels.get("service_account", ""))
+
+
+def container(record: Json) -> Container | None:
+    """Which somebody else's runtime made, and a record tells of."""
+    labels = record["sandbox"]["labels"]
+    if not labels.get("container"):
+        return None
+    return Container(labels["container"], labels.get("container_id", ""), labels.get("image", ""))
 
 
 def finding(record: Json) -> bool:

@@ -8,15 +8,30 @@
     inference   API Activity, profile ai_operation
 
 The profile host carries who and where, security_control what was decided, and by which rule. What the schema has no name for is in
-`unmapped`. The device is the sandbox: a record does not say on which machine it was made; whoever sends it does.
+`unmapped`. The device is the sandbox: a record says on which machine it was made only where that is a node of a cluster; else whoever sends
+it does. What a container runtime has made, and of which pod it is, is in the profile container.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from stockade import __version__
-from stockade.audit.formats.facts import PRODUCT, VENDOR, Gravity, address, basename, finding, gravity, milliseconds, texts, title
+from stockade.audit.formats.facts import (
+    PRODUCT,
+    VENDOR,
+    Gravity,
+    address,
+    basename,
+    container,
+    finding,
+    gravity,
+    milliseconds,
+    pod,
+    texts,
+    title,
+)
 from stockade.audit.human import human_line
 from stockade.audit.record import Json, record_id
 
@@ -44,6 +59,7 @@ _METHODS = {"CONNECT": 1, "DELETE": 2, "GET": 3, "HEAD": 4, "OPTIONS": 5, "POST"
 _POLICY = {"reloaded": (3, "Update"), "reload_refused": (3, "Update"), "approved": (8, "Enable"), "approval_denied": (9, "Disable")}
 _LIFECYCLE = {"started": (3, "Start"), "adopted": (5, "Restart"), "stopped": (4, "Stop")}
 _DEVICES = {"char": (3, "Character Device"), "block": (4, "Block Device")}
+_UUID = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _OTHER, _UNMAPPED_ALWAYS = 99, ("level", "effect", "enforced", "generation", "hash", "prev")
 
 
@@ -78,6 +94,8 @@ def ocsf(record: Json) -> Json:
 
 def _metadata(record: Json) -> Json:
     profiles = ["host", "security_control"] + (["ai_operation"] if record["action"] == "inference" else [])
+    if pod(record) is not None or container(record) is not None:
+        profiles.append("container")
     metadata: Json = {
         "version": VERSION,
         "product": {"name": PRODUCT, "vendor_name": VENDOR, "version": __version__},
@@ -128,7 +146,30 @@ def _unmapped(record: Json) -> Json:
 def _device(record: Json) -> Json:
     sandbox = record["sandbox"]
     device: Json = {"type_id": _OTHER, "type": "Sandbox", "name": sandbox["name"]}
-    return device | ({"uid": sandbox["id"]} if sandbox["id"] else {})
+    if sandbox["id"]:
+        device["uid"] = sandbox["id"]
+    if (found := pod(record)) is not None and found.node:
+        device["hostname"] = found.node
+    return device | _container(record)
+
+
+def _container(record: Json) -> Json:
+    """Of the profile container: what a runtime has made, the pod that it is of, or the pod where it is not known which."""
+    found, made = pod(record), container(record)
+    if found is None and made is None:
+        return {}
+    container_: Json = {"name": made.name if made is not None else found.name if found is not None else "?"}
+    if made is not None and made.identity:
+        container_["uid"] = made.identity
+    if made is not None and made.image:
+        container_["image"] = {"uid": made.image, "name": made.image}  # as the pod asked for it: a digest is known to the runtime
+    if found is not None:
+        container_["orchestrator"] = "Kubernetes"
+        named = {"namespace": found.namespace, "pod": found.name, "service_account": found.service_account}
+        container_["tags"] = [{"name": name, "value": value} for name, value in named.items() if value]
+        if _UUID.fullmatch(found.uid):
+            container_["pod_uuid"] = found.uid
+    return {"container": container_}
 
 
 def _process(record: Json) -> Json | None:

@@ -18,7 +18,11 @@ from stockade.cli.trail import moment
 from stockade.types import Action, Outcome, Reason, StockadeError
 
 _CLOSED: dict[str, type[StrEnum]] = {"action": Action, "decision": Outcome, "reason": Reason}
-_META = {"host": "PATTERN", "binary": "PATTERN", "rule": "PATTERN", "since": "WHEN", "until": "WHEN", "sandbox": "NAME"}
+_META = {
+    **dict.fromkeys(("host", "binary", "rule", "namespace", "pod"), "PATTERN"),
+    **dict.fromkeys(("since", "until"), "WHEN"),
+    "sandbox": "NAME",
+}
 _HELP = {
     "sandbox": "its name or id",
     "action": f"one of {', '.join(Action)}",
@@ -27,6 +31,8 @@ _HELP = {
     "decision": "allow or deny",
     "reason": "as a record has it, such as no_rule",
     "rule": "the name of a rule; * and ? as in a shell",
+    "namespace": "of the pod; * and ? as in a shell",
+    "pod": "its name; * and ? as in a shell",
     "since": "from then on: 10m, 2h, 7d, 2026-11-01, 2026-11-01T09:00:00Z",
     "until": "before then",
 }

@@ -10,6 +10,7 @@ from stockade.cli.audit.tail import shown
 SUMMARY = "All records that match every filter, oldest first."
 EXAMPLES = """\
   stockade audit grep audit.jsonl --host '*.slack.com' --binary curl -o json
+  stockade audit grep --namespace 'team-*' --pod 'agent-*' --decision deny
   stockade audit grep --sandbox box-1 --decision deny --since 2h
 """
 

@@ -17,7 +17,10 @@ EXAMPLES = """\
   stockade audit stats --decision deny --by binary,host,reason --top 20 --since 1d
 """
 
-FIELDS = ("sandbox", "action", "decision", "reason", "level", "effect", "rule", "binary", "host", "port", "method", "generation")
+FIELDS = (
+    *("sandbox", "action", "decision", "reason", "level", "effect", "rule", "binary", "host", "port", "method", "generation"),
+    *("namespace", "pod"),
+)
 ROWS = 100_000  # that are counted apart: a sandbox may ask for any number of hosts
 
 
