@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from framework.kubernetes import Cluster
+from framework.kubernetes.alone import Alone
 from framework.kubernetes.cluster import built, hierarchies
+from stockade.policy.format.crd import GROUP, as_text
 
 PROGRAMS = ("etcd", "kube", "containerd", "pause", "runc")
 FILES = ("kube", "containerd", "cni", "etcd", "calico", "default_", "stockade-kubernetes", "pods", "containers", "dockershim", "runc")
@@ -31,6 +33,17 @@ def cluster() -> Iterator[Cluster]:
     with Cluster() as running:
         yield running
     assert traces() - before == set()
+
+
+@pytest.fixture(scope="session")
+def alone() -> Iterator[Alone]:
+    """An API server without a node, with the definitions of our resources."""
+    available()
+    with Alone() as running:
+        running.apply(as_text())
+        for name in ("stockadepolicies", "clusterstockadepolicies"):
+            running.wait(f"crd/{name}.{GROUP}", "condition=Established")
+        yield running
 
 
 def traces() -> set[str]:

@@ -53,6 +53,12 @@ class Alone(Cluster):
         if part.ready:
             self._until(part.name, *part.ready)
 
+    def stop_part(self, name: str) -> None:
+        """At once: told to end, an API server first waits a minute for whoever watches."""
+        process = self._parts.pop(name)
+        process.kill()
+        process.wait(60)
+
     def program(self, *words: str | Path) -> subprocess.Popen[str]:
         """Start one in its network, spoken to by lines."""
         return subprocess.Popen([*self.inside(), *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
