@@ -38,6 +38,7 @@ for place in lib log; do
     mount -t overlay -o "lowerdir=/var/$place,upperdir=$1/$place/upper,workdir=$1/$place/work" overlay "/var/$place"
 done
 mount -t tmpfs -o mode=755 run /run
+mount -t bpf -o mode=700 bpf /sys/fs/bpf
 mkdir -p /run/netns
 ip link set lo up
 ip link add node0 type bridge
