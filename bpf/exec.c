@@ -40,6 +40,7 @@ static __always_inline int finish_exec(struct sandbox *box, struct exec_scratch 
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32, identity = s->tag.identity;
 	struct usage *usage;
+	__u64 size;
 
 	/*
 	 * 4) foreign code may run in a binary without network rules, and a reload may give it some: this process will have none of them.
@@ -77,7 +78,8 @@ static __always_inline int finish_exec(struct sandbox *box, struct exec_scratch 
 	s->event.head.why = s->why;
 	s->event.head.pid = tgid;
 	s->event.head.name = box->place;
-	if (events.ringbuf_output(&s->event, sizeof(s->event), 0)) {
+	size = sizeof(s->event.head) + (s->event.head.size & (SCRIPT_PATH - 1));	/* the mask is for the verifier: it is shorter */
+	if (events.ringbuf_output(&s->event, s->why == WHY_LOADER_VARIABLE ? sizeof(s->event) : size, 0)) {
 		count_failure(FAIL_EVENT);
 		bpf_send_signal(9);
 	}
@@ -86,12 +88,14 @@ static __always_inline int finish_exec(struct sandbox *box, struct exec_scratch 
 
 #define FIRST_VARIABLES 32
 #define MORE_VARIABLES 128
+#define STRIDE 4
 
 /*
  * 3) Does the environment bring foreign code along? Reached by tail calls, of which the kernel allows 33: one step of 32 variables, which is
- * all that most have, then 32 of 128. In one loop the verifier (6.18, clang 14) takes half a second for them, and with a branch in the body
- * it gives up at 8,192 branches to come back to; so the body has none, and a step costs the same for an empty environment (0.15 us each). `live` is 1 while `at` is inside the environment, 0 beyond. Never a mask of the sign: from 6.18 on the verifier forks
- * on a value in [-1, 0] (maybe_fork_scalars) and oopses when it has no room to.
+ * all that most have, then 32 of 128. In one loop the verifier (6.18, clang 14) takes half a second for them, and with a branch for each it
+ * gives up at 8,192 branches to come back to. So the end is looked for at every fourth, and until there what is read beyond it (0.15 us each)
+ * does not count: `live` is 1 while `at` is inside the environment, 0 beyond. Never a mask of the sign: from 6.18 on the verifier forks on a
+ * value in [-1, 0] (maybe_fork_scalars) and oopses when it has no room to.
  */
 static __always_inline int read_environment(struct bpf_raw_tracepoint_args *ctx, const int variables_read)
 {
@@ -112,6 +116,8 @@ static __always_inline int read_environment(struct bpf_raw_tracepoint_args *ctx,
 	value->prefixlen = 8 * (sizeof(struct variable_key) - sizeof(value->prefixlen));
 	value->sandbox = box->id;
 	for (int i = 0; i < variables_read; i++) {
+		if (i % STRIDE == 0 && at >= end)
+			break;
 		__u64 live = (at - end) >> 63;
 		__u64 length = bpf_probe_read_user_str(value->bytes, ENV_VALUE, (void *)at);
 
@@ -129,6 +135,7 @@ static __always_inline int read_environment(struct bpf_raw_tracepoint_args *ctx,
 	s->isolated |= isolated;
 	if (hit) {
 		s->why = WHY_LOADER_VARIABLE;
+		__builtin_memset(s->event.variable, 0, sizeof(s->event.variable));
 		bpf_probe_read_user_str(s->event.variable, sizeof(s->event.variable), (void *)hit_at);
 	} else if (bad) {
 		s->why = WHY_ENV_UNREADABLE;
@@ -137,6 +144,7 @@ static __always_inline int read_environment(struct bpf_raw_tracepoint_args *ctx,
 		s->why = WHY_ENV_UNREADABLE;	/* the 34th tail call does not happen: too many variables */
 	} else if ((s->flags & BINARY_ISOLATED) && s->isolated != 1) {	/* getenv() takes the first of two: any other value spoils it */
 		s->why = WHY_LOADER_VARIABLE;	/* the missing one: nothing is named */
+		__builtin_memset(s->event.variable, 0, sizeof(s->event.variable));
 	}
 	if (s->why == WHY_ENV_UNREADABLE && (s->flags & BINARY_NETWORK))
 		count_failure(FAIL_ENV);
@@ -190,8 +198,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		old_flags = old->flags;
 		old_script = old->script;
 	}
-	__builtin_memset(&s->event, 0, sizeof(s->event));
-	__builtin_memset(&s->script, 0, sizeof(s->script));
+	__builtin_memset(&s->event.head, 0, sizeof(s->event.head));	/* what is behind it is told as far as it was written */
 	__builtin_memset(&s->tag, 0, sizeof(s->tag));
 	filename = (char *)KREAD(bprm, linux_binprm, filename);
 	interp = (char *)KREAD(bprm, linux_binprm, interp);
@@ -202,8 +209,10 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	/* 2) started by the kernel through a shebang (interp then differs from filename), or by env(1) that was? */
 	if (image.identity) {
 		if (interp != filename) {
+			__builtin_memset(&s->script, 0, sizeof(s->script));
 			pair = script_of(box, &s->script, image.identity, filename);
 		} else if (old_flags & TASK_CARRIES) {
+			__builtin_memset(&s->script, 0, sizeof(s->script));
 			s->script.sandbox = box->id;
 			s->script.interpreter = image.identity;
 			first_argument(mm, s->script.path);
