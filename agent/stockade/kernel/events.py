@@ -23,7 +23,8 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, cty
 class Ring:
     """Calls `deliver` with each event, in order, from consume(). `descriptor` is readable when there is something to consume.
 
-    lost: how many were not one (malformed), and how many `deliver` failed on (undelivered). Neither ends the reading.
+    lost: how many were not one (malformed), and how many `deliver` failed on (undelivered). Neither ends the reading. taken: how many the
+    last consume() used up.
     """
 
     def __init__(self, map_fd: int, deliver: Callable[[Event], None]) -> None:
@@ -37,6 +38,7 @@ class Ring:
             getattr(self._lib, name).argtypes = [ctypes.c_void_p]
         self._deliver = deliver
         self.lost = {"malformed": 0, "undelivered": 0}
+        self.taken = 0
         self._left = 0
         self._last = 0
         self._callback = _CALLBACK(self._received)  # kept: the library holds a bare pointer to it
@@ -66,6 +68,7 @@ class Ring:
         """Deliver up to `limit` events; whether there may be more. A sandbox that floods the ring must not keep the loop from all else."""
         self._left = limit
         self._lib.ring_buffer__consume(self._ring)
+        self.taken = limit - self._left
         return self._left <= 0
 
     def drain(self) -> None:
