@@ -83,14 +83,15 @@ def first(cgroup: Cgroup) -> First | None:
 
 
 def bundle_of(identity: str, process: First) -> Bundle | None:
-    """None where its runtime keeps none in a place that is known."""
-    for pattern in _BUNDLES:
-        for directory in process.root.glob(pattern.format(id=identity)):
-            try:
-                spec: Any = json.loads((directory / "config.json").read_bytes())
-                return _described(spec)
-            except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-                continue
+    """None where its runtime keeps none in a place that is known: a shim works in the bundle of its pod, which its others lie beside."""
+    places = [Path(f"/proc/{process.parent}/cwd/../{identity}")]
+    places += [directory for pattern in _BUNDLES for directory in process.root.glob(pattern.format(id=identity))]
+    for directory in places:
+        try:
+            spec: Any = json.loads((directory / "config.json").read_bytes())
+            return _described(spec)
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            continue
     return None
 
 

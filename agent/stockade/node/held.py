@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockade import signing
-from stockade.attach import berth, device
+from stockade.attach import device
 from stockade.attach.attachment import Charged
 from stockade.attach.entered import Entered
 from stockade.attach.target import Target
@@ -46,6 +46,11 @@ PARENT = "stockade-pods"  # of cgroups that only say which numbers are taken
 DECIDES = 10.0  # seconds for which a new container stands still until somebody says what its pod is to be held to
 
 
+def pins_of(cgroup: int) -> str:
+    """What the names of the directories begin with, in which what holds a pod is pinned. cgroup: its id."""
+    return f"pod-{cgroup}-"
+
+
 @dataclass(slots=True)
 class _Container:
     cgroup: Cgroup
@@ -57,8 +62,8 @@ class HeldPod:
 
     def __init__(self, pods: Pods, uid: str, cgroup: Cgroup, *, new: bool) -> None:
         self._pods, self.uid, self.cgroup = pods, uid, cgroup
-        self._id = cgroup.id
-        self._pins = pods.bpffs / f"{berth.pins_of(self._id)}{os.getpid()}"
+        self.id = cgroup.id
+        self._pins = pods.bpffs / f"{pins_of(self.id)}{os.getpid()}"
         self._gate: list[Link] = []
         self._wanted: Wanted | None = None
         self._left = False
@@ -278,11 +283,11 @@ class HeldPod:
         self._pods.taken_over()
         if self._holder is not None:
             with contextlib.suppress(StockadeError, OSError):
-                device.forget(self._holder.pid, self._id)
+                device.forget(self._holder.pid, self.id)
 
     def left_behind(self) -> list[Path]:
         """What an agent that died had on this cgroup."""
-        return [pins for pins in self._pods.bpffs.glob(f"{berth.pins_of(self._id)}*") if pins != self._pins]
+        return [pins for pins in self._pods.bpffs.glob(f"{pins_of(self.id)}*") if pins != self._pins]
 
     # what is said of it
 

@@ -17,12 +17,11 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from stockade.attach import berth
 from stockade.audit import Trail
 from stockade.audit.record import Json
 from stockade.daemon.nursery import Nursery
 from stockade.kernel.load import Kernel
-from stockade.node.held import HeldPod
+from stockade.node.held import HeldPod, pins_of
 from stockade.node.places import Places
 from stockade.node.pod import Listener, Standing, Wanted
 from stockade.sandbox.cgroup import Cgroup
@@ -82,11 +81,11 @@ class Pods:
         await self.station.begin(stack)
         stack.push_async_callback(self._workers.end)
         stack.push_async_callback(self._end)
-        await asyncio.to_thread(berth.sweep, settings.run / "attached", self.bpffs)
         places = asyncio.create_task(Places(self).watch())
         stack.callback(places.cancel)
         await asyncio.sleep(0)  # what is there is told before its first wait
         self._watching = True
+        self._sweep()
         self.taken_over()
         self.station.serve_metrics()
 
@@ -98,6 +97,12 @@ class Pods:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StockadeError("this node has an agent", hint="it ends before the next one begins", code="busy") from None
+
+    def _sweep(self) -> None:
+        """What held pods that are no more."""
+        held = {pins for each in self._held.values() for pins in self.bpffs.glob(f"{pins_of(each.id)}*")}
+        for pins in set(self.bpffs.glob("pod-*")) - held:
+            shutil.rmtree(pins, ignore_errors=True)
 
     def taken_over(self) -> None:
         """Let go of the programs that agents before this one had for all pods, once none of these is held by what they left."""
