@@ -93,6 +93,8 @@ class Standing:
 class Attachment:
     """joined: its network namespace. sockets: the agent's, in there."""
 
+    every = EVERY
+
     def __init__(self, station: Station, slot: Slot, target: Target, charged: Charged, joined: Joined, sockets: Sockets) -> None:
         self.station, self._slot, self.target, self._charged = station, slot, target, charged
         self._kernel, self._joined, self._sockets = station.kernel, joined, sockets
@@ -109,34 +111,23 @@ class Attachment:
 
         serve: begins to read the kernel's events and has a worker ready; called when its processes are known and before it is held.
         """
-        station, policy, kernel, target = self.station, self._charged.policy, self._kernel, self.target
+        station, policy = self.station, self._charged.policy
         control = Control.take(station.settings.control, self.name)
         stack.callback(control.close)
         roster = await asyncio.to_thread(self._roster, policy)
         sandbox = Sandbox(uuid.uuid4().hex[:12], self.name, policy.name, policy.generation, dict(policy.labels))
-        self.governed = governed = Contained(
-            self._slot.number,
-            sandbox,
-            target.cgroup,
-            policy,
-            roster,
-            kernel.maps,
-            kernel.network,
-            self._device,
-            shared=self._shared,
-        )
+        self.governed = governed = self._made(sandbox, roster)
         stack.push_async_callback(self._forget)
         self._register(governed)
         # 1) who is there: exec and fork are told of from here on, so that nobody is missed between two looks
-        processes = await asyncio.to_thread(Running(governed, kernel.maps).identify)
+        processes = await asyncio.to_thread(self._identified)
         # 2) who answers
         self.tenure = tenure = Tenure(station, self._charge(governed))
         await serve(stack)
         await tenure.begin(stack)
         # 3) the rules, and the devices beside them
-        self._sweep()
-        self._own(lambda: kernel.govern(target.cgroup.path))
-        stack.callback(self._device.open)
+        self._govern()
+        stack.callback(self._open_device)
         if not self._shared:
             await asyncio.to_thread(self._device.close)
             await asyncio.to_thread(self._device.admit, entrances(policy))
@@ -146,6 +137,30 @@ class Attachment:
         station.agent.lifecycle(governed, Reason.STARTED, self._said(standing, policy))
         control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))
         return standing
+
+    def _made(self, sandbox: Sandbox, roster: Roster) -> Contained:
+        kernel, policy = self._kernel, self._charged.policy
+        return Contained(
+            self._slot.number,
+            sandbox,
+            self.target.cgroup,
+            policy,
+            roster,
+            kernel.maps,
+            kernel.network,
+            self._device,
+            shared=self._shared,
+        )
+
+    def _identified(self) -> list[Known]:
+        return Running(self.governed, self._kernel.maps).identify()
+
+    def _open_device(self) -> None:
+        self._device.open()
+
+    def _govern(self) -> None:
+        self._sweep()
+        self._own(lambda: self._kernel.govern(self.target.cgroup.path))
 
     def _roster(self, policy: Policy) -> Roster:
         """The policy's names, as they are in the container. Everything in it may be written by it: weak."""
@@ -185,7 +200,7 @@ class Attachment:
         if not any(link.name == "on_exec" for link in kernel.links):
             kernel.attach_tracepoints()
 
-    def _own(self, attach: Callable[[], None]) -> None:
+    def _own(self, attach: Callable[[], object]) -> None:
         """Remember the links that this makes, also when it fails on the way."""
         before = len(self._kernel.links)
         try:
@@ -285,8 +300,7 @@ class Attachment:
         """
         tenure, governed, agent, workers = self.tenure, self.governed, self.station.agent, self.station.workers
         async with contextlib.AsyncExitStack() as stack:
-            for watching in (tenure.generations.watch(), tenure.desk.watch(), tenure.renewal.watch()):
-                stack.callback(asyncio.create_task(watching).cancel)
+            tenure.watch(stack)
             ended = asyncio.create_task(self._ended())
             stack.callback(ended.cancel)
             leaving = asyncio.create_task(leave.wait())
@@ -315,7 +329,7 @@ class Attachment:
         """What was lost, when something was; devices that have come are closed."""
         looks = 0
         while True:
-            done, _ = await asyncio.wait(until, timeout=EVERY, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(until, timeout=self.every, return_when=asyncio.FIRST_COMPLETED)
             if done:
                 return []
             looks += 1

@@ -1,4 +1,4 @@
-"""The end of a process that is not a child of this one: when, and with what status where the kernel says."""
+"""What the kernel says of a process that is not a child of this one: its end and its status, and the cgroup it is in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 _GET_INFO = 0xC040FF0B  # PIDFD_GET_INFO, _IOWR(0xFF, 11, struct pidfd_info) (include/uapi/linux/pidfd.h), of its first 64 bytes
 _INFO = struct.Struct("<QQIIIIIIIIIIIi")  # mask, cgroupid, pid, tgid, ppid, eight ids, exit_code
+_CGROUP = 1 << 2  # PIDFD_INFO_CGROUPID: Linux 6.13
 _EXIT = 1 << 3  # PIDFD_INFO_EXIT: Linux 6.15, and once the process is reaped
 _LOOKS = 50  # 20 ms apart
 
@@ -37,6 +38,17 @@ def at_once(pidfd: int, pid: int) -> int | None:
     if found is None:
         return None
     return found >> 8 & 0xFF if not found & 0x7F else 128 + (found & 0x7F)
+
+
+def cgroup(pidfd: int) -> int | None:
+    """The id of the cgroup that it is in, in the v2 hierarchy. None: it has ended, or this kernel does not say."""
+    buffer = bytearray(_INFO.pack(_CGROUP, *[0] * 13))
+    try:
+        fcntl.ioctl(pidfd, _GET_INFO, buffer)
+    except OSError:
+        return None
+    mask, found, *_ = _INFO.unpack(buffer)
+    return int(found) if mask & _CGROUP else None
 
 
 def _exit_code(pidfd: int, pid: int) -> int | None:

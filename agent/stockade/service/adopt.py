@@ -141,7 +141,6 @@ class _Adoption:
             except Lost as lost:
                 self.ours = True
                 raise end(slot, found, trail, [str(word) for word in lost.args]) from None
-            resumed.count_on()
             await station.begin(stack)
             await resumed.tenure.begin(stack)
             station.serve_metrics()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from stockade.sandbox.limits import Limits
@@ -17,12 +16,6 @@ class Bounds:
 
     def __init__(self, limits: Limits, governed: Governed, write: Callable[[Governed, Record], None]) -> None:
         self._limits, self._governed, self._write = limits, governed, write
-
-    async def watch(self, every: float) -> None:
-        """every: seconds between two looks."""
-        while True:
-            await asyncio.sleep(every)
-            self.look()
 
     def look(self) -> None:
         for limit, times in self._limits.struck().items():

@@ -33,8 +33,6 @@ from stockade.types import Action, Destination, Effect, Level, Outcome, Reason, 
 
 log = logging.getLogger(__name__)
 
-LOOK = 1.0  # seconds between two looks for what has expired
-
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -68,7 +66,8 @@ class Desk:
         self._governed, self._generations, self._file, self._write, self._clock = governed, generations, file, write, clock
         self._under_way: dict[int, tuple[str, int | None, Sequence[Rule]]] = {}  # token of a request that was approved once
         self._withdrawing: asyncio.Task[None] | None = None
-        self._left_open = False  # a rule that is over could not be taken out: `take` refuses what rests on it, `watch` tries again
+        self._closing: asyncio.Task[None] | None = None  # of what has expired
+        self._left_open = False  # a rule that is over could not be taken out: `take` refuses what rests on it, `look` tries again
 
     # from the sandbox
 
@@ -181,19 +180,21 @@ class Desk:
         self._record(approval, Outcome.DENY, Reason.APPROVAL_DENIED)
         return approval
 
-    async def watch(self) -> None:
-        """Close what has expired, for ever."""
-        while True:
-            await asyncio.sleep(LOOK)
-            over = self.table.expire(self._clock())
-            if not over and not self._left_open:
-                continue
-            try:
-                await self._withdraw()
-            except Exception as error:  # whatever it is: what expires next must find somebody awake
-                log.error("%s", error)
-            for approval in over:
-                self._record(approval, Outcome.DENY, Reason.APPROVAL_EXPIRED)
+    def look(self) -> None:
+        """Close what has expired, and what could not be closed before. From time to time, on the loop."""
+        if not self.table.answered or (self._closing is not None and not self._closing.done()):
+            return
+        over = self.table.expire(self._clock())
+        if over or self._left_open:
+            self._closing = asyncio.create_task(self._close(over))
+
+    async def _close(self, over: Sequence[Approval]) -> None:
+        try:
+            await self._withdraw()
+        except Exception as error:  # the next look tries again
+            log.error("%s", error)
+        for approval in over:
+            self._record(approval, Outcome.DENY, Reason.APPROVAL_EXPIRED)
 
     async def _withdraw(self) -> None:
         """A generation without the rules that are over. Raises StockadeError."""

@@ -21,8 +21,7 @@ from stockade.policy import Policy, PolicyError, Problem, Rule
 from stockade.policy.summary import summary
 from stockade.service.approvals import with_rules
 from stockade.service.governed import Governed
-from stockade.service.static import demand_same
-from stockade.service.watch import SECONDS, Watch
+from stockade.service.watch import Watch
 from stockade.types import Action, Effect, Level, Outcome, Reason, Record, StockadeError
 
 log = logging.getLogger(__name__)
@@ -138,15 +137,6 @@ class Generations:
                 await self._switch(self._on_disk, check)
             return self._governed.policy.generation
 
-    async def watch(self) -> None:
-        """Reload when a file has changed, for ever."""
-        while True:
-            await asyncio.sleep(SECONDS)
-            async with self._turn:
-                changed = await asyncio.to_thread(self._watch.look)
-            if changed:
-                await self.reload("file")
-
     async def _reload(self, causes: list[str]) -> Reloaded:
         async with self._turn:
             self._asked = None  # the files are read from here on: whoever comes now may have changed them since
@@ -178,12 +168,13 @@ class Generations:
         with self._watch.reading() as named:
             found = self._load(self._governed.policy.generation + 1, named)
             named += found.sources
-            demand_same(self._on_disk, found, self._enrolled())
+            self._governed.demand(self._on_disk, found)
         return found
 
-    def _enrolled(self) -> frozenset[str]:
-        """Every name that rules may use: the sandbox's binaries were found by these at start."""
-        return frozenset(self._on_disk.binary_names()).union(*(enrolment.binary.names for enrolment in self._governed.roster))
+    async def between[T](self, work: Callable[[], T]) -> T:
+        """Do it in a thread, while no generation is made."""
+        async with self._turn:
+            return await asyncio.to_thread(work)
 
     async def _switch(self, on_disk: Policy, check: Callable[[Policy], None] | None = None) -> int:
         """Returns when it was in force everywhere, in ns of perf_counter."""

@@ -45,12 +45,7 @@ class Resumed:
     found: State
     changed: list[str]
     silence: float
-    counted: dict[str, int]
     why: StockadeError | None
-
-    def count_on(self) -> None:
-        """Where the kernel's counts are this sandbox's alone: what it counted meanwhile is news."""
-        self.tenure.resume(self.counted)
 
     def tell(self, since: float) -> int:
         """The records of it, once everything answers. since: seconds since it was found. The seconds without an agent, at most."""
@@ -96,7 +91,8 @@ async def resume(
     kept = dataclasses.replace(kept, policy=following)
     tenure = Tenure(station, Charge(slot, governed, sockets, limits, watch, load, lost, kept, found.build))
     silence, counted = slot.last_beat()
-    return Resumed(station, tenure, governed, found, changed, silence, counted, why)
+    tenure.count_on(counted)
+    return Resumed(station, tenure, governed, found, changed, silence, why)
 
 
 def end(slot: Slot, found: State, trail: Trail, lost: list[str]) -> StockadeError:

@@ -14,6 +14,7 @@ from stockade.metrics.listen import Listen
 from stockade.metrics.snapshot import Sink
 from stockade.service.agent import Agent
 from stockade.service.observed import Observed
+from stockade.service.patrol import Patrol
 from stockade.service.settings import Settings
 from stockade.service.workers import Workers
 
@@ -27,6 +28,7 @@ class Station:
     def __init__(self, name: str, settings: Settings, kernel: Kernel, trail: Trail, workers: Workers, listen: Listen | None) -> None:
         self.settings, self.kernel, self.trail, self.workers = settings, kernel, trail, workers
         self.agent = Agent(kernel, trail, settings.failures_every, settings.control)
+        self.patrol = Patrol(settings.failures_every)
         self.metrics = ""  # their address
         self.listen = listen
         self.observed: dict[int, Observed] = {}
@@ -39,6 +41,7 @@ class Station:
         self._ship(stack)
         self.agent.start()
         stack.push_async_callback(self.agent.close)
+        self.patrol.begin(stack)
         await self.workers.begin(self.agent)
 
     def serve_metrics(self) -> None:

@@ -26,6 +26,7 @@ from stockade.service.generations import Generations, Load
 from stockade.service.governed import Governed
 from stockade.service.inbound import Doors
 from stockade.service.observed import Observed
+from stockade.service.patrol import Beat
 from stockade.service.renewal import Renewal
 from stockade.service.slots import Slot
 from stockade.service.state import Kept, Process, State, now
@@ -62,6 +63,7 @@ class Tenure:
     def __init__(self, station: Station, charge: Charge) -> None:
         self._station, self._charge = station, charge
         self._init: Process | None = None
+        self._hosted = charge.slot.hosted  # then what the kernel counts is of all of a daemon's, and its own to go on with
         self._since = now()
         station.agent.govern(charge.governed)
 
@@ -107,13 +109,16 @@ class Tenure:
         self._init = Process.of(init)
         self.generations.kept = self.renewal.changed = self._keep
         self._keep()
-        bounds = Bounds(charge.limits, governed, agent.write)
-        self._beat()
+        bounds, enforcement = Bounds(charge.limits, governed, agent.write), Enforcement(charge.lost, init, pidfd)
+        self._live()
+
+        def seldom() -> None:
+            bounds.look()
+            self._live()
+
         async with contextlib.AsyncExitStack() as stack:
-            every = station.settings.failures_every
-            for watching in (self.generations.watch(), self.desk.watch(), self.renewal.watch(), bounds.watch(every), self._live(every)):
-                stack.callback(asyncio.create_task(watching).cancel)
-            lost = await Enforcement(charge.lost, init, pidfd).until(ended)
+            self.watch(stack, enforcement.look, seldom)
+            lost = await enforcement.until(ended)
             charge.slot.sandbox.kill()
             if lost:
                 await workers.release(governed.number)  # before the rest: what is open must not outlive what held it
@@ -134,6 +139,19 @@ class Tenure:
             raise StockadeError(said, hint="somebody with root's rights did that", code="enforcement_lost")
         return status
 
+    def watch(
+        self, stack: contextlib.AsyncExitStack, often: Callable[[], None] = lambda: None, seldom: Callable[[], None] = lambda: None
+    ) -> None:
+        """Have it looked at on every round, until the stack is unwound: its policy's files, its approvals, its key, and what is given."""
+
+        def now_and_then() -> None:
+            self.desk.look()
+            seldom()
+
+        beat = Beat(self._charge.watch, lambda: self.generations.ask("file"), often, now_and_then)
+        stack.enter_context(self._station.patrol.walking(beat))
+        stack.callback(asyncio.create_task(self.renewal.watch()).cancel)
+
     def _keep(self) -> None:
         """Write down what the next agent needs, should this one die."""
         charge, sandbox = self._charge, self._charge.governed.sandbox
@@ -146,19 +164,17 @@ class Tenure:
         except OSError as error:  # everything is governed as it was; the next agent will find what was written before, or nothing
             log.error("nothing is kept for the next agent: %s", error)
 
-    async def _live(self, every: float) -> None:
-        while True:
-            await asyncio.sleep(every)
-            self._beat()
-
-    def _beat(self) -> None:
-        limits = {_LIMIT + name: count for name, count in self._charge.limits.counted.items()}
+    def _live(self) -> None:
+        counted = {_LIMIT + name: count for name, count in self._charge.limits.counted.items()}
+        if not self._hosted:
+            counted |= self._station.agent.counted
         try:
-            self._charge.slot.beat(self._station.agent.counted | limits)
+            self._charge.slot.beat(counted)
         except OSError as error:  # the gap will be told longer than it was, and what was counted twice
             log.error("no sign of life is given: %s", error)
 
-    def resume(self, counted: Mapping[str, int]) -> None:
-        """Go on counting where a dead agent left off: what the kernel counted since is news."""
-        self._station.agent.counted |= {name: count for name, count in counted.items() if name in FAILURES}
+    def count_on(self, counted: Mapping[str, int]) -> None:
+        """Go on where a dead agent left off: what the kernel counted since is news."""
+        if not self._hosted:
+            self._station.agent.counted |= {name: count for name, count in counted.items() if name in FAILURES}
         self._charge.limits.counted = {name.removeprefix(_LIMIT): count for name, count in counted.items() if name.startswith(_LIMIT)}

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SECONDS = 0.5  # between two looks
@@ -22,12 +23,13 @@ _TICK = 10_000_000  # ns: a file system stamps with a clock that is up to this m
 
 
 class Watch:
-    """What was read last, and what is there now. Used by one thread at a time."""
+    """What was read last, and what is there now. Who reads, and who looks, takes turns."""
 
     def __init__(self) -> None:
         self._read: dict[Path, Signature] = {}
         self._seen: dict[Path, Signature] = {}
         self._unsure: set[Path] = set()
+        self._turn = threading.Lock()
 
     @property
     def watched(self) -> tuple[Path, ...]:
@@ -41,6 +43,10 @@ class Watch:
         A reading that fails narrows nothing: what was watched before stays so. A file that was not known before, and is as young as the
         reading, may have changed after it was read: it counts as changed.
         """
+        with self._turn:
+            yield from self._reading()
+
+    def _reading(self) -> Iterator[list[Path]]:
         known = self._seen = {path: signature(path) for path in self._read}
         moment = time.time_ns()
         self._unsure.clear()
@@ -58,12 +64,17 @@ class Watch:
                     self._unsure.add(path)
             self._seen = self._read
 
-    def look(self) -> bool:
-        """Whether something is not what was read, and has not changed since the last look: its writer is done."""
-        seen = {path: signature(path) for path in self._read}
-        settled = seen == self._seen and (seen != self._read or bool(self._unsure))
-        self._seen = seen
-        return settled
+    def look(self, signature_of: Callable[[Path], Signature] = lambda path: signature(path)) -> bool:
+        """Whether something is not what was read, and has not changed since the last look: its writer is done. False while it is read."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            seen = {path: signature_of(path) for path in self._read}
+            settled = seen == self._seen and (seen != self._read or bool(self._unsure))
+            self._seen = seen
+            return settled
+        finally:
+            self._turn.release()
 
 
 def signature(path: Path) -> Signature:

@@ -210,28 +210,24 @@ def test_two_who_approve_and_one_request_at_the_same_time(room: Room) -> None:
     room.run(work)
 
 
-def test_what_expires_is_closed_and_recorded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stockade.service.desk.LOOK", 0.01)
-
+def test_what_expires_is_closed_and_recorded(room: Room) -> None:
     async def work(desk: Desk) -> None:
         identifier = noted(desk, refused())
         await desk.approve(identifier, HOUR, "uid 0")
-        watching = asyncio.create_task(desk.watch())
+        desk.look()
         await asyncio.sleep(0.05)
         assert room.box.policy.generation == 2
         room.now += 3600
         while Reason.APPROVAL_EXPIRED not in room.reasons():
+            desk.look()
             await asyncio.sleep(0.01)
-        watching.cancel()
         assert room.box.policy.generation == 3 and desk.take(passing(2, f"approval-{identifier}")) is None
 
     room.run(work)
 
 
-def test_what_cannot_be_closed_lets_no_request_through_and_is_tried_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_closed_lets_no_request_through_and_is_tried_again(room: Room) -> None:
     """The kernel has no room for the generation without the rule: the worker's policy still has it."""
-    monkeypatch.setattr("stockade.service.desk.LOOK", 0.01)
-
     async def work(desk: Desk) -> None:
         identifier = noted(desk, refused())
         await desk.approve(identifier, HOUR, "uid 0")
@@ -241,10 +237,9 @@ def test_what_cannot_be_closed_lets_no_request_through_and_is_tried_again(room: 
         assert caught.value.code == "approval_failed"
         assert room.box.policy.generation == 2 and desk.take(passing(2, f"approval-{identifier}")) is None
         room.maps._room = 10_000
-        watching = asyncio.create_task(desk.watch())
         while room.box.policy.generation == 2:
+            desk.look()
             await asyncio.sleep(0.01)
-        watching.cancel()
         assert all(not rule.name.startswith("approval-") for rule in room.box.policy.rules)
 
     room.run(work)

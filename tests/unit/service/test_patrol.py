@@ -1,0 +1,166 @@
+"""The rounds of an agent: everybody is looked at, and nobody keeps the others from it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from stockade.service import patrol as module
+from stockade.service.patrol import Beat, Patrol
+from stockade.service.watch import Signature, Watch, signature
+
+
+class Box:
+    """A sandbox, as far as rounds know one. It reads its files again when it is told that they are others."""
+
+    def __init__(self, *paths: Path) -> None:
+        self.watch, self.paths = Watch(), paths
+        self.often = self.seldom = self.changes = 0
+        self.read()
+
+    def read(self) -> None:
+        with self.watch.reading() as named:
+            named += self.paths
+
+    def beat(self) -> Beat:
+        def changed() -> None:
+            self.changes += 1
+            self.read()
+
+        def often() -> None:
+            self.often += 1
+
+        def seldom() -> None:
+            self.seldom += 1
+
+        return Beat(self.watch, changed, often, seldom)
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY", 0.005)
+    monkeypatch.setattr(module, "SECONDS", 0.005)
+
+
+def walk(beats: list[Beat], until: Callable[[Patrol], Awaitable[None]]) -> None:
+    async def work() -> None:
+        patrol = Patrol(0.005)
+        async with asyncio.timeout(20), contextlib.AsyncExitStack() as stack:
+            patrol.begin(stack)
+            for beat in beats:
+                stack.enter_context(patrol.walking(beat))
+            await until(patrol)
+
+    asyncio.run(work())
+
+
+async def seen(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.002)
+
+
+def old(path: Path) -> Path:
+    """A file that was written some time ago."""
+    path.write_text("a")
+    os.utime(path, ns=(1, 1))
+    return path
+
+
+def test_everybody_is_looked_at_and_told_of_their_own_files(tmp_path: Path) -> None:
+    first, second = Box(old(tmp_path / "first")), Box(old(tmp_path / "second"))
+
+    async def until(_patrol: Patrol) -> None:
+        await seen(lambda: min(first.often, first.seldom, second.often, second.seldom) > 3)
+        assert (first.changes, second.changes) == (0, 0)
+        (tmp_path / "second").write_text("b")
+        await seen(lambda: second.changes == 1)
+        (tmp_path / "second").unlink()
+        await seen(lambda: second.changes == 2)
+        assert first.changes == 0
+
+    walk([first.beat(), second.beat()], until)
+
+
+def test_who_has_ended_is_not_looked_at(tmp_path: Path) -> None:
+    box, other = Box(old(tmp_path / "file")), Box()
+
+    async def until(patrol: Patrol) -> None:
+        with patrol.walking(box.beat()):
+            await seen(lambda: box.often > 0)
+        often, seldom = box.often, box.seldom
+        (tmp_path / "file").write_text("b")
+        after = other.often
+        await seen(lambda: other.often > after + 5)
+        assert (box.often, box.seldom, box.changes) == (often, seldom, 0)
+
+    walk([other.beat()], until)
+
+
+def test_a_look_that_fails_is_not_the_end_of_looking(tmp_path: Path) -> None:
+    def fails() -> None:
+        raise RuntimeError("it cannot be seen")
+
+    box = Box(old(tmp_path / "file"))
+
+    async def until(_patrol: Patrol) -> None:
+        (tmp_path / "file").write_text("b")
+        await seen(lambda: box.often > 3 and box.seldom > 3 and box.changes == 1)
+
+    walk([Beat(Watch(), lambda: None, fails, fails), box.beat()], until)
+
+
+def test_a_file_of_many_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = old(tmp_path / "shared")
+    boxes = [Box(shared, old(tmp_path / f"own-{number}")) for number in range(5)]
+    looks: dict[Path, int] = {}
+
+    def counted(path: Path) -> Signature:
+        looks[path] = looks.get(path, 0) + 1
+        return signature(path)
+
+    turn = module._Turn([box.beat() for box in boxes])
+    monkeypatch.setattr(module, "signature", counted)
+    assert turn.look() == []
+    assert looks == {shared: 1, **{tmp_path / f"own-{number}": 1 for number in range(5)}}
+
+
+def test_a_file_system_that_does_not_answer_keeps_nobody_else_from_being_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    dead, answers = old(tmp_path / "dead"), threading.Event()
+    boxes = [Box(dead), Box(dead), *(Box(old(tmp_path / f"{number}")) for number in range(4))]
+
+    def hangs(path: Path) -> Signature:
+        if path == dead:
+            assert answers.wait(15)
+        return signature(path)
+
+    monkeypatch.setattr(module, "signature", hangs)
+
+    async def until(_patrol: Patrol) -> None:
+        for box in boxes[2:]:
+            box.paths[0].write_text("b")
+        await seen(lambda: all(box.changes == 1 for box in boxes[2:]))
+        dead.write_text("b")
+        answers.set()
+        await seen(lambda: all(box.changes == 1 for box in boxes))
+
+    walk([box.beat() for box in boxes], until)
+
+
+def test_what_is_being_read_is_not_looked_at(tmp_path: Path) -> None:
+    watch = Watch()
+    file = old(tmp_path / "file")
+    with watch.reading() as named:
+        named.append(file)
+    file.write_text("b")
+    with watch.reading() as named:
+        assert not watch.look()
+        named.append(file)
+    os.utime(file, ns=(1, 1))
+    assert [watch.look(), watch.look()] == [False, True]
