@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import platform
 import signal
 from collections.abc import Iterator
@@ -17,17 +18,23 @@ from stockade.metrics.collector import Page
 from stockade.metrics.endpoint import Endpoint
 from stockade.metrics.listen import Listen
 from stockade.metrics.samples import Sample
+from stockade.types import StockadeError
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """listen, metrics: where; metrics None: nowhere. certificate, key: PEM files."""
+    """listen, metrics: where; metrics None: nowhere. certificate, key: PEM files.
+
+    policies: only pods that one of them means are changed, and the API is asked for them. kubeconfig None: as the pod that this runs in.
+    """
 
     listen: Listen
     certificate: Path
     key: Path
     whom: Whom
     metrics: Listen | None = None
+    policies: bool = False
+    kubeconfig: Path | None = None
 
 
 async def serve(settings: Settings) -> None:
@@ -35,7 +42,20 @@ async def serve(settings: Settings) -> None:
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
-    webhook = Webhook(settings.listen, Certificate(settings.certificate, settings.key), settings.whom)
+    certificate = Certificate(settings.certificate, settings.key)
+    if not settings.policies:
+        await _serve(settings, Webhook(settings.listen, certificate, settings.whom), over)
+        return
+    try:
+        from stockade.kubernetes.meant import following  # the official client is loaded where it is needed alone
+    except ImportError as error:
+        raise StockadeError(f"--policies: {error}", hint="pip install 'stockade[kubernetes]'", code="kubernetes") from None
+    async with following(settings.kubeconfig) as meant:
+        whom = dataclasses.replace(settings.whom, chosen=meant.means)
+        await _serve(settings, Webhook(settings.listen, certificate, whom), over)
+
+
+async def _serve(settings: Settings, webhook: Webhook, over: asyncio.Event) -> None:
     page = Page(WEBHOOK)
 
     async def render(accept: str) -> tuple[bytes, str]:

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 PATH, HEALTH = "/mutate", "/healthz"
 SECONDS = 5.0  # for a handshake, a whole request, its answer
 CLIENTS, OF_ONE = 128, 32  # connections at once, of all and of one address
+ROOM = 32 << 20  # octets of bodies that are not whole yet, of all clients
 _PIECE = 64 * 1024
 OURS = ("kube-system", "kube-public", "kube-node-lease")
 
@@ -89,6 +90,7 @@ class Webhook:
         self._accepting: asyncio.Task[None] | None = None
         self._speaking: set[asyncio.Task[None]] = set()
         self._of: Counter[str] = Counter()
+        self._hearing = 0  # octets
 
     def open(self) -> str:
         """Take the port. Returns where. Raises StockadeError."""
@@ -167,10 +169,12 @@ class Webhook:
             http = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
             try:
                 async with asyncio.timeout(SECONDS):
-                    request, body = await _heard(http, reader, writer)
+                    request, body = await self._heard(http, reader, writer)
                 status, text = self._answer(request, body)
             except h11.RemoteProtocolError as error:
                 status, text = HTTPStatus(error.error_status_hint), b"no request that can be read\n"
+            except _Full:
+                status, text = HTTPStatus.SERVICE_UNAVAILABLE, b"too much at a time\n"
             except _TooLarge:
                 status, text = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"a review is smaller\n"
             except _Gone:
@@ -183,6 +187,40 @@ class Webhook:
                 await writer.wait_closed()
         finally:
             transport.abort()
+
+    async def _heard(self, http: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[h11.Request, bytes]:
+        """One request, whole. Raises RemoteProtocolError, _TooLarge, _Full, _Gone."""
+        request: h11.Request | None = None
+        body = bytearray()
+        try:
+            while True:
+                event = http.next_event()
+                if event is h11.NEED_DATA:
+                    if http.they_are_waiting_for_100_continue:
+                        writer.write(http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+                    piece = await reader.read(_PIECE)
+                    if not piece:
+                        raise _Gone
+                    http.receive_data(piece)
+                elif isinstance(event, h11.Request):
+                    request = event
+                    declared = next((value for name, value in event.headers if name == b"content-length"), b"0")
+                    if int(declared) > LARGEST:
+                        raise _TooLarge
+                elif isinstance(event, h11.Data):
+                    body += event.data
+                    self._hearing += len(event.data)
+                    if len(body) > LARGEST:
+                        raise _TooLarge
+                    if self._hearing > ROOM:
+                        raise _Full
+                elif isinstance(event, h11.EndOfMessage):
+                    assert request is not None
+                    return request, bytes(body)
+                else:
+                    raise _Gone
+        finally:
+            self._hearing -= len(body)
 
     def _answer(self, request: h11.Request, body: bytes) -> tuple[HTTPStatus, bytes]:
         path, method = request.target.partition(b"?")[0].decode("latin-1"), request.method
@@ -220,37 +258,12 @@ class _TooLarge(Exception):
     """Of a body."""
 
 
+class _Full(Exception):
+    """Of all bodies together."""
+
+
 class _Gone(Exception):
     """Who asked left before the question was whole."""
-
-
-async def _heard(http: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[h11.Request, bytes]:
-    """One request, whole. Raises RemoteProtocolError, _TooLarge, _Gone."""
-    request: h11.Request | None = None
-    body = bytearray()
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            if http.they_are_waiting_for_100_continue:
-                writer.write(http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-            piece = await reader.read(_PIECE)
-            if not piece:
-                raise _Gone
-            http.receive_data(piece)
-        elif isinstance(event, h11.Request):
-            request = event
-            declared = next((value for name, value in event.headers if name == b"content-length"), b"0")
-            if int(declared) > LARGEST:
-                raise _TooLarge
-        elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > LARGEST:
-                raise _TooLarge
-        elif isinstance(event, h11.EndOfMessage):
-            assert request is not None
-            return request, bytes(body)
-        else:
-            raise _Gone
 
 
 def _said(http: h11.Connection, status: HTTPStatus, text: bytes) -> bytes:

@@ -143,7 +143,7 @@ CERTIFICATES = ("authority", "signing", "metrics")
 RENEWALS = ("renewed", "failed")
 MAPS = ("tasks", "origins", "conversations", "names", "verdicts", "literals", "binaries", "scripts")
 REVIEWS = ("changed", "unchanged", "left", "malformed", "failed")
-STATUSES = ("200", "400", "404", "405", "413", "500", "busy")
+STATUSES = ("200", "400", "404", "405", "413", "431", "500", "501", "503", "busy")
 CODES = ("200", "400", "401", "404", "405", "503", "peer")
 
 VALUES = {

@@ -39,9 +39,10 @@ def directory(pod_uid: str, kubelet_root: Path = KUBELET) -> Path | None:
     return found
 
 
-def give(directory: Path, authority_pem: bytes) -> str:
+def give(directory: Path, authority_pem: bytes = b"") -> str:
     """Write the store: the roots of this machine together with the sandbox's CA, that CA alone, and both as Java has them.
 
+    Without a CA, for a pod that is left alone and has the volume all the same, whose variables lead there: the roots, in all three.
     directory: as `directory` found it. Each file is there whole or as it was before; who has one open goes on reading the one before.
     Returns what the pod was given, in words. Raises StockadeError.
     """
@@ -50,7 +51,7 @@ def give(directory: Path, authority_pem: bytes) -> str:
         together = bundle.read_bytes().rstrip() + b"\n" + authority_pem
     except OSError as error:
         raise StockadeError(f"{bundle} cannot be read: {error.strerror}", code="trust") from None
-    files = {BUNDLE: together, AUTHORITY: authority_pem, KEYSTORE: trust.java_store(together)}
+    files = {BUNDLE: together, AUTHORITY: authority_pem or together, KEYSTORE: trust.java_store(together)}
     try:
         volume = _opened(directory)
     except OSError as error:

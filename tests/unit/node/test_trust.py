@@ -119,6 +119,16 @@ def test_a_directory_in_the_way_goes_when_it_is_empty_and_is_told_of_else(volume
     assert not [path.name for path in volume.iterdir() if path.name.startswith(".")], "nothing half made is left"
 
 
+def test_a_pod_that_is_left_alone_has_the_machines_roots_in_every_place(volume: Path, authority: bytes) -> None:
+    """Its variables lead there: without a bundle it would trust nobody."""
+    trust.give(volume, authority)
+    trust.give(volume)
+    roots = x509.load_pem_x509_certificates(system_bundle().read_bytes())
+    for name in (trust.BUNDLE, trust.AUTHORITY):
+        assert x509.load_pem_x509_certificates((volume / name).read_bytes()) == roots
+    assert (volume / trust.KEYSTORE).stat().st_size
+
+
 def test_another_authority_takes_the_place_of_the_one_before(volume: Path, authority: bytes) -> None:
     trust.give(volume, authority)
     (volume / ".stockade-of-one-that-was-killed").write_text("half")

@@ -17,6 +17,7 @@ EXAMPLES = """\
   stockade kubernetes webhook --certificate /tls/tls.crt --key /tls/tls.key
   stockade kubernetes webhook --certificate tls.crt --key tls.key --listen 10.0.0.7:8443 --metrics 0.0.0.0:9464
   stockade kubernetes webhook --certificate tls.crt --key tls.key --leave cattle-system --may-keep monitoring/NET_RAW
+  stockade kubernetes webhook --certificate /tls/tls.crt --key /tls/tls.key --policies
 """
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -40,6 +41,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAMESPACE/]CAPABILITY",
         help="NET_RAW or NET_ADMIN, which a pod that says so in stockade.internal/keep-capabilities then keeps, and is not held",
     )
+    parser.add_argument(
+        "--policies",
+        action="store_true",
+        help="change only pods that a policy of the cluster means; asks its API for policies and namespaces (list, watch)",
+    )
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="whom --policies asks (default: as the pod that this runs in)")
     parser.add_argument("-v", "--verbose", action="store_true", help="say every review on stderr")
 
 
@@ -55,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     left = frozenset((*OURS, *map(_namespace, args.leave), *((own,) if own else ())))
     whom = Whom(left, frozenset(map(_keep, args.may_keep)))
     metrics = _listen("--metrics", args.metrics) if args.metrics else None
-    settings = Settings(_listen("--listen", args.listen), args.certificate, args.key, whom, metrics)
+    listen = _listen("--listen", args.listen)
+    settings = Settings(listen, args.certificate, args.key, whom, metrics, args.policies, args.kubeconfig)
     logging.basicConfig(format="stockade: %(levelname)s %(message)s", level=logging.INFO if args.verbose else logging.WARNING)
     asyncio.run(serve(settings))
     return 0
