@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from framework.kubernetes import Cluster
+from framework.kubernetes.alone import Alone
 from framework.kubernetes.injector import SIDECAR
 from framework.kubernetes.parts import NODE
 from framework.kubernetes.webhook import address, certify, running
@@ -27,6 +29,15 @@ from stockade.proxy import Authority
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "docker.io/local/webhook-busybox:1"
+POLICY = """
+apiVersion: stockade.internal/v1alpha1
+kind: StockadePolicy
+metadata: {name: agents, namespace: default}
+spec:
+  selector: {matchLabels: {app: agent}}
+  network:
+    - {name: read, binary: {allow: [curl]}, destination: {allow: [api.example.com]}, method: {allow: [GET]}, path: {allow: [/**]}}
+"""
 TEAM, IGNORED = "webhook-team", "webhook-ignored"
 NOWHERE: Json = {"nodeSelector": {"no": "where"}}  # it is never scheduled, and gone as soon as it is deleted
 CAPABILITIES = {"NET_ADMIN": 12, "NET_RAW": 13}  # linux/capability.h
@@ -63,16 +74,23 @@ class Pods:
     cluster: Cluster
 
     def make(
-        self, name: str, *, namespace: str = TEAM, annotations: Json | None = None, container: Json | None = None, **spec: Any
+        self,
+        name: str,
+        *,
+        namespace: str = TEAM,
+        container: Json | None = None,
+        labels: Json | None = None,
+        annotations: Json | None = None,
+        **spec: Any,
     ) -> Json:
         """Create it, as kubectl does, and return what the API has of it then, with `warned`."""
         main = {"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sleep", "1000"]} | (container or {})
-        metadata = {"name": name, "namespace": namespace, "annotations": annotations or {}}
+        metadata = {"name": name, "namespace": namespace, "labels": labels or {}, "annotations": annotations or {}}
         whole = {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": metadata,
-            "spec": {"terminationGracePeriodSeconds": 0, "containers": [main], **spec},
+            "spec": {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False, "containers": [main], **spec},
         }
         said = self.cluster.kubectl("create", "-f", "-", text=json.dumps(whole))
         found: Json = json.loads(self.cluster.kubectl("get", "pod", "-n", namespace, name, "-o", "json").stdout)
@@ -229,6 +247,29 @@ def test_what_another_webhook_puts_in_afterwards_is_seen_to(hooked: Pods, tmp_pa
         assert [each["name"] for each in container["volumeMounts"]].count(trust.VOLUME) == 1
         assert container["securityContext"]["capabilities"] == {"drop": ["NET_ADMIN", "NET_RAW"]}
     assert [each["name"] for each in made["spec"]["volumes"]].count(trust.VOLUME) == 1
+
+
+def test_only_pods_that_a_policy_means_are_changed_where_it_is_told_so(alone: Alone, tmp_path: Path) -> None:
+    """It asks the API itself, as a node's agent does."""
+    certificate, pods, numbers = certify(tmp_path, NODE), Pods(alone), itertools.count()
+
+    def changed(**labels: str) -> bool:
+        return "trust" in told(pods.make(f"p-{next(numbers)}", namespace="default", labels=labels, **NOWHERE))
+
+    alone.apply(POLICY)
+    follows = ("--policies", "--kubeconfig", f"{alone.room}/kubeconfig")
+    with running(tmp_path, *follows, listen=f"{NODE}:0", inside=alone.inside()) as started:
+        _, port = address(started)
+        with registered(alone, "stockade", port, certificate):
+            assert any(changed(app="agent") for _ in range(100)), "whom its policy means"
+            assert any(not changed(app="web") for _ in range(100)), "and nobody else, as soon as it has heard of all policies"
+            assert changed(app="agent") and not changed(app="web") and not changed()
+            absent = {"stockade.internal/policy": "absent"}
+            named = pods.make("named", namespace="default", annotations=absent, **NOWHERE)
+            assert told(named)["trust"] == "volume", "its node refuses it, and does not leave it alone"
+            alone.kubectl("delete", "stockadepolicy", "agents")
+            assert any(not changed(app="agent") for _ in range(100)), "whom no policy means any more"
+    assert "Traceback" not in (tmp_path / "webhook.log").read_text()
 
 
 def test_a_pod_does_not_wait_for_a_webhook_that_is_away(pods: Pods, tmp_path: Path) -> None:
