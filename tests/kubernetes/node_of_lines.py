@@ -56,7 +56,7 @@ def record(uid: str, host: str, outcome: str, enforced: bool, binary: str = "cur
         Effect.PASS if outcome == "allow" or not enforced else Effect.REFUSE,
         Level.DESTINATION,
         reason,
-        binary=Binary.named(binary),
+        binary=Binary.named(binary, f"/usr/bin/{binary}"),
         destination=Destination(host, 443),
         enforced=enforced,
     )

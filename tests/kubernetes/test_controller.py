@@ -328,6 +328,38 @@ def test_events_say_the_first_refusals_and_who_is_not_held(api: Alone, controlle
     }
 
 
+def test_a_roll_out_looks_first_and_holds_then(api: Alone, controlled: Controlled) -> None:
+    uid = pod(api, "mine", app="agent")
+    controlled.until(uid, lambda asked: asked["call"] == "leave")
+    policy(api, "staged", rollout={"stages": [{"percent": 100, "for": "1s"}], "maximumUnexpected": 0})
+    looked = controlled.until(uid, held_to("default.staged.1"))
+    assert looked["observe"]
+    held = controlled.until(uid, lambda asked: not asked["observe"])
+    assert held["files"] == looked["files"] and held["revision"] != looked["revision"]
+    controlled.governs(uid)
+    found = status(api, "staged", lambda status: status.get("sandboxes") == 1 and status["rollout"]["state"] == "Complete")
+    assert condition(found, "Progressing")["reason"] == "Complete" and found["rollout"]["stable"]["generation"] == 1
+
+
+def test_a_roll_out_that_would_refuse_what_is_done_goes_back_by_itself(api: Alone, controlled: Controlled) -> None:
+    policy(api, "staged")
+    uid = pod(api, "mine", app="agent")
+    controlled.until(uid, held_to("default.staged.1"))
+    controlled.governs(uid)
+    stages = {"stages": [{"percent": 100, "for": "1h"}]}
+    policy(api, "staged", rule={"destination": {"allow": ["other.example.com"]}}, rollout=stages)
+    status(api, "staged", lambda status: any(each.get("looking") for each in status.get("nodes", ())))
+    controlled.hear(uid=uid, host="other.example.com", outcome="deny", enforced=True)  # nobody may do that today
+    controlled.hear(uid=uid, host="api.example.com", outcome="allow", enforced=True)
+    found = status(api, "staged", lambda status: status["rollout"]["state"] == "RolledBack")
+    assert "connect of curl to api.example.com:443: no_rule (node1)" in condition(found, "Progressing")["message"]
+    assert held_to("default.staged.1")(controlled.asked[uid]) and controlled.nothing_new(1)
+    assert found["rollout"]["stable"]["generation"] == 1 and found["nodes"][0]["generation"] == 1
+    policy(api, "staged", rule={"destination": {"allow": ["other.example.com"]}})  # and without stages it is in force at once
+    controlled.until(uid, held_to("default.staged.3"))
+    status(api, "staged", lambda status: "rollout" not in status)
+
+
 def test_the_cluster_may_say_that_what_no_policy_means_is_refused(api: Alone, state: Path) -> None:
     uid = pod(api, "mine", app="agent")
     running = Controlled(api, state, "deny")

@@ -23,11 +23,12 @@ from stockade.policy.format.crd import GROUP, VERSION
 from stockade.types import StockadeError
 
 Json = dict[str, Any]
+Body = Json | list[Json] | None
 
 PODS, NAMESPACES, NODES = "/api/v1/pods", "/api/v1/namespaces", "/api/v1/nodes"
 POLICIES = f"/apis/{GROUP}/{VERSION}/stockadepolicies"
 CLUSTER_POLICIES = f"/apis/{GROUP}/{VERSION}/clusterstockadepolicies"
-MERGE = "application/merge-patch+json"
+OPERATIONS = "application/json-patch+json"
 
 _CONNECT, _ANSWER = 5.0, 30.0  # seconds
 # A peer that is gone without a word is noticed within half a minute, also where nothing is said for long.
@@ -78,7 +79,13 @@ class Api:
         self._client.user_agent = f"stockade/{__version__}"
 
     def ask(
-        self, method: str, path: str, *, query: Sequence[tuple[str, str]] = (), body: Json | None = None, kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: Body = None,
+        kind: str = "application/json",
     ) -> Json:
         """kind: of the body. Raises Away, Denied, Expired."""
         answer = self._begin(method, path, query, body, kind, _ANSWER)
@@ -94,9 +101,7 @@ class Api:
         words = [*query, ("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", str(int(seconds)))]
         return Followed(self._begin("GET", path, words, None, "", seconds + _ANSWER))
 
-    def _begin(
-        self, method: str, path: str, query: Sequence[tuple[str, str]], body: Json | None, kind: str, seconds: float
-    ) -> BaseHTTPResponse:
+    def _begin(self, method: str, path: str, query: Sequence[tuple[str, str]], body: Body, kind: str, seconds: float) -> BaseHTTPResponse:
         heads = {"Accept": "application/json"} | ({"Content-Type": kind} if body is not None else {})
         try:
             asked = self._client.param_serialize(

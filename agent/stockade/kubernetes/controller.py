@@ -8,39 +8,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from stockade.kubernetes.api import Away, Denied, Expired
 from stockade.kubernetes.events import Announcer
 from stockade.kubernetes.kept import Decided, Kept, Known
 from stockade.kubernetes.loading import Broken, Loaded, composed, tried
 from stockade.kubernetes.plan import share
-from stockade.kubernetes.reporting import Reporter
+from stockade.kubernetes.reporting import Reporter, now
 from stockade.kubernetes.resources import Json, Key, Resource, Seen
+from stockade.kubernetes.rollout import Stand, step
 from stockade.kubernetes.selecting import Fault, by_uid
-from stockade.kubernetes.status import Entry
+from stockade.kubernetes.status import Entry, Said
+from stockade.kubernetes.trial import Trial
 from stockade.kubernetes.wanting import LEFT, NOTHING, Answer, InForce, Unmatched, answer
 from stockade.kubernetes.watching import Listed, Lost, News
 from stockade.node.pod import Node, Standing, Wanted
 from stockade.node.trust import VOLUME
+from stockade.policy.model import Policy as Composed
 from stockade.types import Outcome
 
 _log = logging.getLogger(__name__)
 
 PODS, NAMESPACES, POLICIES, CLUSTER_POLICIES = KINDS = ("pods", "namespaces", "policies", "cluster policies")
+_TOGETHER = 512  # compositions that are remembered
 _AGAIN = 10.0  # seconds until what the disk did not take is tried again
 
 
 @dataclass(slots=True)
 class Policy:
-    """latest: as the API has it. verdict: on that generation. good: the one that loaded last, and the resource it was made of."""
+    """latest: as the API has it. verdict: on that generation. good: what is in force, and the resource it was made of.
+
+    percent: of the pods that the newest means, how many are looked at; None: it is not rolled out in stages, or that is over.
+    """
 
     latest: Resource | None = None
     verdict: Loaded | Broken | None = None
     good: Loaded | None = None
     source: Resource | None = None
+    percent: int | None = None
+    trial: Trial = field(default_factory=Trial)
 
     @property
     def tried(self) -> bool:
@@ -56,6 +68,7 @@ class Held:
     wanted: Wanted | None = None
     standing: Standing | None = None
     alone: bool = False  # it was left
+    shadows: tuple[tuple[Key, Composed], ...] = ()  # of the policies that are tried on it, what it would be held to
 
 
 @dataclass(slots=True)
@@ -78,7 +91,7 @@ class Controller:
         self._pods: dict[str, Seen] = {}  # by the object's uid
         self._heard: set[str] = set()
         self._decided: dict[str, Decided] = {}
-        self._together: dict[tuple[Path, ...], str] = {}
+        self._together: dict[tuple[Path, ...], Composed | str] = {}
         self._counts = Count()
         self._woken = asyncio.Event()
 
@@ -153,8 +166,16 @@ class Controller:
         self._report(held.answer.keys)
 
     def recorded(self, uid: str, record: Json) -> None:
-        if record["decision"] != Outcome.DENY or (held := self.held.get(uid)) is None:
+        if (held := self.held.get(uid)) is None:
             return
+        news = {key for key, shadow in held.shadows if key in self.policies and self.policies[key].trial.allowed(record, shadow)}
+        if record["decision"] != Outcome.DENY:
+            if news:
+                self._report(news)
+            return
+        for each in held.answer.tried if held.answer.decided.observe else ():
+            if each in held.answer.by and each.key in self.policies:
+                self.policies[each.key].trial.would_be_refused(record)
         counts = self._counts.refused if record["enforced"] else self._counts.unenforced
         keys = {each.key for each in held.answer.by}
         counts.update(keys)
@@ -205,13 +226,35 @@ class Controller:
             verdict = await self._tried(latest)
             if verdict is None:
                 continue
-            policy.verdict = verdict
+            policy.verdict, policy.trial = verdict, Trial()
             if isinstance(verdict, Loaded):
-                policy.good, policy.source = verdict, latest
                 _log.info("%s %s: generation %d loads", key.kind, key, verdict.generation)
             else:
                 first = verdict.faults[0]
                 _log.warning("%s %s: generation %d does not load: %s: %s", key.kind, key, verdict.generation, first.field, first.message)
+        for policy in self.policies.values():
+            await self._settle(policy)
+
+    async def _settle(self, policy: Policy) -> None:
+        """What of a policy is in force, and what is only looked at."""
+        latest, verdict = policy.latest, policy.verdict
+        if latest is None or not isinstance(verdict, Loaded) or not policy.tried:
+            return
+        stand, policy.percent = Stand.of(latest), None
+        if verdict.plan is None or (stand is not None and stand.generation == latest.generation and stand.state == "Complete"):
+            policy.good, policy.source = verdict, latest
+            return
+        begun = stand is not None and stand.generation == latest.generation
+        policy.percent = stand.percent(verdict.plan) if stand is not None and begun else 0
+        if stand is None or (policy.good is not None and not begun):
+            return
+        if stand.stable is None:
+            policy.good = policy.source = None
+        elif policy.good is None or (policy.good.uid, policy.good.generation) != (latest.uid, stand.stable[0]):
+            source = replace(latest, generation=stand.stable[0], spec=stand.stable[1])
+            was = await self._tried(source)
+            if isinstance(was, Loaded):
+                policy.good, policy.source = was, source
 
     async def _tried(self, resource: Resource) -> Loaded | Broken | None:
         try:
@@ -229,9 +272,10 @@ class Controller:
             before = self._decided.get(uid)
             places = {each.key: share(each.key, uid) for each in in_force if each.trial is not None}
             found = answer(pod, in_force, self.namespaces, before, self._unmatched, places)
-            if len(found.by) > 1 and (problem := await self._composed(found)):
+            if len(found.by) > 1 and isinstance(problem := await self._composed(found.decided.files or ()), str):
                 found = Answer(before if before is not None and before.files else NOTHING, found.by, found.tried, problem, found.keys)
             self._ask(pod, found)
+            self.held[uid].shadows = await self._shadows(found)
         for uid in [uid for uid in self.held if uid not in pods]:
             del self.held[uid]
             self._decided.pop(uid, None)
@@ -242,13 +286,61 @@ class Controller:
 
     def _in_force(self, key: Key, policy: Policy) -> InForce:
         broken = policy.verdict.choice if isinstance(policy.verdict, Broken) and policy.good is None else None
-        return InForce(key, stable=policy.good, broken=broken)
+        trial = policy.verdict if isinstance(policy.verdict, Loaded) and policy.percent is not None else None
+        return InForce(key, policy.good, trial, policy.percent or 0, broken)
 
-    async def _composed(self, found: Answer) -> str:
-        files = found.decided.files or ()
+    async def _composed(self, files: tuple[Path, ...]) -> Composed | str:
+        """The policy of these files, or what is wrong with them."""
         if files not in self._together:
+            if len(self._together) >= _TOGETHER:
+                self._together.clear()
             self._together[files] = await asyncio.to_thread(composed, files)
         return self._together[files]
+
+    async def _shadows(self, found: Answer) -> tuple[tuple[Key, Composed], ...]:
+        """Of each policy that is tried on a pod which others hold: what the pod would be held to."""
+        shadows = []
+        for each in found.tried:
+            if each in found.by:
+                continue
+            others = [other for other in found.by if other.key != each.key]
+            files = tuple(other.file for other in sorted([*others, each], key=lambda other: other.choice.order))
+            would = await self._composed(files)
+            if isinstance(would, str):
+                self.policies[each.key].trial.cannot(would)
+            else:
+                shadows.append((each.key, would))
+        return tuple(shadows)
+
+    async def roll(self) -> None:
+        """Take the next step of each roll-out when it is due, unless another node has. Until it is cancelled."""
+        while True:
+            await asyncio.sleep(random.uniform(0.5, 1.5))
+            for key, policy in list(self.policies.items()):
+                verdict, latest = policy.verdict, policy.latest
+                if latest is None or not isinstance(verdict, Loaded) or not policy.tried or self.reporter is None:
+                    continue
+                before = (policy.source.generation, policy.source.spec) if policy.source is not None else None
+                if before is not None and before[0] >= latest.generation:
+                    before = None
+
+                def change(resource: Resource, verdict: Loaded = verdict, before: tuple[int, Json] | None = before) -> Said | None:
+                    if (resource.uid, resource.generation) != (verdict.uid, verdict.generation):
+                        return None
+                    return step(resource, verdict.plan, before, time.time(), now())
+
+                if change(latest) is not None:
+                    await self._roll(key, change, len(latest.status.get("nodes") or ()))
+
+    async def _roll(self, key: Key, change: Callable[[Resource], Said | None], nodes: int) -> None:
+        assert self.reporter is not None
+        concerned = any(key in held.answer.keys for held in self.held.values())
+        await asyncio.sleep(random.uniform(0, 0.2 + nodes * 0.05) + (0 if concerned else random.uniform(2, 20)))
+        try:
+            await asyncio.to_thread(self.reporter.swap, key, change)
+        except (Away, Denied, Expired) as error:
+            _log.warning("the roll-out of %s %s waits: %s", key.kind, key, error)
+            await asyncio.sleep(_AGAIN)
 
     def _ask(self, pod: Seen, found: Answer) -> None:
         uid, decided = pod.pod.uid, found.decided
@@ -276,6 +368,7 @@ class Controller:
         sources = tuple(policy.source for policy in self.policies.values() if policy.source is not None)
         known = Known(sources, self.namespaces, tuple(self._pods.values()), self._decided)
         needed = {policy.good.file for policy in self.policies.values() if policy.good is not None}
+        needed |= {policy.verdict.file for policy in self.policies.values() if isinstance(policy.verdict, Loaded)}
         for held in self.held.values():
             needed |= set(held.answer.decided.files or ())
         try:
@@ -301,9 +394,10 @@ class Controller:
 
     def entry(self, key: Key, policy: Policy) -> Entry:
         """What this node says of a policy."""
-        verdict, pods, governed, unheld = policy.verdict, 0, 0, []
+        verdict, pods, governed, looking, unheld = policy.verdict, 0, 0, 0, []
         faults = list(verdict.faults) if isinstance(verdict, Broken) else []
         for uid, held in self.held.items():
+            looking += any(each.key == key for each in held.answer.tried)
             mine = [each for each in held.answer.by if each.key == key]
             if not mine and not (key in held.answer.keys and held.answer.why):
                 continue
@@ -327,6 +421,8 @@ class Controller:
             refused=self._counts.refused[key],
             unenforced=self._counts.unenforced[key],
             unheld=tuple(unheld),
+            unexpected=policy.trial.found,
+            looking=looking,
         )
 
 

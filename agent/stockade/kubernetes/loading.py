@@ -14,6 +14,7 @@ from stockade.kubernetes.resources import Key, Resource
 from stockade.kubernetes.selecting import Choice, Fault, choice
 from stockade.policy.format.problems import PolicyError
 from stockade.policy.load import load
+from stockade.policy.model import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,12 @@ def tried(resource: Resource, directory: Path) -> Loaded | Broken:
     return Loaded(resource.key, resource.uid, resource.generation, meant, file, observe, rollout)
 
 
-def composed(files: Sequence[Path]) -> str:
-    """What is wrong with them together; empty: nothing."""
+def composed(files: Sequence[Path]) -> Policy | str:
+    """The policy of all of them, or what is wrong with them together. Blocks."""
     try:
-        load(files, thorough=False)
+        return load(files, thorough=False)
     except PolicyError as error:
         return str(next(problem for problem in error.problems if problem.severity == "error")).partition("\n")[0]
-    return ""
 
 
 def _called(resource: Resource, text: str) -> str:

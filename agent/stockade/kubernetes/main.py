@@ -74,6 +74,7 @@ async def controlling(
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each.run()) for each in (controller, reporter, announcer)]
+            tasks.append(group.create_task(controller.roll()))
             for watch in watches:
                 watch.start()
             yield controller

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from stockade.kubernetes.api import CLUSTER_POLICIES, MERGE, NODES, POLICIES, Api, Away, Denied, Expired, at
+from stockade.kubernetes.api import CLUSTER_POLICIES, NODES, OPERATIONS, POLICIES, Api, Away, Denied, Expired, at
 from stockade.kubernetes.resources import Json, Key, Resource, policy
 from stockade.kubernetes.status import Entry, Said, merged
 
@@ -56,7 +56,7 @@ class Reporter:
         if resource is None:
             self._due.pop(key, None)
             return
-        found = merged(resource, entry, _now())
+        found = merged(resource, entry, now())
         due = self._due.get(key)
         if found is None:
             if due is not None:
@@ -89,7 +89,7 @@ class Reporter:
         entry, due.at, due.written = due.entry, float("inf"), time.monotonic()
         try:
             gone = await asyncio.to_thread(self._gone, self.latest(key))
-            await asyncio.to_thread(self.swap, key, lambda resource: merged(resource, entry, _now(), gone))
+            await asyncio.to_thread(self.swap, key, lambda resource: merged(resource, entry, now(), gone))
             due.failures = 0
             if (resource := self.latest(key)) is not None:
                 due.said = resource.generation, entry
@@ -107,10 +107,11 @@ class Reporter:
                 return False
             if (said := change(resource)) is None:
                 return True
-            body = {"metadata": {"resourceVersion": resource.version, "uid": resource.uid}, "status": _whole(said, resource)}
+            version: Json = {"op": "replace", "path": "/metadata/resourceVersion", "value": resource.version}  # of another one: 409
             try:
                 self.writes += 1
-                self.api.ask("PATCH", f"{path}/status", body=body, kind=MERGE)
+                whole = [version, {"op": "add", "path": "/status", "value": said.status}]
+                self.api.ask("PATCH", f"{path}/status", body=whole, kind=OPERATIONS)
                 return True
             except Denied as error:
                 if error.status == 404:
@@ -145,13 +146,7 @@ def _there(resource: Resource, entry: Entry) -> bool:
     return named == entry.worth
 
 
-def _whole(said: Said, resource: Resource) -> Json:
-    """A merge keeps what is not named: what is not said any more is said to be nothing."""
-    unsaid: Json = dict.fromkeys(resource.status.keys() - said.status.keys())
-    return unsaid | said.status
-
-
-def _now() -> str:
+def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -70,8 +70,8 @@ class Said:
     urgent: bool = field(default=True)
 
 
-def merged(resource: Resource, own: Entry, now: str, gone: Iterable[str] = (), rollout: Json | None = None) -> Said | None:
-    """The status with this node's entry in it; None: it says so already. gone: nodes that are no more. rollout: what stands of that."""
+def merged(resource: Resource, own: Entry, now: str, gone: Iterable[str] = ()) -> Said | None:
+    """The status with this node's entry in it; None: it says so already. gone: nodes that are no more."""
     before = resource.status
     gone = set(gone)
     entries = [each for each in _entries(before) if each.get("name") not in gone]
@@ -89,11 +89,11 @@ def merged(resource: Resource, own: Entry, now: str, gone: Iterable[str] = (), r
         "pods": sum(_number(each.get("pods")) for each in nodes),
         "sandboxes": sum(_number(each.get("sandboxes")) for each in nodes),
         "refused": sum(_number(each.get("refused")) for each in nodes),
-        "conditions": _conditions(before, [_loaded(verdicts, generation), _enforced(nodes)], generation, now),
+        "conditions": conditions(before, [_loaded(verdicts, generation), _enforced(nodes)], generation, now),
         "nodes": nodes,
     }
-    if (stands := rollout if rollout is not None else before.get("rollout")) is not None:
-        status["rollout"] = stands
+    if "rollout" in before:  # rollout.py's
+        status["rollout"] = before["rollout"]
     if status == before:
         return None
     return Said(status, _weighty(status) != _weighty(before))
@@ -125,8 +125,8 @@ def _enforced(nodes: Sequence[Json]) -> tuple[str, str, str, str]:
     return "Enforced", "True", "Held", "every pod that it means is held"
 
 
-def _conditions(before: Json, found: Sequence[tuple[str, str, str, str]], generation: int, now: str) -> list[Json]:
-    """Those of the roll-out stay as they are: it writes them itself."""
+def conditions(before: Json, found: Sequence[tuple[str, str, str, str]], generation: int, now: str) -> list[Json]:
+    """Those of a status with these in it: type, status, reason, message. Others stay as they are."""
     old = {each.get("type"): each for each in before.get("conditions") or () if isinstance(each, dict)}
     for kind, status, reason, message in found:
         since = old[kind]["lastTransitionTime"] if kind in old and old[kind].get("status") == status else now

@@ -60,11 +60,11 @@ def _needed(records: Iterable[Json], policy: Policy) -> set[Entry]:
             continue
         key = (fields["name"], fields["path"], fields["script"], fields["sha256"])
         if key not in binaries:
-            binaries[key] = _binary(*key, policy)
+            binaries[key] = binary_of(*key, policy)
         binary, passed, denied = binaries[key], record["decision"] == "allow" or not record["enforced"], record["decision"] == "deny"
         if record["action"] == "exec" or passed:  # who uses the network was started, be it before the period
             found |= _agreeing(spoken_exec(binary, policy), passed, denied)
-        for request in _requests(record, binary):
+        for request in requests_of(record, binary):
             if (request, passed, denied) in asked:
                 continue
             asked.add((request, passed, denied))
@@ -89,13 +89,14 @@ def _agreeing(entries: frozenset[Entry], passed: bool, denied: bool) -> set[Entr
     return {entry for entry in entries if (denied if entry.list == "deny" else passed)}
 
 
-def _binary(name: str, path: str, script: str | None, sha256: str, policy: Policy) -> Binary:
+def binary_of(name: str, path: str, script: str | None, sha256: str, policy: Policy) -> Binary:
+    """The binary of a record, by every name that the policy may call it."""
     families, own = load_families(), policy.binary_names()
     names = frozenset(found for file in (path, script) if file for found in families.of(file, own)) | {name}
     return Binary(name, names, path, script, sha256)
 
 
-def _requests(record: Json, binary: Binary) -> Iterator[Request]:
+def requests_of(record: Json, binary: Binary) -> Iterator[Request]:
     """What was asked of the policy; for a path every reading of it, as the proxy asks."""
     destination, http = record.get("destination"), record.get("http")
     if not destination or record["action"] not in ("dns", "connect", "http", "websocket"):
