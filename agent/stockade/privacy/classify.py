@@ -8,7 +8,8 @@ is read once more across the borders of its texts, since a value may be cut in t
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
 
 from stockade.privacy import context, deadline
@@ -53,10 +54,15 @@ def rules(settings: Settings) -> _Rules:
 
 
 class Classifier:
-    """detectors: in any order. Those with `reads_views` are cheap and read all views of a text and the borders of a conversation."""
+    """detectors: in any order. Those with `reads_views` are cheap and read all views of a text and the borders of a conversation. beside:
+    threads in which they do so while the others read, which hold no lock of Python's while they compute; without it one after the other.
+    """
 
-    def __init__(self, detectors: Sequence[Detector]) -> None:
+    def __init__(self, detectors: Sequence[Detector], beside: Executor | None = None) -> None:
         self._detectors = tuple(detectors)
+        self._cheap = tuple(each for each in self._detectors if getattr(each, "reads_views", False))
+        self._dear = tuple(each for each in self._detectors if not getattr(each, "reads_views", False))
+        self._beside = beside
         self._known: dict[Settings, _Rules] = {}
 
     @property
@@ -89,7 +95,7 @@ class Classifier:
             for lane in ([number for number in range(len(texts)) if number not in alone], *lanes):
                 if len(lane) > 1:
                     self._across(texts, lane, own, found)
-        around = context.situation(texts, found) if conversation else context.Situation()
+        around = context.situation(texts, found) if conversation and any(found) else context.Situation()
         return [self._finish(text, findings, settings, around) for text, findings in zip(texts, found, strict=True)]
 
     def _rules(self, settings: Settings) -> _Rules:
@@ -101,25 +107,35 @@ class Classifier:
 
     def _read(self, texts: Sequence[str], own: _Rules, formed: frozenset[int]) -> list[list[Finding]]:
         seen = [views(text) for text in texts]
-        found: list[list[Finding]] = [[] for _ in texts]
         every = [(number, view) for number, of_text in enumerate(seen) for view in of_text]
         main = [(number, view) for number, of_text in enumerate(seen) if number not in formed for view in _main(of_text)]
-        for detector in self._detectors:
-            deadline.keep()
-            read = every if getattr(detector, "reads_views", False) else main
-            for (number, view), findings in zip(read, detector.find([view.text for _, view in read]), strict=True):
-                found[number].extend(view.back(finding) for finding in findings if finding.end > finding.start)
+        found: list[list[Finding]] = [[] for _ in texts]
+        if self._beside is None or not main or not self._dear:
+            told = [*self._told(self._dear, main), *self._told(self._cheap, every)]
+        else:
+            cheap = self._beside.submit(deadline.carried(lambda: self._told(self._cheap, every)))
+            told = _after(cheap, lambda: self._told(self._dear, main))
+        for number, finding in told:
+            found[number].append(finding)
         for number, view in every:
             found[number].extend(view.back(finding) for finding in own.find(view.text))
         return found
 
+    def _told(self, detectors: Iterable[Detector], read: Sequence[tuple[int, View]]) -> list[tuple[int, Finding]]:
+        """What these detectors find, and in which text."""
+        found = []
+        for detector in detectors:
+            deadline.keep()
+            for (number, view), findings in zip(read, detector.find([view.text for _, view in read]), strict=True):
+                found += [(number, view.back(finding)) for finding in findings if finding.end > finding.start]
+        return found
+
     def _across(self, texts: Sequence[str], lane: Sequence[int], own: _Rules, found: list[list[Finding]]) -> None:
-        cheap = [detector for detector in self._detectors if getattr(detector, "reads_views", False)]
         for glue in ("", " "):
             joined = _Joined([texts[number] for number in lane], glue)
             for window_start, window in joined.windows():
                 for view in views(window):
-                    for findings in (*(detector.find([view.text])[0] for detector in cheap), own.find(view.text)):
+                    for findings in (*(detector.find([view.text])[0] for detector in self._cheap), own.find(view.text)):
                         for finding in map(view.back, findings):
                             for place, part in joined.parts(finding, window_start):
                                 found[lane[place]].append(part)
@@ -127,6 +143,15 @@ class Classifier:
     def _finish(self, text: str, findings: Iterable[Finding], settings: Settings, around: context.Situation) -> list[Finding]:
         refined = context.refine(text, sorted(findings), around)
         return unite(finding for finding in refined if finding.score >= settings.threshold(finding.category))
+
+
+def _after(beside: Future[list[tuple[int, Finding]]], work: Callable[[], list[tuple[int, Finding]]]) -> list[tuple[int, Finding]]:
+    """What both give. Neither goes on when this is over, however it ends: who waits for a request waits for all of it."""
+    try:
+        return [*work(), *beside.result()]
+    finally:
+        beside.cancel()
+        wait([beside])
 
 
 def _main(of_text: Sequence[View]) -> list[View]:

@@ -120,7 +120,9 @@ def general(text: str) -> bool:
 
 def refine(text: str, findings: Sequence[Finding], around: Situation = Situation()) -> list[Finding]:
     """The findings of one text, renamed and thinned by what is said around them. Order is kept."""
-    cues = [match.start() for match in _PATIENT.finditer(text)] if findings else []
+    if not findings:
+        return []
+    cues = [match.start() for match in _PATIENT.finditer(text)]
     record = any(f.category == "phi.identifier" for f in findings)
     person = any(f.category in ("pii.person", "phi.identifier") for f in findings)
     strong = around.clinical or _STRONG_PATIENT.search(text) is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -38,3 +38,14 @@ def keep() -> None:
     """Raises Late when it is over."""
     if time.monotonic() > _deadline.at:
         raise Late
+
+
+def carried[Result](work: Callable[[], Result]) -> Callable[[], Result]:
+    """The same work under the deadline of this thread, to be done by another."""
+    at = _deadline.at
+
+    def under() -> Result:
+        with until(at):
+            return work()
+
+    return under

@@ -26,6 +26,15 @@ PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 CPU = "CPUExecutionProvider"
 FUSED_SLOWLY = ["SkipLayerNormFusion"]
 """What ONNX Runtime would make of a sum and a norm on the CPU: one node that goes number by number and takes four times as long."""
+SPINNING = {
+    "session.intra_op.allow_spinning": "1",
+    "session.intra_op.spin_duration_us": "50",
+    "session.force_spinning_stop": "1",
+}
+"""A run is some hundred short steps, between which its threads wait for each other. One that sleeps is woken later than most steps take, so
+that two threads did no more than one. One that spins for as long as it likes takes the processor from the sandboxes, and from its own
+other half: beside other work on all cores such a run took two to four times as long. So they spin for about one step, and never between
+two runs."""
 TERM = "medical.term"
 """The label of a diagnosis or drug spoken of in general. No finding comes of it, but it is what a patient's words are told from."""
 SUREST = 0.97
@@ -184,9 +193,8 @@ class TokenModel:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Spinning threads would take the processor from the sandboxes, and from each other: beside other work on all cores a run of two
-        # that spin took two to four times as long as one of two that sleep, to gain a tenth where nothing else ran.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for key, value in SPINNING.items():
+            options.add_session_config_entry(key, value)
         chosen = choose(onnxruntime.get_available_providers(), providers)
         # A machine without a GPU has the CUDA provider and not its libraries; ONNX Runtime tells of it in red and goes on to the next one.
         onnxruntime.set_default_logger_severity(4)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import pickle
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockade.privacy import classify, settings, views
+from stockade.privacy import classify, deadline, settings, views
 from stockade.privacy.classify import Classifier, Custom, Dictionary, Settings, unite
 from stockade.privacy.documents import Documents
 from stockade.privacy.finding import Finding
@@ -276,3 +279,55 @@ def test_what_one_message_says_of_a_patient_holds_for_the_next() -> None:
     texts = ["The patient has been admitted.", "metformin 500 mg BID"]
     assert not any(f.category == "phi.clinical" for f in CLASSIFIER.classify([texts[1]], Settings())[0])
     assert any(f.category == "phi.clinical" for f in CLASSIFIER.classify(texts, Settings(), conversation=True)[1])
+
+
+# Side by side: who knows forms reads while the model reads.
+
+
+class Meeting:
+    """A detector that goes on when another one is reading too."""
+
+    version = "1"
+
+    def __init__(self, name: str, barrier: threading.Barrier, reads_views: bool) -> None:
+        self.name, self.reads_views, self._barrier = name, reads_views, barrier
+
+    def find(self, texts: Sequence[str]) -> list[list[Finding]]:
+        self._barrier.wait(30)
+        return [[Finding(0, len(text), "pii.person", self.name, 0.9)] for text in texts]
+
+
+def test_what_knows_forms_reads_beside_what_does_not_and_finds_the_same() -> None:
+    texts = [f"Patient John Smith, MRN 00482913, card {CARD}, {MAIL}", "", "On call: Dr. John Smith", f"key {quote(MAIL)}"]
+    detectors = [Patterns(), Names("John Smith"), Credentials(), Documents()]
+    with ThreadPoolExecutor(1) as pool:
+        both = [Classifier(detectors, beside).classify(texts, conversation=True, formed=[2]) for beside in (None, pool)]
+        assert both[0] == both[1]
+        assert both[0][0]
+        barrier = threading.Barrier(2)
+        met = Classifier([Meeting("form", barrier, True), Meeting("model", barrier, False)], pool).classify(["x"])
+    assert [finding.detector for finding in met[0]] in (["form"], ["model"])
+
+
+@pytest.mark.parametrize("slow", [True, False], ids=["forms", "model"])
+def test_the_deadline_holds_for_both_and_neither_goes_on_when_it_is_over(slow: bool) -> None:
+    class Endless:
+        version = "1"
+
+        def __init__(self, name: str, reads_views: bool) -> None:
+            self.name, self.reads_views, self.reads = name, reads_views, False
+
+        def find(self, texts: Sequence[str]) -> list[list[Finding]]:
+            self.reads = True
+            try:
+                while self.reads_views is slow:
+                    deadline.keep()
+            finally:
+                self.reads = False
+            return [[] for _ in texts]
+
+    both = [Endless("form", True), Endless("model", False)]
+    with ThreadPoolExecutor(1) as pool:
+        with deadline.until(time.monotonic() + 0.2), pytest.raises(deadline.Late):
+            Classifier(both, pool).classify(["x"])
+        assert not any(each.reads for each in both)

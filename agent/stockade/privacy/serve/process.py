@@ -46,9 +46,9 @@ def main(descriptor: int, registry: int, uid: int) -> None:
     if os.geteuid() == 0:
         os.unshare(os.CLONE_NEWNET)  # from the first import on: there is no network for any library to use
     sock, told = socket.socket(fileno=descriptor), socket.socket(fileno=registry)
-    layers = load(threads=max(1, min(2, os.cpu_count() or 1)))
-    with ThreadPoolExecutor(READERS) as pool:
-        rehearse(layers, pool)
+    with ThreadPoolExecutor(READERS) as pool, ThreadPoolExecutor(READERS) as beside:
+        layers = load(max(1, min(2, os.cpu_count() or 1)), beside)
+        rehearse(layers, pool, beside)
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         gc.freeze()
@@ -57,9 +57,9 @@ def main(descriptor: int, registry: int, uid: int) -> None:
     os._exit(0)
 
 
-def rehearse(layers: Layers, pool: ThreadPoolExecutor) -> None:
+def rehearse(layers: Layers, *pools: ThreadPoolExecutor) -> None:
     """Load what Python loads on first use, and start every thread: afterwards there is no file to open and no thread to start."""
-    started = [pool.submit(time.sleep, 0.05) for _ in range(READERS)]
+    started = [pool.submit(time.sleep, 0.05) for pool in pools for _ in range(READERS)]
     for each in started:
         each.result()
     said = "Patient John Smith, MRN 12345678, born 01/02/1960, phone +1 202 555 0143, key = 'aGVsbG8gd29ybGQgdGhpcyBpcw=='"
