@@ -38,7 +38,7 @@ SOURCE_DATE_EPOCH=$(date -u -d "$(sed -n 's/^# Debian 13 as of \([0-9-]*\).*/\1/
 export SOURCE_DATE_EPOCH
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$CHECKOUT/agent/stockade/__init__.py")
 
-digest=$(cat "$HERE/root.sh" "$HERE/packages" "$HERE/packages.lock" "$REQUIREMENTS" <(echo "${MIRROR:-}") | sha256sum | cut -c1-16)
+digest=$(cat <(sed '/^app() {/,/^}/d' "$HERE/root.sh") "$HERE/packages" "$HERE/packages.lock" "$REQUIREMENTS" <(echo "${MIRROR:-}") | sha256sum | cut -c1-16)
 place=$CACHE/$digest
 mkdir -p "$CACHE" "$TO"
 exec 9>"$CACHE/lock"

@@ -44,6 +44,7 @@ base() {
         ${SKIP:+"--skip=$SKIP"} "${options[@]}" --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         trixie "$TO/root" ${MIRROR:+"$MIRROR"}
     rm -rf "$TO/root"/var/{log,cache,tmp,lib/apt}/* "$TO/root"/var/lib/dpkg/*-old "$TO/root"/etc/{hostname,resolv.conf,machine-id} "$TO/root"/dev/*
+    find "$TO/root" -xdev -type f -perm /6000 -exec chmod a-s {} +  # nobody in it is to become somebody else
     dpkg-query --admindir="$TO/root/var/lib/dpkg" -W -f '${Package}=${Version}\n' | LC_ALL=C sort >"$TO/packages"
     if ! diff <(grep -v '^#' "$HERE/packages.lock") "$TO/packages" >"$TO/differs"; then
         say "other versions than packages.lock has (<, and what came: >):"
