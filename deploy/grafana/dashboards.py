@@ -29,6 +29,7 @@ LINK = {
     "targetBlank": False,
 }
 ONE = '{sandbox="$sandbox"}'
+PODS = '{namespace="$namespace"}'
 
 
 def panel(kind: str, title: str, queries: Sequence[Query], *, unit: str = "short", width: int = 12, help: str = "", **options: Any) -> Json:
@@ -83,16 +84,17 @@ def laid_out(panels: Sequence[Json]) -> Iterator[Json]:
         x, height = x + place["w"], max(height, place["h"])
 
 
-def dashboard(uid: str, title: str, panels: Sequence[Json], variable: str | None = None) -> Json:
+def dashboard(uid: str, title: str, panels: Sequence[Json], variable: str | None = None, name: str = "sandbox") -> Json:
+    """variable: the query of the values of `name`, which the panels ask for."""
     variables = []
     if variable is not None:
         variables = [
             {
-                "name": "sandbox",
+                "name": name,
                 "type": "query",
-                "label": "Sandbox",
+                "label": name.capitalize(),
                 "datasource": SOURCE,
-                "query": {"query": variable, "refId": "sandbox"},
+                "query": {"query": variable, "refId": name},
                 "refresh": 2,
                 "sort": 1,
             }
@@ -118,7 +120,11 @@ OVERVIEW = dashboard(
     "stockade-overview",
     "Stockade: overview",
     [
-        stat("Sandboxes", "count(stockade_sandbox_info)"),
+        stat(
+            "Sandboxes and pods",
+            '(count(stockade_sandbox_info{sandbox!=""}) or vector(0)) + (sum(stockade_pods) or vector(0))',
+            help="A pod is one, whatever it has of containers.",
+        ),
         stat("Agents that do not answer", '(count(up{job="stockade"} == 0) or vector(0))', steps=GOOD_AT_0),
         stat("Allowed", 'sum(sandbox:stockade_decisions:rate5m{decision="allow"})', unit="reqps"),
         stat("Refused", '(sum(sandbox:stockade_decisions:rate5m{decision="deny"}) or vector(0))', unit="reqps"),
@@ -130,8 +136,8 @@ OVERVIEW = dashboard(
         ),
         panel(
             "timeseries",
-            "Decisions by sandbox",
-            [("sum by (sandbox, decision) (sandbox:stockade_decisions:rate5m)", "{{sandbox}} {{decision}}")],
+            "Decisions by sandbox, of pods by namespace",
+            [("sum by (namespace, sandbox, decision) (sandbox:stockade_decisions:rate5m)", "{{namespace}}{{sandbox}} {{decision}}")],
             unit="reqps",
         ),
         panel(
@@ -151,17 +157,22 @@ OVERVIEW = dashboard(
         panel(
             "timeseries",
             "From event to record, 99 % below",
-            [("max by (sandbox) (sandbox:stockade_audit_lag_seconds:p99_5m)", "{{sandbox}}")],
+            [("max by (namespace, sandbox) (sandbox:stockade_audit_lag_seconds:p99_5m)", "{{namespace}}{{sandbox}}")],
             unit="s",
         ),
-        panel("timeseries", "Fullest maps", [("topk(5, sandbox:stockade_map_fill:ratio)", "{{sandbox}} {{map}}")], unit="percentunit"),
+        panel(
+            "timeseries",
+            "Fullest maps",
+            [("topk(5, sandbox:stockade_map_fill:ratio)", "{{namespace}}{{sandbox}} {{map}}")],
+            unit="percentunit",
+        ),
         panel(
             "table",
             "Sandboxes",
-            [("max by (sandbox, policy, mode, instance) (stockade_sandbox_info)", "")],
+            [("max by (namespace, sandbox, policy, mode, instance) (stockade_sandbox_info)", "")],
             help="Policy in force and mode. With `observe` nothing is refused.",
         ),
-        panel("table", "Alerts", [('max by (alertname, sandbox, severity) (ALERTS{alertstate="firing"}) or vector(0)', "")]),
+        panel("table", "Alerts", [('max by (alertname, namespace, sandbox, severity) (ALERTS{alertstate="firing"}) or vector(0)', "")]),
         panel(
             "timeseries",
             "Agents: CPU",
@@ -235,7 +246,63 @@ SANDBOX = dashboard(
             [(f"(stockade_certificate_expiry_time_seconds{ONE} - time()) / 86400", "{{certificate}}")],
         ),
     ],
-    variable="label_values(stockade_sandbox_info, sandbox)",
+    variable='label_values(stockade_sandbox_info{sandbox!=""}, sandbox)',
+)
+
+NAMESPACE = dashboard(
+    "stockade-namespace",
+    "Stockade: pods of a namespace",
+    [
+        stat("Pods", f"sum(stockade_pods{PODS})"),
+        stat("Nodes", f"count(stockade_pods{PODS} > 0) or vector(0)"),
+        stat("Processes", f"(sum(stockade_processes{PODS}) or vector(0))"),
+        stat("Open connections", f"(sum(stockade_connections{PODS}) or vector(0))"),
+        stat("Approvals that wait", f"(sum(stockade_approvals_pending{PODS}) or vector(0))"),
+        stat("Let pass by observing", f"(sum(stockade_unenforced_total{PODS}) or vector(0))", steps=GOOD_AT_0),
+        panel(
+            "timeseries",
+            "Decisions by action",
+            [(f"sum by (action, decision) (sandbox:stockade_decisions:rate5m{PODS})", "{{action}} {{decision}}")],
+            unit="reqps",
+        ),
+        panel(
+            "timeseries",
+            "Refusals by reason",
+            [(f"sum by (reason) (sandbox:stockade_refusals:rate5m{PODS})", "{{reason}}")],
+            unit="reqps",
+            stack="normal",
+        ),
+        panel(
+            "timeseries",
+            "Latency, 99 % below, at the slowest node",
+            [(f"max by (stage) (sandbox:stockade_latency_seconds:p99_5m{PODS})", "{{stage}}")],
+            unit="s",
+        ),
+        panel("timeseries", "Octets", [(f"sum by (direction) (sandbox:stockade_bytes:rate5m{PODS})", "{{direction}}")], unit="Bps"),
+        panel("timeseries", "Pods by node", [(f"sum by (instance) (stockade_pods{PODS})", "{{instance}}")], stack="normal"),
+        panel(
+            "timeseries",
+            "How full, at the fullest pod",
+            [(f"max by (map) (sandbox:stockade_map_fill:ratio{PODS})", "{{map}}")],
+            unit="percentunit",
+        ),
+        panel(
+            "table",
+            "Policies",
+            [(f"max by (policy, mode, instance) (stockade_sandbox_info{PODS})", "")],
+            help="In force for some pod of the namespace, at that agent.",
+        ),
+        panel(
+            "timeseries",
+            "What failed",
+            [
+                (f"sum by (helper) (increase(stockade_helper_failures_total{PODS}[5m]))", "helper {{helper}}"),
+                (f"sum(increase(stockade_workers_lost_total{PODS}[5m]))", "workers lost"),
+            ],
+        ),
+    ],
+    variable="label_values(stockade_pods, namespace)",
+    name="namespace",
 )
 
 _INFERENCE = '{sandbox="$sandbox",action="inference"}'
@@ -277,10 +344,10 @@ PRIVACY = dashboard(
         panel("timeseries", "Characters", [(f"sum(rate(stockade_classifier_characters_total{ONE}[5m]))", "per second")]),
         panel("table", "Runs on", [(f"max by (provider) (stockade_classifier_info{ONE})", "")]),
     ],
-    variable="label_values(stockade_classifier_up, sandbox)",
+    variable='label_values(stockade_classifier_up{sandbox!=""}, sandbox)',
 )
 
-DASHBOARDS = {"overview": OVERVIEW, "sandbox": SANDBOX, "privacy": PRIVACY}
+DASHBOARDS = {"overview": OVERVIEW, "sandbox": SANDBOX, "namespace": NAMESPACE, "privacy": PRIVACY}
 
 
 def written() -> dict[str, str]:
