@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from framework.kubernetes import Cluster
-from framework.kubernetes.alone import Alone
+from framework.kubernetes.alone import AGENT, Alone
 from framework.kubernetes.cluster import built, hierarchies
 from stockade.policy.format.crd import GROUP, as_text
 
+README = Path(__file__).resolve().parents[2] / "deploy/kubernetes/README.md"
+RBAC = {"apiVersion": "rbac.authorization.k8s.io/v1"}
 PROGRAMS = ("etcd", "kube", "containerd", "pause", "runc")
 FILES = ("kube", "containerd", "cni", "etcd", "calico", "default_", "stockade-kubernetes", "pods", "containers", "dockershim", "runc")
 
@@ -43,7 +47,23 @@ def alone() -> Iterator[Alone]:
         running.apply(as_text())
         for name in ("stockadepolicies", "clusterstockadepolicies"):
             running.wait(f"crd/{name}.{GROUP}", "condition=Established")
+        running.apply(json.dumps({"kind": "ClusterRole", "metadata": {"name": AGENT}, "rules": rights()} | RBAC))
+        running.kubectl("create", "clusterrolebinding", AGENT, f"--clusterrole={AGENT}", f"--user={AGENT}")
         yield running
+
+
+def rights() -> list[dict[str, list[str]]]:
+    """What deploy/kubernetes/README.md says an agent needs."""
+    rows = [line.split("|")[1:4] for line in README.read_text().splitlines() if line.startswith(('| `""`', "| `stockade.internal`"))]
+    assert len(rows) == 6
+    return [
+        {
+            "apiGroups": [group.strip(" `").replace('""', "")],
+            "resources": re.findall("`([^`]+)`", names),
+            "verbs": [verb.strip() for verb in verbs.split(",")],
+        }
+        for group, names, verbs in rows
+    ]
 
 
 def traces() -> set[str]:

@@ -1,5 +1,7 @@
 """The controller on a real API server: what it asks of the node's agent, and what the policies' status and the pods' events say of it.
 
+It has the rights that deploy/kubernetes/README.md lists, and no other.
+
 The pods run nowhere: an API server without a node takes them, and this is about what follows from what it says.
 """
 
@@ -38,7 +40,7 @@ class Controlled:
 
     def __init__(self, api: Alone, state: Path, unmatched: str) -> None:
         program = Path(__file__).with_name("node_of_lines.py")
-        self._process = api.program(sys.executable, program, api.room / "kubeconfig", NODE, state, unmatched)
+        self._process = api.program(sys.executable, program, api.room / "agent.kubeconfig", NODE, state, unmatched)
         self._lines: queue.Queue[Json] = queue.Queue()
         self.asked: dict[str, Json] = {}  # by the pod's uid, the last of each
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -104,9 +106,10 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-@pytest.fixture
-def controlled(api: Alone, state: Path) -> Iterator[Controlled]:
-    running = Controlled(api, state, "leave")
+@pytest.fixture(scope="module")
+def controlled(alone: Alone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controlled]:
+    """One for all: what a test leaves behind in it is what days leave behind."""
+    running = Controlled(alone, tmp_path_factory.mktemp("state"), "leave")
     yield running
     running.end()
 

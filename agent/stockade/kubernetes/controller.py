@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from stockade.kubernetes.api import Away, Denied, Expired
 from stockade.kubernetes.events import Announcer
+from stockade.kubernetes.generations import AGAIN, Generations, Policy
 from stockade.kubernetes.kept import Decided, Kept, Known
-from stockade.kubernetes.loading import Broken, Loaded, composed, tried
+from stockade.kubernetes.loading import Broken
 from stockade.kubernetes.plan import share
-from stockade.kubernetes.reporting import Reporter, now
+from stockade.kubernetes.reporting import Reporter
 from stockade.kubernetes.resources import Json, Key, Resource, Seen
-from stockade.kubernetes.rollout import Stand, step
 from stockade.kubernetes.selecting import Fault, by_uid
-from stockade.kubernetes.status import Entry, Said
-from stockade.kubernetes.trial import Trial
-from stockade.kubernetes.wanting import LEFT, NOTHING, Answer, InForce, Unmatched, answer
+from stockade.kubernetes.status import Entry
+from stockade.kubernetes.wanting import LEFT, NOTHING, Answer, Unmatched, answer
 from stockade.kubernetes.watching import Listed, Lost, News
 from stockade.node.pod import Node, Standing, Wanted
 from stockade.node.trust import VOLUME
@@ -36,28 +31,7 @@ from stockade.types import Outcome
 _log = logging.getLogger(__name__)
 
 PODS, NAMESPACES, POLICIES, CLUSTER_POLICIES = KINDS = ("pods", "namespaces", "policies", "cluster policies")
-_TOGETHER = 512  # compositions that are remembered
-_AGAIN = 10.0  # seconds until what the disk did not take is tried again
-
-
-@dataclass(slots=True)
-class Policy:
-    """latest: as the API has it. verdict: on that generation. good: what is in force, and the resource it was made of.
-
-    percent: of the pods that the newest means, how many are looked at; None: it is not rolled out in stages, or that is over.
-    """
-
-    latest: Resource | None = None
-    verdict: Loaded | Broken | None = None
-    good: Loaded | None = None
-    source: Resource | None = None
-    percent: int | None = None
-    trial: Trial = field(default_factory=Trial)
-
-    @property
-    def tried(self) -> bool:
-        latest, verdict = self.latest, self.verdict
-        return latest is not None and verdict is not None and (verdict.uid, verdict.generation) == (latest.uid, latest.generation)
+_COALESCED = 1.0  # seconds in which what is counted is counted together
 
 
 @dataclass(slots=True)
@@ -84,16 +58,19 @@ class Controller:
         self._node, self._name, self._kept, self._unmatched, self._kubelet = node, name, kept, unmatched, kubelet
         self.reporter: Reporter | None = None  # before it is set nobody is told
         self.announcer: Announcer | None = None
-        self.policies: dict[Key, Policy] = {}
+        self.generations = Generations(kept.policies, self._wake)
         self.namespaces: dict[str, dict[str, str]] = {}
         self.lost: dict[str, str] = {}
         self.held: dict[str, Held] = {}
         self._pods: dict[str, Seen] = {}  # by the object's uid
         self._heard: set[str] = set()
         self._decided: dict[str, Decided] = {}
-        self._together: dict[tuple[Path, ...], Composed | str] = {}
         self._counts = Count()
+        self._counted: set[Key] = set()  # and not reported yet
         self._woken = asyncio.Event()
+
+    def _wake(self) -> None:
+        self._woken.set()
 
     # --- what is heard -------------------------------------------------------------------------------------------------------------------
 
@@ -122,14 +99,12 @@ class Controller:
         elif kind == NAMESPACES:
             self.namespaces = {}
         else:
-            there = {item.key for item in items if isinstance(item, Resource)}
-            for key in [key for key in self.policies if key.cluster == (kind == CLUSTER_POLICIES) and key not in there]:
-                del self.policies[key]
+            self.generations.only({item.key for item in items if isinstance(item, Resource)}, kind == CLUSTER_POLICIES)
         for item in items:
             self._changed(kind, item, False)
 
     def _changed(self, kind: str, item: object, gone: bool) -> bool:
-        """False: nothing follows from it, as from most of what nodes write into a status."""
+        """False: nothing follows from it."""
         match item:
             case Seen():
                 if gone:
@@ -137,12 +112,7 @@ class Controller:
                 else:
                     self._pods[item.uid] = item
             case Resource():
-                if not gone:
-                    policy = self.policies.setdefault(item.key, Policy())
-                    before, policy.latest = policy.latest, item
-                    return before is None or _says(before) != _says(item)
-                if (known := self.policies.get(item.key)) is None or known.latest is None or known.latest.uid == item.uid:
-                    self.policies.pop(item.key, None)
+                return self.generations.hear(item, gone)
             case (str(name), dict(labels)):
                 if gone:
                     self.namespaces.pop(name, None)
@@ -168,20 +138,25 @@ class Controller:
     def recorded(self, uid: str, record: Json) -> None:
         if (held := self.held.get(uid)) is None:
             return
-        news = {key for key, shadow in held.shadows if key in self.policies and self.policies[key].trial.allowed(record, shadow)}
-        if record["decision"] != Outcome.DENY:
-            if news:
-                self._report(news)
-            return
-        for each in held.answer.tried if held.answer.decided.observe else ():
-            if each in held.answer.by and each.key in self.policies:
-                self.policies[each.key].trial.would_be_refused(record)
-        counts = self._counts.refused if record["enforced"] else self._counts.unenforced
-        keys = {each.key for each in held.answer.by}
-        counts.update(keys)
-        if self.announcer is not None and (pod := self._seen(uid)) is not None:
-            self.announcer.refused(pod, record)
-        self._report(keys)
+        policies = self.generations.policies
+        news = {key for key, shadow in held.shadows if key in policies and policies[key].trial.allowed(record, shadow)}
+        if record["decision"] == Outcome.DENY:
+            if held.answer.decided.observe:
+                for each in held.answer.tried:
+                    if each in held.answer.by and each.key in policies:
+                        policies[each.key].trial.would_be_refused(record)
+            keys = {each.key for each in held.answer.by}
+            (self._counts.refused if record["enforced"] else self._counts.unenforced).update(keys)
+            news |= keys
+            if self.announcer is not None and (pod := self._seen(uid)) is not None:
+                self.announcer.refused(pod, record)
+        if news and not self._counted:
+            asyncio.get_running_loop().call_later(_COALESCED, self._report_counted)
+        self._counted |= news
+
+    def _report_counted(self) -> None:
+        counted, self._counted = self._counted, set()
+        self._report(counted)
 
     def _seen(self, uid: str) -> Seen | None:
         found = self._pods.get(uid)
@@ -198,14 +173,13 @@ class Controller:
             await self._woken.wait()
             self._woken.clear()
             if self._heard == set(KINDS):
-                await self._learn()
+                await self.generations.learn()
                 await self._decide()
                 await self._write_down()
 
     def _resume(self, known: Known) -> None:
         """What was decided holds at once, whether or not there is an API."""
-        for resource in known.policies:
-            self.policies.setdefault(resource.key, Policy()).source = resource
+        self.generations.resume(known.policies)
         self.namespaces = {name: dict(labels) for name, labels in known.namespaces.items()} | self.namespaces
         self._decided = dict(known.decided)
         if PODS not in self._heard:
@@ -214,65 +188,17 @@ class Controller:
             if (before := self._decided.get(uid)) is not None and not pod.ended:
                 self._ask(pod, Answer(before))
 
-    async def _learn(self) -> None:
-        """Try what is new, and what was good and is on the disk alone."""
-        for key, policy in list(self.policies.items()):
-            if policy.good is None and policy.source is not None:
-                was = await self._tried(policy.source)
-                policy.good = was if isinstance(was, Loaded) else None
-            latest = policy.latest
-            if latest is None or policy.tried:
-                continue
-            verdict = await self._tried(latest)
-            if verdict is None:
-                continue
-            policy.verdict, policy.trial = verdict, Trial()
-            if isinstance(verdict, Loaded):
-                _log.info("%s %s: generation %d loads", key.kind, key, verdict.generation)
-            else:
-                first = verdict.faults[0]
-                _log.warning("%s %s: generation %d does not load: %s: %s", key.kind, key, verdict.generation, first.field, first.message)
-        for policy in self.policies.values():
-            await self._settle(policy)
-
-    async def _settle(self, policy: Policy) -> None:
-        """What of a policy is in force, and what is only looked at."""
-        latest, verdict = policy.latest, policy.verdict
-        if latest is None or not isinstance(verdict, Loaded) or not policy.tried:
-            return
-        stand, policy.percent = Stand.of(latest), None
-        if verdict.plan is None or (stand is not None and stand.generation == latest.generation and stand.state == "Complete"):
-            policy.good, policy.source = verdict, latest
-            return
-        begun = stand is not None and stand.generation == latest.generation
-        policy.percent = stand.percent(verdict.plan) if stand is not None and begun else 0
-        if stand is None or (policy.good is not None and not begun):
-            return
-        if stand.stable is None:
-            policy.good = policy.source = None
-        elif policy.good is None or (policy.good.uid, policy.good.generation) != (latest.uid, stand.stable[0]):
-            source = replace(latest, generation=stand.stable[0], spec=stand.stable[1])
-            was = await self._tried(source)
-            if isinstance(was, Loaded):
-                policy.good, policy.source = was, source
-
-    async def _tried(self, resource: Resource) -> Loaded | Broken | None:
-        try:
-            return await asyncio.to_thread(tried, resource, self._kept.policies)
-        except OSError as error:
-            _log.error("%s %s cannot be written, and is tried again: %s", resource.key.kind, resource.key, error)
-            asyncio.get_running_loop().call_later(_AGAIN, self._woken.set)
-            return None
-
     async def _decide(self) -> None:
         pods = {uid: pod for uid, pod in by_uid(list(self._pods.values())).items() if not pod.ended}
-        in_force = [self._in_force(key, policy) for key, policy in self.policies.items()]
-        touched: set[Key] = set(self.policies)
+        in_force = [policy.in_force(key) for key, policy in self.generations.policies.items()]
+        namespaces = dict(self.namespaces)
         for uid, pod in pods.items():
             before = self._decided.get(uid)
+            if before is None and pod.pod.namespace not in namespaces:
+                continue  # what it is labelled is not heard of yet; it is closed until then
             places = {each.key: share(each.key, uid) for each in in_force if each.trial is not None}
-            found = answer(pod, in_force, self.namespaces, before, self._unmatched, places)
-            if len(found.by) > 1 and isinstance(problem := await self._composed(found.decided.files or ()), str):
+            found = answer(pod, in_force, namespaces, before, self._unmatched, places)
+            if len(found.by) > 1 and isinstance(problem := await self.generations.composed(found.decided.files or ()), str):
                 found = Answer(before if before is not None and before.files else NOTHING, found.by, found.tried, problem, found.keys)
             self._ask(pod, found)
             self.held[uid].shadows = await self._shadows(found)
@@ -282,20 +208,7 @@ class Controller:
             self._node.forget(uid)
             if self.announcer is not None:
                 self.announcer.forget(uid)
-        self._report(touched)
-
-    def _in_force(self, key: Key, policy: Policy) -> InForce:
-        broken = policy.verdict.choice if isinstance(policy.verdict, Broken) and policy.good is None else None
-        trial = policy.verdict if isinstance(policy.verdict, Loaded) and policy.percent is not None else None
-        return InForce(key, policy.good, trial, policy.percent or 0, broken)
-
-    async def _composed(self, files: tuple[Path, ...]) -> Composed | str:
-        """The policy of these files, or what is wrong with them."""
-        if files not in self._together:
-            if len(self._together) >= _TOGETHER:
-                self._together.clear()
-            self._together[files] = await asyncio.to_thread(composed, files)
-        return self._together[files]
+        self._report(set(self.generations.policies))
 
     async def _shadows(self, found: Answer) -> tuple[tuple[Key, Composed], ...]:
         """Of each policy that is tried on a pod which others hold: what the pod would be held to."""
@@ -305,42 +218,16 @@ class Controller:
                 continue
             others = [other for other in found.by if other.key != each.key]
             files = tuple(other.file for other in sorted([*others, each], key=lambda other: other.choice.order))
-            would = await self._composed(files)
+            would = await self.generations.composed(files)
             if isinstance(would, str):
-                self.policies[each.key].trial.cannot(would)
+                if (policy := self.generations.policies.get(each.key)) is not None:
+                    policy.trial.cannot(would)
             else:
                 shadows.append((each.key, would))
         return tuple(shadows)
 
-    async def roll(self) -> None:
-        """Take the next step of each roll-out when it is due, unless another node has. Until it is cancelled."""
-        while True:
-            await asyncio.sleep(random.uniform(0.5, 1.5))
-            for key, policy in list(self.policies.items()):
-                verdict, latest = policy.verdict, policy.latest
-                if latest is None or not isinstance(verdict, Loaded) or not policy.tried or self.reporter is None:
-                    continue
-                before = (policy.source.generation, policy.source.spec) if policy.source is not None else None
-                if before is not None and before[0] >= latest.generation:
-                    before = None
-
-                def change(resource: Resource, verdict: Loaded = verdict, before: tuple[int, Json] | None = before) -> Said | None:
-                    if (resource.uid, resource.generation) != (verdict.uid, verdict.generation):
-                        return None
-                    return step(resource, verdict.plan, before, time.time(), now())
-
-                if change(latest) is not None:
-                    await self._roll(key, change, len(latest.status.get("nodes") or ()))
-
-    async def _roll(self, key: Key, change: Callable[[Resource], Said | None], nodes: int) -> None:
-        assert self.reporter is not None
-        concerned = any(key in held.answer.keys for held in self.held.values())
-        await asyncio.sleep(random.uniform(0, 0.2 + nodes * 0.05) + (0 if concerned else random.uniform(2, 20)))
-        try:
-            await asyncio.to_thread(self.reporter.swap, key, change)
-        except (Away, Denied, Expired) as error:
-            _log.warning("the roll-out of %s %s waits: %s", key.kind, key, error)
-            await asyncio.sleep(_AGAIN)
+    def concerned(self, key: Key) -> bool:
+        return any(key in held.answer.keys for held in self.held.values())
 
     def _ask(self, pod: Seen, found: Answer) -> None:
         uid, decided = pod.pod.uid, found.decided
@@ -365,10 +252,8 @@ class Controller:
             self._node.want(wanted)
 
     async def _write_down(self) -> None:
-        sources = tuple(policy.source for policy in self.policies.values() if policy.source is not None)
-        known = Known(sources, self.namespaces, tuple(self._pods.values()), self._decided)
-        needed = {policy.good.file for policy in self.policies.values() if policy.good is not None}
-        needed |= {policy.verdict.file for policy in self.policies.values() if isinstance(policy.verdict, Loaded)}
+        known = Known(self.generations.sources(), dict(self.namespaces), tuple(self._pods.values()), dict(self._decided))
+        needed = self.generations.files()
         for held in self.held.values():
             needed |= set(held.answer.decided.files or ())
         try:
@@ -380,7 +265,7 @@ class Controller:
                 await asyncio.to_thread(self._kept.clear, needed)  # not while some pod may still be held to a file before
         except OSError as error:
             _log.error("what is known cannot be kept, and would be asked of the API after a start: %s", error)
-            asyncio.get_running_loop().call_later(_AGAIN, self._woken.set)
+            asyncio.get_running_loop().call_later(AGAIN, self._woken.set)
 
     # --- what is said --------------------------------------------------------------------------------------------------------------------
 
@@ -388,7 +273,7 @@ class Controller:
         if self.reporter is None or self._heard != set(KINDS):
             return
         for key in keys:
-            policy = self.policies.get(key)
+            policy = self.generations.policies.get(key)
             if policy is not None and policy.latest is not None and policy.verdict is not None:
                 self.reporter.say(key, self.entry(key, policy))
 
@@ -424,15 +309,3 @@ class Controller:
             unexpected=policy.trial.found,
             looking=looking,
         )
-
-
-def _says(resource: Resource) -> object:
-    return resource.uid, resource.generation, resource.status.get("rollout")
-
-
-def latest(controller: Controller) -> Callable[[Key], Resource | None]:
-    def found(key: Key) -> Resource | None:
-        policy = controller.policies.get(key)
-        return policy.latest if policy is not None else None
-
-    return found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stockade.kubernetes import api, resources
 from stockade.kubernetes.api import Api, node_name
-from stockade.kubernetes.controller import CLUSTER_POLICIES, NAMESPACES, PODS, POLICIES, Controller, latest
+from stockade.kubernetes.controller import CLUSTER_POLICIES, NAMESPACES, PODS, POLICIES, Controller
 from stockade.kubernetes.events import Announcer
 from stockade.kubernetes.kept import Kept
 from stockade.kubernetes.reporting import Reporter
@@ -63,7 +63,7 @@ async def controlling(
     """A controller at work on this loop, for as long as the context lasts. name: of the node. Raises what ends one of its tasks."""
     loop = asyncio.get_running_loop()
     controller = Controller(node, name, Kept(state), unmatched, kubelet)
-    reporter = controller.reporter = Reporter(cluster, latest(controller))
+    reporter = controller.reporter = Reporter(cluster, controller.generations.latest)
     announcer = controller.announcer = Announcer(cluster, name)
     watches = [
         Watch(cluster, api.PODS, PODS, resources.pod, controller.told, loop, f"spec.nodeName={name}"),
@@ -74,7 +74,7 @@ async def controlling(
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each.run()) for each in (controller, reporter, announcer)]
-            tasks.append(group.create_task(controller.roll()))
+            tasks.append(group.create_task(controller.generations.roll(reporter, controller.concerned)))
             for watch in watches:
                 watch.start()
             yield controller

@@ -169,6 +169,6 @@ def by_uid(seen: Sequence[Seen]) -> dict[str, Seen]:
     counts more, and of two mirrors the older one.
     """
     found: dict[str, Seen] = {}
-    for each in sorted(seen, key=lambda pod: (not pod.mirror, pod.created, pod.uid), reverse=True):
+    for each in sorted(sorted(seen, key=lambda pod: (pod.created, pod.uid), reverse=True), key=lambda pod: not pod.mirror):
         found[each.pod.uid] = each
     return found

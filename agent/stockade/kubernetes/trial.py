@@ -14,6 +14,7 @@ from stockade.policy.model import Policy
 from stockade.types import Outcome, Reason
 
 _MEANT = frozenset({Reason.RULE_DENY, Reason.REGO_DENY})
+_ASKED = 20_000
 _MOST = 1000  # kinds of them that are told apart; more is no news
 
 
@@ -21,6 +22,7 @@ class Trial:
     """Of one generation of one policy, on this node."""
 
     def __init__(self) -> None:
+        self._asked: set[tuple[object, ...]] = set()  # of what is allowed: most of a trail is asked again and again
         self._found: dict[str, None] = {}
 
     @property
@@ -39,6 +41,12 @@ class Trial:
         fields = record["binary"]
         if record["decision"] != Outcome.ALLOW or not fields or fields["path"] == "?":
             return False
+        asked = policy.sources, record["action"], *fields.values(), str(record["destination"]), str(record["http"] and _line(record["http"]))
+        if asked in self._asked:
+            return False
+        if len(self._asked) >= _ASKED:
+            self._asked.clear()
+        self._asked.add(asked)
         binary = binary_of(fields["name"], fields["path"], fields["script"], fields["sha256"], policy)
         answers = [decide(request, policy) for request in requests_of(record, binary)]
         if not answers or any(answer.allowed for answer in answers) or answers[0].reason in _MEANT:
@@ -50,7 +58,7 @@ class Trial:
 
     def _note(self, record: Json, reason: str) -> bool:
         who, to, http = (record["binary"] or {}).get("name", "?"), record["destination"] or {}, record["http"]
-        how = f" {http['method']} {http['path']}" if http else ""
+        how = f" {_line(http)}" if http else ""
         port = f":{to['port']}" if to.get("port") else ""
         return self._add(f"{record['action']} of {who} to {to.get('host', '?')}{port}{how}: {reason}")
 
@@ -59,3 +67,7 @@ class Trial:
             return False
         self._found[text] = None
         return True
+
+
+def _line(http: Json) -> str:
+    return f"{http['method']} {http['path']}"

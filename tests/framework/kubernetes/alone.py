@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 
 from framework.kubernetes.cluster import BINARIES, BUILD, Cluster
-from framework.kubernetes.parts import NODE, PARTS, Part, settings
+from framework.kubernetes.parts import NODE, PARTS, TOKEN, Part, settings
 
+AGENT = "agent"  # a user without any right, and its token; agent.kubeconfig is its
 _NETWORK = f"""set -e
 ip link set lo up
 ip link add node0 type bridge
@@ -35,6 +36,8 @@ class Alone(Cluster):
             path = self.room / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
+        (self.room / "certs/tokens.csv").open("a").write(f"{AGENT},{AGENT},2\n")
+        (self.room / "agent.kubeconfig").write_text((self.room / "kubeconfig").read_text().replace(TOKEN, AGENT))
         subprocess.run(["openssl", "genrsa", "-out", self.room / "certs/sa.key", "2048"], check=True, capture_output=True)
         words = ["unshare", "--mount", "--net", "--propagation", "private", "bash", "-c", _NETWORK]
         self._holder = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
