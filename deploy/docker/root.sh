@@ -71,7 +71,8 @@ app() {
         tar -x -C "$room/source"
     "$PYTHON" -m pip wheel -q --no-deps --wheel-dir "$room" "$room/source"
     installed "$TO/app" "$room"/stockade-*.whl
-    rm -f "$TO/app/$SITE"/stockade-*.dist-info/{direct_url.json,REQUESTED}
+    rm -f "$TO/app/$SITE"/stockade-*.dist-info/{direct_url.json,REQUESTED}  # where it was built, which is another place each time
+    sed -i '/dist-info\/\(direct_url.json\|REQUESTED\),/d' "$TO/app/$SITE"/stockade-*.dist-info/RECORD
     printf '#!/opt/stockade/bin/python\nimport sys\n\nfrom stockade.cli import main\n\nsys.exit(main())\n' >"$TO/app/opt/stockade/bin/stockade"
     chmod 755 "$TO/app/opt/stockade/bin/stockade"
     install -Dm755 -t "$TO/app/usr/local/bin" "$HERE/on-node" "$HERE/leave-node"
