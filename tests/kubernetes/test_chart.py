@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ import pytest
 import yaml
 
 from framework import helm
-from framework.kubernetes import Cluster
+from framework.kubernetes import Cluster, agent_image
+from framework.kubernetes.cluster import hierarchies
+from framework.kubernetes.parts import NODE
+from framework.patience import PATIENCE
 from stockade.settings import configured
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,7 +186,7 @@ def test_the_webhooks_certificate_is_for_its_service_and_signed_by_whom_the_api_
     for name, text in (("ca", hook["caBundle"]), ("crt", secret["tls.crt"])):
         (tmp_path / name).write_bytes(base64.b64decode(text))
     host = f"{hook['service']['name']}.{hook['service']['namespace']}.svc"
-    words = ["openssl", "verify", "-CAfile", tmp_path / "ca", "-verify_hostname", host, tmp_path / "crt"]
+    words: list[str | Path] = ["openssl", "verify", "-CAfile", tmp_path / "ca", "-verify_hostname", host, tmp_path / "crt"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert set(secret) == {"tls.crt", "tls.key", "ca.crt"}, "the key of the CA is nowhere"
@@ -202,3 +206,134 @@ def test_a_real_api_server_takes_all_of_it(cluster: Cluster) -> None:
         assert len(said.splitlines()) == len(known) > 12, said
     finally:
         cluster.kubectl("delete", "namespace", "stockade")
+
+
+RELEASE, SPACE = "stockade", "stockade"
+AGENT = f"daemonset/{RELEASE}-agent"
+PLACES = {"run": "/run/stockade", "state": "/var/lib/stockade", "log": "/var/log/stockade", "cache": "/var/lib/stockade-cache"}
+POLICY = {
+    "apiVersion": "stockade.internal/v1alpha1",
+    "kind": "StockadePolicy",
+    "metadata": {"name": "held"},
+    "spec": {
+        "selector": {"matchLabels": {"app": "held"}},
+        "network": [
+            {
+                "name": "elsewhere",
+                "binary": {"allow": ["curl"]},
+                "destination": {"allow": ["elsewhere.example.com"]},
+                "port": [443],
+                "method": {"allow": ["GET"]},
+                "path": {"allow": ["/**"]},
+            }
+        ],
+    },
+}
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "held", "labels": {"app": "held"}},
+    "spec": {
+        "terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "work", "image": agent_image.NAME, "imagePullPolicy": "Never", "command": ["sleep", "infinity"]}],
+    },
+}
+
+
+class Release:
+    """The chart on the cluster, as an operator has it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        registry, _, tag = agent_image.NAME.rpartition(":")
+        self.values: Json = {
+            "image": {"repository": registry, "tag": tag, "pullPolicy": "Never"},
+            "node": PLACES | {"kubelet": f"{cluster.room}/kubelet"},
+            "api": {"host": NODE, "port": 6443},  # there is no kube-proxy
+            "agent": {"settings": {"kubernetes": {"networks": [NODE, "10.123.0.1"]}}, "resources": {"requests": {"memory": "64Mi"}}},
+            "webhook": {"replicas": 1},
+        }
+
+    def say(self, verb: str, values: Json | None = None) -> None:
+        chart = [str(helm.CHART), "--values=/dev/stdin"] if verb != "uninstall" else []
+        words = [f"--kubeconfig={self.cluster.room}/kubeconfig", f"--namespace={SPACE}", verb, RELEASE, *chart]
+        self.cluster.host(helm.helm(), *words, text=json.dumps(self.values | (values or {})), timeout=120)
+
+    def rolled_out(self, what: str = AGENT) -> None:
+        try:
+            self.cluster.kubectl("rollout", "status", "-n", SPACE, what, f"--timeout={int(180 * PATIENCE)}s", timeout=200 * PATIENCE)
+        except RuntimeError as error:
+            said = self.cluster.kubectl("logs", "-n", SPACE, what, "--tail=30", check=False)
+            raise AssertionError(f"{error}\n{said.stdout}{said.stderr}") from None
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Cluster) -> Iterator[Release]:
+    agent_image.load(cluster)
+    cluster.kubectl("create", "namespace", SPACE)
+    if Path("/var/cache/stockade").is_dir():  # programs that are compiled already
+        cluster.host("cp", "-a", "/var/cache/stockade", PLACES["cache"])
+    cluster.apply(json.dumps(POD))
+    made = Release(cluster)
+    made.say("install")
+    yield made
+    cluster.kubectl("delete", "pod", "held", "--ignore-not-found")
+    cluster.kubectl("delete", "namespace", SPACE)
+    cluster.kubectl(
+        "delete", "crd", "stockadepolicies.stockade.internal", "clusterstockadepolicies.stockade.internal", "--ignore-not-found"
+    )
+
+
+def reached(cluster: Cluster) -> int:
+    """What the pod's curl exits with, at the one server that there is for sure."""
+    return cluster.exec("held", "curl", "-sk", "-o", "/dev/null", "-m", "5", f"https://{NODE}:6443/version", check=False).returncode
+
+
+def test_every_node_has_an_agent_with_those_capabilities_and_no_more(release: Release) -> None:
+    release.rolled_out()
+    said = release.cluster.kubectl("exec", "-n", SPACE, AGENT, "--", "grep", "-E", "^Cap(Eff|Bnd)", "/proc/self/status").stdout
+    numbers = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7, "SETPCAP": 8, "NET_BIND_SERVICE": 10, "NET_ADMIN": 12}
+    numbers |= {"SYS_PTRACE": 19, "SYS_ADMIN": 21}  # linux/capability.h
+    wanted = sum(1 << numbers[name] for name in agent(helm.rendered())["securityContext"]["capabilities"]["add"])
+    assert [int(line.split()[1], 16) for line in said.splitlines()] == [wanted, wanted]
+    written = release.cluster.kubectl("exec", "-n", SPACE, AGENT, "--", "touch", "/opt/stockade/x", check=False)
+    assert written.returncode != 0 and "Read-only file system" in written.stderr
+
+
+def test_a_pod_that_a_policy_means_is_held_by_it(release: Release) -> None:
+    cluster = release.cluster
+    cluster.wait("pod/held", "condition=Ready")
+    assert reached(cluster) == 0, "before there is a policy"
+    cluster.apply(json.dumps(POLICY))
+    until = time.monotonic() + 60 * PATIENCE
+    while reached(cluster) == 0:
+        assert time.monotonic() < until, cluster.kubectl("logs", "-n", SPACE, AGENT, "--tail=30").stdout
+        time.sleep(0.5)
+    records = cluster.host("sh", "-c", f"cat {PLACES['log']}/*.jsonl").stdout
+    refused = [each for each in map(json.loads, records.splitlines()) if each.get("reason") == "no_rule"]
+    assert any(NODE in json.dumps(each) for each in refused), records[-2000:]
+
+
+def test_an_agent_that_is_killed_leaves_the_pod_held_and_comes_back(release: Release) -> None:
+    cluster = release.cluster
+    cluster.kubectl("delete", "pod", "-n", SPACE, "-l", "app.kubernetes.io/component=agent", "--force", "--grace-period=0", "--wait=false")
+    assert reached(cluster) != 0
+    release.rolled_out()
+    assert reached(cluster) != 0
+
+
+def test_a_node_that_is_left_is_as_it_was(release: Release) -> None:
+    cluster = release.cluster
+    assert cluster.host("ls", "/sys/fs/bpf/stockade").stdout, "the pins"
+    release.say("upgrade", {"leave": {"enabled": True, "trails": "remove"}})
+    release.rolled_out()
+    assert reached(cluster) == 0, cluster.kubectl("logs", "-n", SPACE, AGENT).stdout
+    release.say("uninstall")
+    assert cluster.kubectl("get", "all,secrets,configmaps", "-n", SPACE, "-l", "app.kubernetes.io/name=stockade", "-o", "name").stdout == ""
+    left = cluster.host("ls", "-d", *PLACES.values(), "/sys/fs/bpf/stockade", check=False).stdout
+    assert left == ""
+    assert not [path for top in hierarchies() for path in (top / "stockade").glob("*-node*")]
+    (pid,) = cluster.host("pgrep", "-f", "^sleep infinity$").stdout.split()[-1:]
+    inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "--"]
+    assert cluster.host(*inside, "nft", "list", "tables").stdout == ""
+    assert "198.1" not in cluster.host(*inside, "ip", "address").stdout

@@ -109,7 +109,7 @@ def test_the_list_of_parts_is_of_its_format(tar: Path) -> None:
         from cyclonedx.validation.json import JsonStrictValidator
         wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(pathlib.Path(sys.argv[1]).read_text())
         sys.exit(str(wrong) if wrong else 0)"""
-    words = [libraries.PYTHON, "-c", code, tar.with_suffix(".cdx.json")]
+    words: list[str | Path] = [libraries.PYTHON, "-c", code, tar.with_suffix(".cdx.json")]
     done = subprocess.run(words, env={"PYTHONPATH": str(library)}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
