@@ -164,15 +164,25 @@ def test_the_roles_rights_are_those_that_are_stated() -> None:
         r"^\| `([^`]*)` \| (`[^|]*`) \| ([a-z, ]+) \|", (PLAIN / "README.md").read_text(), re.MULTILINE
     ):
         stated |= {(group.strip('"'), name, verb) for name in re.findall("`([^`]+)`", resources) for verb in verbs.split(", ")}
-    rules = of("ClusterRole", helm.rendered())["rules"]
+    rules = of("ClusterRole", helm.rendered({"webhook": {"enabled": False}}))["rules"]
     given = {(group, name, verb) for each in rules for group in each["apiGroups"] for name in each["resources"] for verb in each["verbs"]}
     assert given == stated and len(given) > 10
 
 
-def test_the_webhook_has_no_right_at_all() -> None:
-    spec = of("Deployment", helm.rendered())["spec"]["template"]["spec"]
+def test_the_webhook_may_see_policies_and_namespaces_or_nothing_at_all() -> None:
+    made = helm.rendered()
+    spec = of("Deployment", made)["spec"]["template"]["spec"]
+    (rights,) = [each["rules"] for each in made if each["kind"] == "ClusterRole" and each["metadata"]["name"] == spec["serviceAccountName"]]
+    assert {verb for each in rights for verb in each["verbs"]} == {"list", "watch"}
+    assert {name for each in rights for name in each["resources"]} == {"namespaces", "stockadepolicies", "clusterstockadepolicies"}
+    assert "--policies" in spec["containers"][0]["args"]
+    for values in ({"webhook": {"pods": "every"}}, {"agent": {"settings": {"kubernetes": {"unmatched": "deny"}}}}):
+        made = helm.rendered(values)
+        spec = of("Deployment", made)["spec"]["template"]["spec"]
+        assert spec["automountServiceAccountToken"] is False and "serviceAccountName" not in spec
+        assert "--policies" not in spec["containers"][0]["args"] and of("ClusterRole", made)
     (container,) = spec["containers"]
-    assert spec["automountServiceAccountToken"] is False and spec["securityContext"]["runAsNonRoot"] and "hostNetwork" not in spec
+    assert spec["securityContext"]["runAsNonRoot"] and "hostNetwork" not in spec
     assert (
         container["securityContext"]["capabilities"] == {"drop": ["ALL"]} and not container["securityContext"]["allowPrivilegeEscalation"]
     )
