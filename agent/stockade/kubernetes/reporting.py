@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from stockade.kubernetes.api import CLUSTER_POLICIES, NODES, OPERATIONS, POLICIES, Api, Away, Denied, Expired, at
 from stockade.kubernetes.resources import Json, Key, Resource, policy
-from stockade.kubernetes.status import Entry, Said, merged
+from stockade.kubernetes.status import Entry, Said, merged, of_mappings
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Reporter:
             if due is not None:
                 due.entry, due.at = entry, float("inf")
             return
-        nodes = len(resource.status.get("nodes") or ())
+        nodes = len(of_mappings(resource.status, "nodes"))
         if due is not None and due.said == (resource.generation, entry) and _there(resource, entry):
             return  # the definitions there are older than this agent, and do not know all of it
         soon = random.uniform(0, SOON / 2 + nodes * _EACH)
@@ -129,7 +129,7 @@ class Reporter:
 
     def _gone(self, resource: Resource | None) -> list[str]:
         """Of the entries that nobody has written for long, one whose node is no more. Blocks."""
-        for each in (resource.status.get("nodes") or ()) if resource else ():
+        for each in of_mappings(resource.status, "nodes") if resource else ():
             name, updated = str(each.get("name")), _seconds(str(each.get("updated", "")))
             if time.time() - updated > _STALE and time.monotonic() - self._asked.get(name, -_STALE) >= _STALE:
                 self._asked[name] = time.monotonic()
@@ -142,7 +142,7 @@ class Reporter:
 
 
 def _there(resource: Resource, entry: Entry) -> bool:
-    named = any(each.get("name") == entry.name for each in resource.status.get("nodes") or () if isinstance(each, dict))
+    named = any(each.get("name") == entry.name for each in of_mappings(resource.status, "nodes"))
     return named == entry.worth
 
 

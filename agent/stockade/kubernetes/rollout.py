@@ -16,7 +16,7 @@ from datetime import datetime
 
 from stockade.kubernetes.plan import Plan
 from stockade.kubernetes.resources import Json, Resource
-from stockade.kubernetes.status import Said, conditions
+from stockade.kubernetes.status import Said, conditions, of_mappings
 
 LATE = 3.0  # seconds for the last word of a stage to arrive
 
@@ -86,8 +86,8 @@ def step(resource: Resource, plan: Plan | None, before: tuple[int, Json] | None,
 def found(resource: Resource) -> list[str]:
     """What nodes say was not expected of the newest generation; where they do not name all of it, how much more."""
     texts: list[str] = []
-    for each in resource.status.get("nodes") or ():
-        if isinstance(each, dict) and each.get("observedGeneration") == resource.generation:
+    for each in of_mappings(resource.status, "nodes"):
+        if each.get("observedGeneration") == resource.generation:
             named = [f"{text} ({each.get('name')})" for text in each.get("unexpected") or ()]
             texts += named + ["and more"] * max(0, int(each.get("unexpectedCount") or 0) - len(named))
     return texts
@@ -105,10 +105,10 @@ def _said(
 
 
 def _condition(resource: Resource) -> bool:
-    return any(each.get("type") == "Progressing" for each in resource.status.get("conditions") or () if isinstance(each, dict))
+    return any(each.get("type") == "Progressing" for each in of_mappings(resource.status, "conditions"))
 
 
 def _without(resource: Resource) -> Said:
     status = {name: value for name, value in resource.status.items() if name != "rollout"}
-    left = [each for each in status.get("conditions") or () if isinstance(each, dict) and each.get("type") != "Progressing"]
+    left = [each for each in of_mappings(status, "conditions") if each.get("type") != "Progressing"]
     return Said(status | {"conditions": left})

@@ -74,7 +74,7 @@ def merged(resource: Resource, own: Entry, now: str, gone: Iterable[str] = ()) -
     """The status with this node's entry in it; None: it says so already. gone: nodes that are no more."""
     before = resource.status
     gone = set(gone)
-    entries = [each for each in _entries(before) if each.get("name") not in gone]
+    entries = [each for each in of_mappings(before, "nodes") if each.get("name") not in gone]
     mine = next((each for each in entries if each.get("name") == own.name), None)
     others = [each for each in entries if each.get("name") != own.name]
     said = own.as_json(now)
@@ -127,9 +127,9 @@ def _enforced(nodes: Sequence[Json]) -> tuple[str, str, str, str]:
 
 def conditions(before: Json, found: Sequence[tuple[str, str, str, str]], generation: int, now: str) -> list[Json]:
     """Those of a status with these in it: type, status, reason, message. Others stay as they are."""
-    old = {each.get("type"): each for each in before.get("conditions") or () if isinstance(each, dict)}
+    old = {each.get("type"): each for each in of_mappings(before, "conditions")}
     for kind, status, reason, message in found:
-        since = old[kind]["lastTransitionTime"] if kind in old and old[kind].get("status") == status else now
+        since = old[kind].get("lastTransitionTime", now) if kind in old and old[kind].get("status") == status else now
         old[kind] = {
             "type": kind,
             "status": status,
@@ -143,16 +143,26 @@ def conditions(before: Json, found: Sequence[tuple[str, str, str, str]], generat
 
 def _weighty(status: Json) -> Any:
     """What somebody may be waiting for: all but how often."""
-    nodes = [{key: value for key, value in _timeless(each).items() if key not in ("refused", "unenforced")} for each in _entries(status)]
-    return nodes, status.get("observedGeneration"), status.get("rollout"), [each.get("status") for each in status.get("conditions") or ()]
+    nodes = [
+        {key: value for key, value in _timeless(each).items() if key not in ("refused", "unenforced")}
+        for each in of_mappings(status, "nodes")
+    ]
+    return (
+        nodes,
+        status.get("observedGeneration"),
+        status.get("rollout"),
+        [each.get("status") for each in of_mappings(status, "conditions")],
+    )
 
 
 def _timeless(entry: Json) -> Json:
     return {key: value for key, value in entry.items() if key != "updated"}
 
 
-def _entries(status: Json) -> list[Json]:
-    return [each for each in status.get("nodes") or () if isinstance(each, dict)]
+def of_mappings(status: Json, name: str) -> list[Json]:
+    """A list of the status, as far as it is one of mappings: whoever may write the status may have."""
+    found = status.get(name)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _problem(fault: Fault) -> Json:

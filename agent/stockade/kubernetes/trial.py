@@ -41,7 +41,13 @@ class Trial:
         fields = record["binary"]
         if record["decision"] != Outcome.ALLOW or not fields or fields["path"] == "?":
             return False
-        asked = policy.sources, record["action"], *fields.values(), str(record["destination"]), str(record["http"] and _line(record["http"]))
+        asked = (
+            policy.sources,
+            record["action"],
+            *fields.values(),
+            str(record["destination"]),
+            str(record["http"] and _line(record["http"])),
+        )
         if asked in self._asked:
             return False
         if len(self._asked) >= _ASKED:
