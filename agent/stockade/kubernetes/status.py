@@ -12,6 +12,7 @@ from typing import Any
 from stockade.kubernetes.resources import Json, Resource
 from stockade.kubernetes.selecting import Fault
 
+_COUNTS = ("refused", "unenforced")
 _SHOWN = 8  # names in a list of them
 _LONGEST = 1000  # characters of a message
 
@@ -143,16 +144,9 @@ def conditions(before: Json, found: Sequence[tuple[str, str, str, str]], generat
 
 def _weighty(status: Json) -> Any:
     """What somebody may be waiting for: all but how often."""
-    nodes = [
-        {key: value for key, value in _timeless(each).items() if key not in ("refused", "unenforced")}
-        for each in of_mappings(status, "nodes")
-    ]
-    return (
-        nodes,
-        status.get("observedGeneration"),
-        status.get("rollout"),
-        [each.get("status") for each in of_mappings(status, "conditions")],
-    )
+    nodes = [{key: value for key, value in _timeless(each).items() if key not in _COUNTS} for each in of_mappings(status, "nodes")]
+    verdicts = [each.get("status") for each in of_mappings(status, "conditions")]
+    return nodes, verdicts, status.get("observedGeneration"), status.get("rollout")
 
 
 def _timeless(entry: Json) -> Json:
