@@ -41,13 +41,8 @@ class Trial:
         fields = record["binary"]
         if record["decision"] != Outcome.ALLOW or not fields or fields["path"] == "?":
             return False
-        asked = (
-            policy.sources,
-            record["action"],
-            *fields.values(),
-            str(record["destination"]),
-            str(record["http"] and _line(record["http"])),
-        )
+        to, http = record["destination"], record["http"]
+        asked = policy.sources, record["action"], *fields.values(), str(to), str(http and _line(http))
         if asked in self._asked:
             return False
         if len(self._asked) >= _ASKED:

@@ -135,7 +135,8 @@ def test_without_a_plan_nothing_of_it_stays_in_the_status() -> None:
 
 
 def test_a_status_that_somebody_wrote_by_hand_is_passed_over() -> None:
-    for odd in ([], "x", {"since": "never"}, {"since": NOW, "generation": "three"}, {"since": None}):
+    odds: tuple[Any, ...] = ([], "x", {"since": "never"}, {"since": NOW, "generation": "three"}, {"since": None})
+    for odd in odds:
         assert Stand.of(resource({"rollout": odd})) is None
     odd_nodes = resource({"nodes": ["x", {"name": "a", "pods": "many", "unexpected": None}], "conditions": ["y"]})
     assert merged(odd_nodes, Entry("b", 3, 3, pods=1), NOW) is not None and stepped(odd_nodes, SECONDS) is not None
