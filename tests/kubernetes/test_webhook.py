@@ -257,7 +257,7 @@ def test_only_pods_that_a_policy_means_are_changed_where_it_is_told_so(alone: Al
         return "trust" in told(pods.make(f"p-{next(numbers)}", namespace="default", labels=labels, **NOWHERE))
 
     alone.apply(POLICY)
-    follows = ("--policies", "--kubeconfig", f"{alone.room}/kubeconfig")
+    follows = ("--policies", "--kubeconfig", f"{alone.room}/agent.kubeconfig")
     with running(tmp_path, *follows, listen=f"{NODE}:0", inside=alone.inside()) as started:
         _, port = address(started)
         with registered(alone, "stockade", port, certificate):
