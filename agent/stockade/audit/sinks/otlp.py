@@ -15,6 +15,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from stockade import __version__
+from stockade.audit.formats.facts import container, pod
+from stockade.audit.record import Json
 from stockade.audit.sinks import secret
 from stockade.audit.sinks.sink import Item, Outcome
 from stockade.audit.sinks.web import Client, Post, WebSink
@@ -53,9 +55,23 @@ def _record(item: Item) -> ReadableLogRecord:
             "stockade.reason": record["reason"],
             "stockade.seq": record["seq"],
             "stockade.hash": record["hash"],
+            **_placed(record),
         },
     )
     return ReadableLogRecord(said, _RESOURCE, _SCOPE)
+
+
+def _placed(record: Json) -> dict[str, str]:
+    """By the semantic conventions for Kubernetes and containers; of the record, since one agent tells of many pods."""
+    found, made = pod(record), container(record)
+    known: dict[str, str] = {}
+    if found is not None:
+        known = {"k8s.namespace.name": found.namespace, "k8s.pod.name": found.name, "k8s.pod.uid": found.uid, "k8s.node.name": found.node}
+    if made is not None:
+        known |= {"container.name": made.name, "container.id": made.identity, "container.image.name": made.image}
+        if found is not None:
+            known["k8s.container.name"] = made.name
+    return {name: text for name, text in known.items() if text}
 
 
 def _said(body: bytes, count: int) -> Outcome:
