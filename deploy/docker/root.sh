@@ -75,7 +75,8 @@ app() {
     sed -i '/dist-info\/\(direct_url.json\|REQUESTED\),/d' "$TO/app/$SITE"/stockade-*.dist-info/RECORD
     printf '#!/opt/stockade/bin/python\nimport sys\n\nfrom stockade.cli import main\n\nsys.exit(main())\n' >"$TO/app/opt/stockade/bin/stockade"
     chmod 755 "$TO/app/opt/stockade/bin/stockade"
-    install -Dm755 -t "$TO/app/usr/local/bin" "$HERE/on-node" "$HERE/leave-node"
+    install -Dm755 "$HERE/on_node.py" "$TO/app/usr/local/bin/on-node"
+    install -Dm755 "$HERE/leave_node.py" "$TO/app/usr/local/bin/leave-node"
     "$PYTHON" "$HERE/sbom.py" "$TO/root" "$TO/app" >"$TO/sbom.cdx.json"
     cp "$TO/sbom.cdx.json" "$TO/app/usr/share/stockade/sbom.cdx.json"
     PYTHONHOME='' "$PYTHON" - "$TO/root/$SITE" "$TO/app/$SITE" <<'END'

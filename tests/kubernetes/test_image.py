@@ -171,7 +171,7 @@ def test_a_command_on_a_node_is_in_the_nodes_cgroup_namespace_and_can_set_its_ne
             set_forward && echo open
             (echo x >/proc/sys/kernel/domainname) 2>/dev/null || echo closed'
     """
-    done = inside(script, python, str(DOCKER / "on-node"))
+    done = inside(script, python, str(DOCKER / "on_node.py"))
     node, closed, own, joined, opened, rest = done.stdout.split()
     assert (closed, opened, rest) == ("closed", "open", "closed"), done.stderr
     assert own != node and joined == node

@@ -60,32 +60,22 @@ def networks() -> Iterator[tuple[int, str]]:
 def said(network: str, *words: str) -> str:
     """Raises CalledProcessError."""
     command = ["nsenter", f"--net={network}", "--", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
-    ).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
 
 
 def freed(network: str) -> list[str]:
     """Tables and addresses of one namespace that were taken away. Raises CalledProcessError."""
     gone = []
-    for entry in json.loads(said(network, "nft", "-j", "list", "tables") or "{}").get(
-        "nftables", []
-    ):
+    for entry in json.loads(said(network, "nft", "-j", "list", "tables") or "{}").get("nftables", []):
         table = entry.get("table", {})
         name = table.get("name", "")
-        if table.get("family") == "netdev" and (
-            name == "stockade" or name.removeprefix("stockade_").isdecimal()
-        ):
+        if table.get("family") == "netdev" and (name == "stockade" or name.removeprefix("stockade_").isdecimal()):
             said(network, "nft", "delete", "table", "netdev", name)
             gone.append(f"table {name}")
-    for link in json.loads(
-        said(network, "ip", "-j", "address", "show", "dev", "lo") or "[]"
-    ):
+    for link in json.loads(said(network, "ip", "-j", "address", "show", "dev", "lo") or "[]"):
         for each in link.get("addr_info", []):
             address = ipaddress.ip_address(each["local"])
-            if any(
-                address in place for place in RANGES if place.version == address.version
-            ):
+            if any(address in place for place in RANGES if place.version == address.version):
                 said(
                     network,
                     "ip",
@@ -131,9 +121,7 @@ def emptied(directory: Path) -> None:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--wait", action="store_true")
     words.add_argument(
         "--pins",
@@ -141,14 +129,10 @@ def main() -> None:
         default=PINS,
         help="where programs are pinned (default: %(default)s)",
     )
-    words.add_argument(
-        "--remove", type=Path, action="append", default=[], metavar="DIR"
-    )
+    words.add_argument("--remove", type=Path, action="append", default=[], metavar="DIR")
     asked = words.parse_args()
     if running := agents():
-        sys.exit(
-            f"leave-node: an agent runs (pid {', '.join(map(str, running))}): end it first"
-        )
+        sys.exit(f"leave-node: an agent runs (pid {', '.join(map(str, running))}): end it first")
     left = []
 
     def tried(what: str, do: object, *arguments: object) -> None:
