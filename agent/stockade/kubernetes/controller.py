@@ -31,6 +31,7 @@ from stockade.types import Outcome
 _log = logging.getLogger(__name__)
 
 PODS, NAMESPACES, POLICIES, CLUSTER_POLICIES = KINDS = ("pods", "namespaces", "policies", "cluster policies")
+_NO_REQUEST = ("lifecycle", "policy")
 _COALESCED = 1.0  # seconds in which what is counted is counted together
 
 
@@ -47,6 +48,7 @@ class Held:
 
 @dataclass(slots=True)
 class Count:
+    allowed: Counter[Key] = field(default_factory=Counter)
     refused: Counter[Key] = field(default_factory=Counter)
     unenforced: Counter[Key] = field(default_factory=Counter)
 
@@ -140,16 +142,20 @@ class Controller:
             return
         policies = self.generations.policies
         news = {key for key, shadow in held.shadows if key in policies and policies[key].trial.allowed(record, shadow)}
-        if record["decision"] == Outcome.DENY:
+        keys = {each.key for each in held.answer.by}
+        if record["action"] in _NO_REQUEST:
+            keys = set()
+        elif record["decision"] != Outcome.DENY:
+            self._counts.allowed.update(keys)
+        else:
             if held.answer.decided.observe:
                 for each in held.answer.tried:
                     if each in held.answer.by and each.key in policies:
                         policies[each.key].trial.would_be_refused(record)
-            keys = {each.key for each in held.answer.by}
             (self._counts.refused if record["enforced"] else self._counts.unenforced).update(keys)
-            news |= keys
             if self.announcer is not None and (pod := self._seen(uid)) is not None:
                 self.announcer.refused(pod, record)
+        news |= keys
         if news and not self._counted:
             asyncio.get_running_loop().call_later(_COALESCED, self._report_counted)
         self._counted |= news
@@ -279,7 +285,7 @@ class Controller:
 
     def entry(self, key: Key, policy: Policy) -> Entry:
         """What this node says of a policy."""
-        verdict, pods, governed, looking, unheld = policy.verdict, 0, 0, 0, []
+        verdict, pods, governed, looking, unheld, untrusting = policy.verdict, 0, 0, 0, [], []
         faults = list(verdict.faults) if isinstance(verdict, Broken) else []
         for uid, held in self.held.items():
             looking += any(each.key == key for each in held.answer.tried)
@@ -295,6 +301,8 @@ class Controller:
                 continue
             if stands.unheld or stands.problems or stands.state == "refused":
                 unheld.append(f"{name}: {'; '.join([*stands.unheld, *stands.problems, stands.why]).strip('; ')}"[:200])
+            if stands.state == "governed" and not stands.trust:
+                untrusting.append(name)
             governed += stands.state == "governed" and held.wanted is not None and stands.revision == held.wanted.revision
         return Entry(
             self._name,
@@ -305,7 +313,9 @@ class Controller:
             governed=governed,
             refused=self._counts.refused[key],
             unenforced=self._counts.unenforced[key],
+            allowed=self._counts.allowed[key],
             unheld=tuple(unheld),
+            untrusting=tuple(untrusting),
             unexpected=policy.trial.found,
             looking=looking,
         )

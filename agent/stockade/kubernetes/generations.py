@@ -18,7 +18,7 @@ from stockade.kubernetes.loading import Broken, Loaded, composed, tried
 from stockade.kubernetes.reporting import Reporter, now
 from stockade.kubernetes.resources import Json, Key, Resource
 from stockade.kubernetes.rollout import Stand, step
-from stockade.kubernetes.status import Said, of_mappings
+from stockade.kubernetes.status import Said
 from stockade.kubernetes.trial import Trial
 from stockade.kubernetes.wanting import InForce
 from stockade.policy.model import Policy as Composed
@@ -160,8 +160,8 @@ class Generations:
             for key, policy in list(self.policies.items()):
                 if (latest := policy.latest) is None or (change := _next(policy)) is None or change(latest) is None:
                     continue
-                nodes = len(of_mappings(latest.status, "nodes"))
-                await asyncio.sleep(random.uniform(0, 0.2 + nodes * 0.05) + (0 if concerned(key) else random.uniform(2, 20)))
+                spread = reporter.size / 50
+                await asyncio.sleep(random.uniform(0, 0.2 + spread) + (0 if concerned(key) else random.uniform(2, 20 + spread)))
                 try:
                     await asyncio.to_thread(reporter.swap, key, change)
                 except (Away, Denied, Expired) as error:

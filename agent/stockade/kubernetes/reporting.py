@@ -1,7 +1,7 @@
 """Writing the status of policies: one task, at a measured pace, one compare-and-swap at a time.
 
-Many nodes write to one object, so each waits the longer the more there are, and what only counts waits longest. Nothing is lost by waiting:
-what is written is what holds when it is.
+Many nodes write to one object, and all of them are told of each write. So each waits the longer the more there are, and in a large cluster
+what only counts is not written for its own sake. Nothing is lost by waiting: what is written is what holds when it is.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from datetime import UTC, datetime
 from stockade.kubernetes.api import CLUSTER_POLICIES, NODES, OPERATIONS, POLICIES, Api, Away, Denied, Expired, at
 from stockade.kubernetes.resources import Json, Key, Resource, policy
 from stockade.kubernetes.status import Entry, Said, merged, of_mappings
+from stockade.kubernetes.watching import RESYNC
 
 _log = logging.getLogger(__name__)
 
 SOON, COUNTS = 1.0, 30.0  # seconds between two writes of one policy: what somebody waits for, and counts alone
-_EACH = 0.05  # and for each node that writes to it too
+_PACE = 50  # writes of one policy in a second, by all nodes together
+_SMALL = 20  # nodes of a cluster in which counts alone are worth a write
 _IDLE = 15.0  # of a node without pods: whether a policy loads at all is said by whoever comes first
 _TRIES = 8
 _STALE = 3600.0  # seconds after which an entry's node is asked for
@@ -45,7 +47,7 @@ class Reporter:
 
     api: Api
     latest: Callable[[Key], Resource | None]
-    writes: int = 0
+    size: int = 1  # nodes of the cluster
     _due: dict[Key, _Due] = field(default_factory=dict)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: dict[str, float] = field(default_factory=dict)
@@ -62,14 +64,17 @@ class Reporter:
             if due is not None:
                 due.entry, due.at = entry, float("inf")
             return
-        nodes = len(of_mappings(resource.status, "nodes"))
         if due is not None and due.said == (resource.generation, entry) and _there(resource, entry):
             return  # the definitions there are older than this agent, and do not know all of it
-        soon = random.uniform(0, SOON / 2 + nodes * _EACH)
+        spread = self.size / _PACE
+        soon = random.uniform(0, SOON / 2 + spread)
         if not entry.worth:
-            soon += random.uniform(0, _IDLE)
+            soon += random.uniform(0, _IDLE + spread)
         last = due.written if due else 0.0
-        when = max(time.monotonic() + soon, last + (SOON if found.urgent else COUNTS) + nodes * _EACH)
+        if not found.urgent and self.size > _SMALL:
+            when = float("inf")
+        else:
+            when = max(time.monotonic() + soon, last + (SOON + spread if found.urgent else COUNTS))
         if due is None:
             self._due[key] = _Due(entry, when)
         else:
@@ -77,13 +82,23 @@ class Reporter:
         self._woken.set()
 
     async def run(self) -> None:
+        measured = -RESYNC
         while True:
             self._woken.clear()
+            if time.monotonic() - measured > RESYNC:
+                measured = time.monotonic()
+                with contextlib.suppress(Away, Denied, Expired):
+                    self.size = await asyncio.to_thread(self._size)
             first = min((due.at for due in self._due.values()), default=float("inf"))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), None if first == float("inf") else max(0.0, first - time.monotonic()))
             for key in [key for key, due in self._due.items() if due.at <= time.monotonic()]:
                 await self._write(key, self._due[key])
+
+    def _size(self) -> int:
+        """How many nodes there are, without asking for them. Blocks."""
+        page = self.api.ask("GET", NODES, query=[("limit", "1")])
+        return max(1, len(page.get("items") or ()) + int((page.get("metadata") or {}).get("remainingItemCount") or 0))
 
     async def _write(self, key: Key, due: _Due) -> None:
         entry, due.at, due.written = due.entry, float("inf"), time.monotonic()
@@ -109,7 +124,6 @@ class Reporter:
                 return True
             version: Json = {"op": "replace", "path": "/metadata/resourceVersion", "value": resource.version}  # of another one: 409
             try:
-                self.writes += 1
                 whole = [version, {"op": "add", "path": "/status", "value": said.status}]
                 self.api.ask("PATCH", f"{path}/status", body=whole, kind=OPERATIONS)
                 return True

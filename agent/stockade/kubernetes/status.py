@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stockade import __version__
 from stockade.kubernetes.resources import Json, Resource
 from stockade.kubernetes.selecting import Fault
 
-_COUNTS = ("refused", "unenforced")
+_COUNTS = ("allowed", "refused", "unenforced")
+MOST = 50  # entries; in a larger cluster they are some of them, and the metrics have the sums
 _SHOWN = 8  # names in a list of them
 _LONGEST = 1000  # characters of a message
 
@@ -21,7 +23,9 @@ _LONGEST = 1000  # characters of a message
 class Entry:
     """What one node says. observed: the generation that it has read last; generation: the one in force there, 0: none.
 
-    pods: that it is for, there; governed: of those. refused, unenforced: since its agent runs. unheld: pods that could get something out.
+    pods: that it is for, there; governed: of those. allowed, refused, unenforced: since its agent runs.
+
+    unheld: pods that could get something out. untrusting: those without their sandbox's trust store.
     unexpected: would-be refusals of the generation that is rolled out, each kind once.
     """
 
@@ -33,7 +37,9 @@ class Entry:
     governed: int = 0
     refused: int = 0
     unenforced: int = 0
+    allowed: int = 0
     unheld: tuple[str, ...] = ()
+    untrusting: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     looking: int = 0
 
@@ -50,14 +56,18 @@ class Entry:
             "generation": self.generation,
             "pods": self.pods,
             "sandboxes": self.governed,
+            "allowed": self.allowed,
             "refused": self.refused,
             "unenforced": self.unenforced,
+            "agent": __version__,
             "updated": now,
         }
         if self.faults:
             found["problems"] = [_problem(fault) for fault in self.faults]
         if self.unheld:
             found["unheld"] = list(self.unheld[:_SHOWN])
+        if self.untrusting:
+            found["untrusting"] = list(self.untrusting[:_SHOWN])
         if self.looking or self.unexpected:
             found |= {"looking": self.looking, "unexpected": list(self.unexpected[:_SHOWN]), "unexpectedCount": len(self.unexpected)}
         return found
@@ -81,16 +91,16 @@ def merged(resource: Resource, own: Entry, now: str, gone: Iterable[str] = ()) -
     said = own.as_json(now)
     if mine is not None and _timeless(mine) == _timeless(said):
         said = mine
-    nodes = [*others, said] if own.worth else others
+    nodes = _with(others, said, known=mine is not None) if own.worth else others
     nodes.sort(key=lambda each: str(each.get("name")))
-    verdicts = nodes if own.worth else [*nodes, said]
+    verdicts = nodes if said in nodes else [*nodes, said]
     generation = resource.generation
     status: Json = {
         "observedGeneration": max(own.observed, _number(before.get("observedGeneration"))),
         "pods": sum(_number(each.get("pods")) for each in nodes),
         "sandboxes": sum(_number(each.get("sandboxes")) for each in nodes),
         "refused": sum(_number(each.get("refused")) for each in nodes),
-        "conditions": conditions(before, [_loaded(verdicts, generation), _enforced(nodes)], generation, now),
+        "conditions": conditions(before, [_loaded(verdicts, generation), _enforced(nodes), _trusted(nodes)], generation, now),
         "nodes": nodes,
     }
     if "rollout" in before:  # rollout.py's
@@ -98,6 +108,20 @@ def merged(resource: Resource, own: Entry, now: str, gone: Iterable[str] = ()) -
     if status == before:
         return None
     return Said(status, _weighty(status) != _weighty(before))
+
+
+def _with(others: list[Json], own: Json, *, known: bool) -> list[Json]:
+    """Every node is told of every write, so an object has room for some of many: for those where something is wrong before others."""
+    if known or len(others) < MOST:
+        return [*others, own]
+    well = [each for each in others if not _wrong(each)]
+    if not _wrong(own) or not well:
+        return others
+    return [each for each in others if each is not well[-1]] + [own]
+
+
+def _wrong(entry: Json) -> bool:
+    return any(entry.get(name) for name in ("problems", "unheld", "unexpected"))
 
 
 def _loaded(nodes: Sequence[Json], generation: int) -> tuple[str, str, str, str]:
@@ -117,13 +141,20 @@ def _loaded(nodes: Sequence[Json], generation: int) -> tuple[str, str, str, str]
 
 
 def _enforced(nodes: Sequence[Json]) -> tuple[str, str, str, str]:
-    loose = [f"{each.get('name')}: {text}" for each in nodes for text in each.get("unheld") or ()]
+    loose = [f"{each.get('name')}: {text}" for each in nodes for text in _of_texts(each, "unheld")]
     if loose:
         return "Enforced", "False", "NotHeld", _listed(loose)
     waiting = sum(_number(each.get("pods")) - _number(each.get("sandboxes")) for each in nodes)
     if waiting > 0:
         return "Enforced", "Unknown", "Waiting", f"{_count(waiting, 'pod')} not governed yet"
     return "Enforced", "True", "Held", "every pod that it means is held"
+
+
+def _trusted(nodes: Sequence[Json]) -> tuple[str, str, str, str]:
+    without = [f"{each.get('name')}: {text}" for each in nodes for text in _of_texts(each, "untrusting")]
+    if without:
+        return "Trusted", "False", "NoTrustStore", f"rules with a method and a path refuse in {_listed(without)}"
+    return "Trusted", "True", "TrustStore", "every governed pod has its sandbox's trust store"
 
 
 def conditions(before: Json, found: Sequence[tuple[str, str, str, str]], generation: int, now: str) -> list[Json]:
@@ -157,6 +188,11 @@ def of_mappings(status: Json, name: str) -> list[Json]:
     """A list of the status, as far as it is one of mappings: whoever may write the status may have."""
     found = status.get(name)
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _of_texts(entry: Json, name: str) -> list[str]:
+    found = entry.get(name)
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
 def _problem(fault: Fault) -> Json:

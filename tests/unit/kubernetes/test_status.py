@@ -9,7 +9,7 @@ from stockade.kubernetes.plan import Plan, Stage
 from stockade.kubernetes.resources import Key, Resource
 from stockade.kubernetes.rollout import LATE, Stand, step
 from stockade.kubernetes.selecting import Fault
-from stockade.kubernetes.status import Entry, merged
+from stockade.kubernetes.status import MOST, Entry, merged
 
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z"
 SECONDS = 1767225600.0  # NOW
@@ -41,7 +41,20 @@ def test_each_node_has_its_entry_and_the_sums_are_of_all() -> None:
     found = written(found, Entry("a", 3, 3, pods=3, governed=3, refused=1), LATER)
     assert condition(found, "Enforced") == ("True", "every pod that it means is held")
     since = {each["type"]: each["lastTransitionTime"] for each in found.status["conditions"]}
-    assert since == {"Loaded": NOW, "Enforced": LATER}
+    assert since == {"Loaded": NOW, "Enforced": LATER, "Trusted": NOW}
+
+
+def test_a_large_cluster_does_not_fit_and_what_is_wrong_does_first() -> None:
+    found = resource()
+    for number in range(MOST + 5):
+        said = merged(found, Entry(f"n{number:03}", 3, 3, pods=1), NOW)
+        found = found if said is None else replace(found, status=said.status)
+    assert len(found.status["nodes"]) == MOST
+    assert merged(found, Entry("z", 3, 3, pods=1), LATER) is None
+    found = written(found, Entry("z", 3, 2, faults=(FAULT,), pods=1), LATER)
+    assert len(found.status["nodes"]) == MOST and found.status["nodes"][-1]["name"] == "z" and condition(found, "Loaded")[0] == "False"
+    found = written(found, Entry("z", 3, 3, pods=1), LATER)  # who is there stays
+    assert found.status["nodes"][-1]["name"] == "z" and condition(found, "Loaded")[0] == "True"
 
 
 def test_what_is_said_already_is_not_written_again() -> None:

@@ -55,7 +55,7 @@ _CONDITION: Json = {
     "type": "object",
     "required": ["type", "status", "lastTransitionTime", "reason", "message"],
     "properties": {
-        "type": {"description": "Loaded, Enforced or Progressing.", "type": "string", "maxLength": 316},
+        "type": {"description": "Loaded, Enforced, Trusted or Progressing.", "type": "string", "maxLength": 316},
         "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
         "observedGeneration": {
             "description": "The metadata.generation that it is about.",
@@ -83,7 +83,12 @@ _PROBLEM: Json = {
     "required": ["message"],
     "properties": {
         "field": {"description": "Which field, as spec.network[0].path.allow[1].", "type": "string"},
-        "line": {"description": "Its line in the policy as `policy show` prints it.", "type": "integer", "format": "int32", "minimum": 1},
+        "line": {
+            "description": "Its line in the policy as `stockade kubernetes check --print` shows it.",
+            "type": "integer",
+            "format": "int32",
+            "minimum": 1,
+        },
         "code": {"description": "The code of docs/policy-errors.md.", "type": "string"},
         "message": {"description": "What is wrong, and what is accepted.", "type": "string"},
     },
@@ -98,13 +103,16 @@ _NODE: Json = {
         "generation": _number("The metadata.generation in force there; 0: none.", "int64"),
         "pods": _number("How many pods it means there."),
         "sandboxes": _number("How many of them are governed by it."),
-        "refused": _number("What they were refused since the agent there started.", "int64"),
+        "allowed": _number("What they were allowed since the agent there started.", "int64"),
+        "refused": _number("What they were refused since then.", "int64"),
         "unenforced": _number("What they would have been refused, where it only observes.", "int64"),
         "problems": {"description": "Why the newest is not in force.", "type": "array", "items": _PROBLEM, "maxItems": 16},
         "unheld": _texts("Pods that are not held to it, and by what they could get something out."),
+        "untrusting": _texts("Pods without the trust store of their sandbox: rules with a method and a path refuse there."),
         "looking": _number("How many pods of a roll-out's share are looked at there."),
         "unexpected": _texts("What those would have been refused that no deny list names."),
         "unexpectedCount": _number("How many of those there are."),
+        "agent": {"description": "The version of the agent there.", "type": "string"},
         "updated": {"type": "string", "format": "date-time"},
     },
 }
