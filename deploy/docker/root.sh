@@ -53,6 +53,10 @@ base() {
     fi
     say "the wheels of $(basename "$REQUIREMENTS")"
     installed "$TO/root" --require-hashes -r "$REQUIREMENTS"
+    if compgen -G "$TO/root/$SITE/nvidia/*/lib" >/dev/null; then  # CUDA's, where a loader finds them that has no environment
+        (cd "$TO/root" && printf '/%s\n' "$SITE"/nvidia/*/lib) >"$TO/root/etc/ld.so.conf.d/nvidia.conf"
+        /sbin/ldconfig -r "$TO/root"
+    fi
     mkdir -p "$TO/root"/opt/stockade/bin "$TO/root"/etc/stockade "$TO/root"/var/{lib,log,cache}/stockade "$TO/root"/run/stockade
     printf 'home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.13\n' >"$TO/root/opt/stockade/pyvenv.cfg"
     ln -s /usr/bin/python3 "$TO/root/opt/stockade/bin/python"
