@@ -102,12 +102,12 @@ def added(pod: Json, before: Json, may_keep: frozenset[str]) -> Patch:
     if spec.get("hostNetwork") is True:
         return Patch(left="a pod in the node's network")
     annotations = _object(metadata, "annotations", "metadata.annotations")
-    there = {each.get("name") for each in _ephemeral(_object(before, "spec", "spec"))}
+    there = {str(each.get("name")) for each in _ephemeral(_object(before, "spec", "spec"))}
     mounted = any(each.get("name") == VOLUME and "emptyDir" in each for each in _objects(spec, "volumes", "spec.volumes"))
     found = _Found()
     keep, _ = _kept(annotations, may_keep)
     for place, container in enumerate(_ephemeral(spec)):
-        if container.get("name") not in there:
+        if str(container.get("name")) not in there:
             _container(found, container, f"/spec/ephemeralContainers/{place}", keep, _java(annotations), mounted=mounted)
     return Patch(tuple(found.operations), said=_said(found))
 
@@ -155,7 +155,7 @@ def _mounted(mounts: Sequence[Json]) -> list[Json]:
 
 def _variables(found: _Found, container: Json, path: str, name: str, java: bool) -> None:
     environment = _objects(container, "env", f"{path}/env")
-    there = {each.get("name"): each.get("value") for each in environment}
+    there = {str(each.get("name")): each.get("value") for each in environment}
     wanted = {**VARIABLES, **({JAVA_VARIABLE: JAVA_OPTIONS} if java else {})}
     if own := [variable for variable, value in wanted.items() if variable in there and there[variable] != value]:
         found.left.append(f"{name}: sets {', '.join(own)} itself")

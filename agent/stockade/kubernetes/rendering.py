@@ -56,7 +56,7 @@ def render(key: Key, spec: Json) -> Rendered:
     lines.add(0, f"name: {quoted(key.name)}", "metadata.name")
     if "mode" not in spec:  # else another policy that only observes would speak for this one
         lines.add(0, "mode: enforce", "spec.mode")
-    for name, value in spec.items():
+    for name, value in _ordered(spec):
         if name in ITS_OWN or name in LEFT_OUT:
             continue
         lines.write(0, quoted(name), _prefixed(key, value) if name == "network" else value, f"spec.{name}")
@@ -77,6 +77,11 @@ def named(key: Key, rule: str) -> str:
     room = _NAMED - len(rule) - 1
     head = (f"cluster.{key.name}" if key.cluster else key.name)[: max(room, 0)].rstrip(".-")
     return f"{head}.{rule}" if head else rule
+
+
+def _ordered(value: Json) -> list[tuple[str, Any]]:
+    """As the API server writes it, whatever the author's order was, but for the name: a line is the same one wherever it is counted."""
+    return sorted(value.items(), key=lambda entry: (entry[0] != "name", entry[0]))
 
 
 def _refused(key: Key, spec: Json) -> list[Fault]:
@@ -120,7 +125,7 @@ class _Lines:
             self._faults.append(Fault(field, f"nested deeper than {MAX_DEPTH} levels", "syntax"))
         elif isinstance(value, dict) and value:
             self.add(depth, mark, field)
-            for name, each in value.items():
+            for name, each in _ordered(value):
                 self.write(depth + 1, quoted(name), each, f"{field}.{name}")
         elif isinstance(value, list) and value:
             self.add(depth, mark, field)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from stockade.cli.actions import add_actions, run_action
-from stockade.cli.kubernetes import agent, webhook
+from stockade.cli.kubernetes import agent, check, webhook
 
 SUMMARY = "What runs in a Kubernetes cluster: the agent of each node, and what gives pods their sandbox's CA."
-ACTIONS = {"agent": agent, "webhook": webhook}
+ACTIONS = {"agent": agent, "check": check, "webhook": webhook}
 EXAMPLES = "".join(module.EXAMPLES for module in ACTIONS.values())
 
 
