@@ -5,6 +5,8 @@
  * decides all the rest a second time. A tag is keyed by tgid, copied by fork, and freed when the whole thread group is dead.
  */
 
+#define SIGSTOP_ 19
+
 static __always_inline void refuse_exec(struct sandbox *box)
 {
 	if (box->flags & SANDBOX_OBSERVE)
@@ -182,7 +184,12 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		drop_tag(tgid, old->sandbox);
 		old = 0;
 	}
-	if (!box || (!old && is_outside(box)))
+	if (!box) {
+		if (begins_at_gate() && bpf_send_signal(SIGSTOP_))	/* before its first instruction; the agent lets it go on */
+			count_failure(FAIL_SIGNAL);
+		return 0;
+	}
+	if (!old && is_outside(box))
 		return 0;
 	s = execs.lookup(&zero);
 	number = exec_numbers.lookup(&zero);

@@ -11,6 +11,9 @@ SHARED_HASH(sandboxes, __u64, struct sandbox, 1024);
 /* One word: bit n set when some governed cgroup is at level n. Written by the agent. */
 BPF_ARRAY(levels, __u32, 1);
 
+/* cgroup id -> nothing: cgroups in which whoever begins waits until the agent has looked at it. Written by the agent. Full: nobody waits. */
+SHARED_HASH(gates, __u64, __u32, 1024);
+
 /* File -> identity, per sandbox. Written by the agent at policy load. Full: the policy does not load. */
 SHARED_HASH(binaries, struct binary_key, struct binary, 65536);
 

@@ -43,6 +43,31 @@ static __always_inline struct sandbox *governing(void)
 	return 0;
 }
 
+/*
+ * Whether a container begins in a cgroup where that is to be waited for: its process has left the mount namespace of the runtime that
+ * prepared it, and its parent has not. Children of its own are in the same one as their parents.
+ */
+static __always_inline int begins_at_gate(void)
+{
+	int zero = 0, gated = 0;
+	__u32 *mask = levels.lookup(&zero);
+	void *task = (void *)bpf_get_current_task(), *parent;
+
+	if (!mask)
+		return 0;
+	for (int level = 1; level < MAX_LEVEL; level++) {
+		if (!(*mask & (1u << level)))
+			continue;
+		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+		if (id && gates.lookup(&id))
+			gated = 1;
+	}
+	if (!gated)
+		return 0;
+	parent = (void *)KREAD(task, task_struct, real_parent);
+	return KREAD(KREAD(task, task_struct, nsproxy), nsproxy, mnt_ns) != KREAD(KREAD(parent, task_struct, nsproxy), nsproxy, mnt_ns);
+}
+
 static __always_inline void key_of_inode(void *inode, struct file_key *key)
 {
 	void *sb = (void *)KREAD(inode, inode, i_sb);

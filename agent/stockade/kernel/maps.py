@@ -32,7 +32,7 @@ _BY_SANDBOX = (  # maps whose keys say of which sandbox they are, and where
     ("opened", abi.OPEN_KEY, 0),
     ("opened_told", abi.OPEN_KEY, 0),
 )
-_SHARED = ("sandboxes", "usages", *(name for name, *_ in _BY_SANDBOX))
+_SHARED = ("sandboxes", "gates", "usages", *(name for name, *_ in _BY_SANDBOX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,7 @@ class Maps:
         mask = syscall.map_lookup(self._fd["levels"], _ZERO, 4) or bytes(4)
         syscall.map_update(self._fd["levels"], _ZERO, _U32.pack(_U32.unpack(mask)[0] | 1 << level))
 
-    def switch(
-        self, sandbox: int, cgroup_id: int, generation: int, flags: abi.SandboxFlag, *, place: int = 0, outside: int = 0
-    ) -> None:
+    def switch(self, sandbox: int, cgroup_id: int, generation: int, flags: abi.SandboxFlag, *, place: int = 0, outside: int = 0) -> None:
         """Put a generation in force: one update, read once per decision.
 
         place: which of the sandbox's cgroups this is, told with each exec. outside: the mount namespace (its inode) of the runtime that
@@ -101,6 +99,14 @@ class Maps:
         """
         value = abi.SANDBOX.pack(sandbox, generation, flags, place, outside, 0)
         syscall.map_update(self._fd["sandboxes"], struct.pack("<Q", cgroup_id), value)
+
+    def gate(self, cgroup_id: int, level: int) -> None:
+        """Whoever begins in it, in no cgroup that is governed, stops before its first instruction."""
+        syscall.map_update(self._fd["gates"], struct.pack("<Q", cgroup_id), _U32.pack(1))
+        self.look_at(level)
+
+    def ungate(self, cgroup_id: int) -> None:
+        syscall.map_delete(self._fd["gates"], struct.pack("<Q", cgroup_id))
 
     def forget(self, cgroup_id: int) -> None:
         """One of a sandbox's cgroups is gone."""

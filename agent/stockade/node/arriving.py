@@ -1,39 +1,58 @@
 """A container on its way into its pod: found as its cgroup is made, stopped before its first instruction, taken up, and let go on.
 
 A runtime prepares a container in some tens of milliseconds and then waits to be told to start it. In that time its first process is in the
-container's own root and still executes the runtime: it is frozen there until the pod's agent knows its binaries. One that was faster runs
-on meanwhile, without a way out, and for how long is measured.
+container's own root and still executes the runtime: it is frozen there until the pod's agent knows its binaries, and its first exec is
+judged like any other. One that was faster is stopped by a program of the kernel's as it begins (bpf/exec.c), and is known by the file that
+it executes. What neither stopped runs on meanwhile, without a way out, and for how long is measured.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from stockade.node.container import Bundle, First, bundle_of, first
+from stockade.node.container import Bundle, First, bundle_of, first, waits
 from stockade.sandbox.cgroup import Cgroup
 
 _LOOK = 0.002  # seconds between two looks at one that is being prepared
 _PREPARED = 120.0  # seconds for that: longer than kubelet waits for its runtime
-_FREEZE = "cgroup.freeze"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
-    """seen: when it was last seen before its first instruction, on the monotonic clock; None where nobody saw it so."""
+    """seen: when it was last seen before its first instruction, on the monotonic clock; None where nobody saw it so.
+
+    stopped: it stands still, until somebody lets it go on.
+    """
 
     identity: str
     cgroup: Cgroup
     process: First
-    bundle: Bundle
     seen: float | None
+    stopped: bool
+    bundle: Bundle = field(default_factory=Bundle)
+
+    @property
+    def waits(self) -> bool:
+        return waits(self.process.pid)
+
+    def go_on(self) -> None:
+        """May be called twice."""
+        if self.stopped:
+            self.stopped = False
+            _freeze(self.cgroup, stop=False)
+        for pid in self.cgroup.processes():
+            with contextlib.suppress(ProcessLookupError):
+                if waits(pid):
+                    os.kill(pid, signal.SIGCONT)
 
 
 async def arrival(identity: str, cgroup: Cgroup) -> Arrival | None:
-    """As soon as it is in its own namespaces, or runs already. None: it has gone before."""
+    """As soon as it is in its own namespaces, and then stopped; or when it runs already. None: it has gone before."""
     until, seen = time.monotonic() + _PREPARED, None
     while time.monotonic() < until and cgroup.path.exists():
         process = first(cgroup)
@@ -42,23 +61,20 @@ async def arrival(identity: str, cgroup: Cgroup) -> Arrival | None:
             if not begun:
                 seen = time.monotonic()
             if begun or process.prepared:
-                bundle = await asyncio.to_thread(bundle_of, identity, process)
-                return Arrival(identity, cgroup, process, bundle or Bundle(), seen)
+                if not begun:
+                    _freeze(cgroup, stop=True)  # before anything else: it may be told to start at any moment
+                found = Arrival(identity, cgroup, process, seen, not begun)
+                try:
+                    bundle = await asyncio.to_thread(bundle_of, identity, process)
+                except BaseException:
+                    found.go_on()
+                    raise
+                return replace(found, bundle=bundle or Bundle())
         await asyncio.sleep(_LOOK)
     return None
 
 
-@contextlib.asynccontextmanager
-async def stopped(found: Arrival) -> AsyncIterator[None]:
-    """It does not begin meanwhile; one that has begun runs on."""
-    freeze = found.cgroup.path / _FREEZE
-    stops = not found.process.begun
-    try:
-        if stops:
-            with contextlib.suppress(OSError):
-                freeze.write_text("1")
-        yield
-    finally:
-        if stops:
-            with contextlib.suppress(OSError):
-                freeze.write_text("0")
+def _freeze(cgroup: Cgroup, *, stop: bool) -> None:
+    """Nothing where it is gone."""
+    with contextlib.suppress(OSError):
+        (cgroup.path / "cgroup.freeze").write_text("1" if stop else "0")

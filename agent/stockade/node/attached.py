@@ -7,7 +7,9 @@ are looked up, and goes on when the kernel knows them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from stockade.attach.attachment import Attachment, Charged
 from stockade.attach.layers import Layered, layered
 from stockade.attach.running import Known, Running
 from stockade.attach.still import still
-from stockade.attach.target import Target
+from stockade.attach.target import FATAL, Target
 from stockade.kernel.links import Link
 from stockade.node.arriving import Arrival
 from stockade.node.podded import Place, Podded
@@ -28,7 +30,7 @@ from stockade.service.enforcement import lost_of
 from stockade.service.governed import Governed
 from stockade.service.slots import Slot
 from stockade.service.station import Station
-from stockade.types import Reason, Sandbox, StockadeError
+from stockade.types import Action, Effect, Level, Outcome, Reason, Record, Sandbox, StockadeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +124,43 @@ class PodAttachment(Attachment):
             lambda policy: _drawn(policy, arrival, written),
         )
         await self.tenure.generations.between(lambda: self.governed.join(place))
-        begun = arrival.process.begun
+        begun, waits = arrival.process.begun, arrival.waits
         processes: list[Known] = []
         if begun:
             processes = await asyncio.to_thread(self._running.identify_in, arrival.cgroup, number)
-        gap_us = max(1, round((time.monotonic() - arrival.seen) * 1e6)) if begun and arrival.seen is not None else 0
-        if begun and arrival.seen is None:
+            if waits:
+                self._judge(processes)
+        if not begun or waits:
+            gap_us = 0
+        elif arrival.seen is not None:
+            gap_us = max(1, round((time.monotonic() - arrival.seen) * 1e6))
+        else:
             gap_us = _age_us(arrival.process.pid)
-        unheld = tuple(f"{name} keeps {each}" for each in Target(arrival.cgroup, arrival.process.pid).fatal())
+        unheld = tuple(f"{name} keeps {each}" for each in _fatal(arrival))
         self._tell(place, processes, gap_us, unheld, written)
         return Joining(name, gap_us, unheld, tuple(sorted(written)))
+
+    def _judge(self, processes: list[Known]) -> None:
+        """Those that stand before their first instruction, and whose exec nobody judged: one that may not run does not begin."""
+        governed, policy = self.governed, self.governed.policy
+        for known in processes:
+            runs = any(enrolment.runs and enrolment.binary is known.binary for enrolment in governed.roster)
+            if runs or policy.exec.unlisted == "no-network":
+                continue
+            effect = Effect.REFUSE if policy.enforced else Effect.PASS
+            if policy.enforced:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(known.pid, signal.SIGKILL)
+            self.station.agent.write(
+                governed,
+                Record(
+                    *(Action.EXEC, Outcome.DENY, effect, Level.EXEC, Reason.EXEC_UNLISTED),
+                    enforced=policy.enforced,
+                    binary=known.binary,
+                    exec_id=known.exec_id,
+                    pid=known.pid,
+                ),
+            )
 
     def _tell(self, place: Place, processes: list[Known], gap_us: int, unheld: tuple[str, ...], written: set[str]) -> None:
         detail: dict[str, str | int | list[str]] = {
@@ -168,6 +197,14 @@ def _drawn(policy: Policy, arrival: Arrival, written: set[str]) -> Roster:
         return roster
     finally:
         os.close(directory)
+
+
+def _fatal(arrival: Arrival) -> list[str]:
+    """With what it could take away what holds it: as its runtime was told, while that is still the runtime's own process, and as it is."""
+    told = arrival.bundle.capabilities
+    if told is not None and not arrival.process.begun:
+        return [name for name in FATAL.values() if name in told]
+    return Target(arrival.cgroup, arrival.process.pid).fatal()
 
 
 def _age_us(pid: int) -> int:

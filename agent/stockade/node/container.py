@@ -26,12 +26,14 @@ _KINDS = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType
 _NAMES = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name")
 _IMAGES = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName")
 _SANDBOX = "sandbox"  # the kind of the one that holds a pod's namespaces
-_RUNTIMES = frozenset({"runc", "crun", "youki", "runsc"})
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """holds: it is the pod's own, which holds its namespaces, and no container of the API's. search: its PATH. command: what it runs."""
+    """holds: it is the pod's own, which holds its namespaces, and no container of the API's. search: its PATH. command: what it runs.
+
+    capabilities: those that its processes may have; None where nothing says it.
+    """
 
     name: str = ""
     image: str = ""
@@ -39,6 +41,7 @@ class Bundle:
     search: str = ""
     command: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
+    capabilities: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,24 @@ class First:
 
     @property
     def begun(self) -> bool:
-        """Whether it executes what it was made for, and not its runtime any more."""
+        """Whether it executes a file of the container's, and not its runtime any more: that is to be found under no name in there.
+
+        False for one that is gone: a runtime forks on its way.
+        """
+        executed = f"/proc/{self.pid}/exe"
         try:
-            name = os.readlink(f"/proc/{self.pid}/exe")  # noqa: PTH115 (as the kernel spells it)
-            own = Path(f"/proc/{self.pid}/root").stat().st_dev == Path(f"/proc/{self.pid}/exe").stat().st_dev
+            name = os.readlink(executed)  # noqa: PTH115 (as the kernel spells it)
+            return Path(f"/proc/{self.pid}/root{name}").samefile(executed)
         except OSError:
-            return True
-        return own or not (name.startswith("/memfd:") or Path(name.removesuffix(" (deleted)")).name in _RUNTIMES)
+            return False
+
+
+def waits(pid: int) -> bool:
+    """Whether it is stopped by a signal."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False
 
 
 def first(cgroup: Cgroup) -> First | None:
@@ -106,4 +120,5 @@ def _described(spec: Any) -> Bundle:
         variables.get("PATH", ""),
         tuple(str(word) for word in process.get("args") or ()),
         annotations,
+        frozenset(str(name) for names in (process.get("capabilities") or {}).values() for name in names),
     )

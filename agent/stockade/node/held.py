@@ -24,7 +24,7 @@ from stockade.attach.entered import Entered
 from stockade.attach.target import Target
 from stockade.kernel.links import Link
 from stockade.node import trust
-from stockade.node.arriving import Arrival, arrival, stopped
+from stockade.node.arriving import Arrival, arrival
 from stockade.node.attached import Joining, PodAttachment
 from stockade.node.container import First
 from stockade.node.pod import Standing, State, Wanted
@@ -55,6 +55,7 @@ def pins_of(cgroup: int) -> str:
 class _Container:
     cgroup: Cgroup
     task: asyncio.Task[None]
+    holds: bool = False  # the pod's namespaces, and is none of the API's
 
 
 class HeldPod:
@@ -199,7 +200,7 @@ class HeldPod:
         self._say_governed()
         self._settle()
         for identity, container in self._containers.items():
-            if container.task.done():
+            if container.task.done() and not container.holds:
                 container.task = asyncio.create_task(self._take_up(identity, container.cgroup))
         return attachment
 
@@ -241,19 +242,25 @@ class HeldPod:
             found = await arrival(identity, cgroup)
             if found is None:
                 return
-            if found.bundle.holds:
-                self._holder = found.process
-                self._stirred.set()
-                return
-            async with stopped(found):
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._settled.wait(), DECIDES)
-                if self._attachment is not None:
-                    await self._join(self._attachment, found)
+            try:
+                await self._arrived(found)
+            finally:
+                found.go_on()
         except Exception as error:
             if not isinstance(error, StockadeError | OSError):
                 log.exception("%s", self.uid)
             log.error("%s: container %s is not governed, and reaches nothing: %s", self.uid, identity[:12], error)
+
+    async def _arrived(self, found: Arrival) -> None:
+        if found.bundle.holds:
+            self._containers[found.identity].holds = True
+            self._holder = found.process
+            self._stirred.set()
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), DECIDES)
+        if self._attachment is not None:
+            await self._join(self._attachment, found)
 
     async def _join(self, attachment: PodAttachment, found: Arrival) -> None:
         wanted = self._wanted
@@ -271,12 +278,16 @@ class HeldPod:
     def _close(self) -> None:
         """Nothing gets out of it but what the kernel is told to let out. Raises StockadeError."""
         if not self._gate:
-            self._gate = self._pods.station.kernel.govern(self.cgroup.path, self._pins)
+            kernel = self._pods.station.kernel
+            self._gate = kernel.govern(self.cgroup.path, self._pins)
+            kernel.maps.gate(self.id, self.cgroup.level)
 
     def _open(self) -> None:
         """Nothing of ours holds it."""
+        kernel = self._pods.station.kernel
+        kernel.maps.ungate(self.id)
         for link in self._gate:
-            self._pods.station.kernel.take_off(link)
+            kernel.take_off(link)
         self._gate = []
         for pins in (self._pins, *self.left_behind()):
             shutil.rmtree(pins, ignore_errors=True)

@@ -9,7 +9,6 @@ Kubelet makes a pod's cgroup before anything of the pod runs, and a runtime each
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,6 @@ _ROOT = re.compile(r"(?:[A-Za-z0-9_.-]*-)?kubepods(?:\.slice)?")
 _CLASS = re.compile(r"burstable|besteffort|(?:[A-Za-z0-9_.-]*-)?kubepods-(?:burstable|besteffort)\.slice")
 _CONTAINER = re.compile(r"(?:(?P<runtime>cri-containerd|crio|docker|cri-dockerd)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?")
 _DEPTH = 3  # below the top of the hierarchy: a node may itself be in something, as kind's are
-_AGAIN = 2.0  # seconds between two looks for kubepods while there is none
 
 
 class Told(Protocol):
@@ -64,12 +62,12 @@ class Places:
     async def watch(self) -> None:
         """For ever. What is there is told before the first wait."""
         loop, stirred = asyncio.get_running_loop(), asyncio.Event()
+        self._watcher.add(self._top)
         loop.add_reader(self._watcher.descriptor, stirred.set)
         try:
             while True:
                 self._look()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stirred.wait(), None if self._roots else _AGAIN)
+                await stirred.wait()
                 stirred.clear()
                 self._hear()
         finally:
@@ -77,6 +75,7 @@ class Places:
             self._watcher.close()
 
     def _look(self) -> None:
+        """For kubepods that have come: a kubelet makes its own when it starts, and some do with their first pod."""
         for root in _roots(self._top, _DEPTH):
             if root not in self._roots and self._watched(root):
                 self._roots.add(root)
