@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import os
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from stockade.sandbox import libc, listener
@@ -20,22 +21,29 @@ _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
 
 class Inside:
-    """One sandbox's. On one thread, which entered the namespace for good: the process itself stays where it is."""
+    """One sandbox's: the namespace that a socket is in. On one thread, which enters it for good when it is first asked for.
 
-    def __init__(self, namespace: int) -> None:
-        self._thread = ThreadPoolExecutor(1, "inside", initializer=os.setns, initargs=(namespace, libc.CLONE_NEWNET))
-        self._namespace = namespace
+    The process itself stays where it is. sock: another's, who keeps it open for as long as this is asked.
+    """
 
-    @classmethod
-    def of(cls, sock: socket.socket) -> Inside:
-        """The namespace that this socket is in. Raises OSError."""
-        return cls(fcntl.ioctl(sock, _SIOCGSKNS))
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self._entered = sock, False
+        self._thread = ThreadPoolExecutor(1, "inside")
+
+    def _do[T](self, work: Callable[..., T], argument: object) -> asyncio.Future[T]:
+        def inside() -> T:
+            if not self._entered:
+                _enter(self._sock)
+                self._entered = True
+            return work(argument)
+
+        return asyncio.wrap_future(self._thread.submit(inside))
 
     async def dial(self, port: int, seconds: float) -> socket.socket:
         """Connected to whoever listens on a port of the sandbox's loopback, IPv4 first. Raises OSError when nobody answers."""
         failure: OSError = ConnectionRefusedError()
         for family, address in _LOOPBACK:
-            sock = await asyncio.wrap_future(self._thread.submit(_made, family))
+            sock = await self._do(_made, family)
             try:
                 async with asyncio.timeout(seconds):
                     await asyncio.get_running_loop().sock_connect(sock, (address, port))
@@ -50,14 +58,19 @@ class Inside:
 
     async def listening(self, port: int) -> int | None:
         """The inode of the socket that `dial` would reach. Raises OSError."""
-        return await asyncio.wrap_future(self._thread.submit(listener.socket_of, port))
+        return await self._do(listener.socket_of, port)
 
     def close(self) -> None:
         """May be called twice."""
         self._thread.shutdown()
-        if self._namespace >= 0:
-            os.close(self._namespace)
-            self._namespace = -1
+
+
+def _enter(sock: socket.socket) -> None:
+    namespace = fcntl.ioctl(sock, _SIOCGSKNS)
+    try:
+        os.setns(namespace, libc.CLONE_NEWNET)
+    finally:
+        os.close(namespace)
 
 
 def _made(family: socket.AddressFamily) -> socket.socket:

@@ -83,7 +83,7 @@ class Tenure:
         )
         stack.callback(server.close)
         table = Approvals()
-        self.doors = Doors(governed, agent, Inside.of(charge.sockets.inspect4), lambda: workers.current)
+        self.doors = Doors(governed, agent, Inside(charge.sockets.resolve_tcp4), lambda: workers.current)
         stack.push_async_callback(self.doors.close)
         self.generations = Generations(governed, charge.watch, charge.load, lambda: workers.current, agent.write, table.rules, self.doors)
         self.desk = agent.desks[governed.number] = Desk(governed, table, self.generations, charge.kept.order.approved, agent.write)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from stockade.sandbox import seccomp
 from stockade.sandbox.launch import Sockets
 from stockade.service.agent import Agent
 from stockade.service.governed import Governed
+from stockade.service.parked import Parked
 from stockade.service.settings import Settings
 from stockade.types import Reason, StockadeError
 
@@ -26,13 +26,13 @@ _PAUSES = (0.2, 1.0, 5.0, 30.0)  # seconds until another is started, when one co
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A sandbox that is served. listeners: kept here for the next worker. changed: called when another one serves it.
+    """A sandbox that is served. listeners: for the next worker. changed: called when another one serves it.
 
     signing: the key that signs at that moment.
     """
 
     governed: Governed
-    listeners: tuple[socket.socket, ...]
+    listeners: Parked
     signing: Callable[[], Signing]
     changed: Callable[[], None]
 
@@ -72,27 +72,33 @@ class Workers:
         self._watching = asyncio.create_task(self._watch(agent))
 
     async def serve(self, governed: Governed, sockets: Sockets, signing: Callable[[], Signing], changed: Callable[[], None]) -> None:
-        """Hand its listeners over; when the worker dies, to the next one. Raises StockadeError when this one does not take them."""
-        place = self._places[governed.number] = _Place(governed, tuple(sockets[:_LISTENERS]), signing, changed)
+        """Hand its listeners over; when the worker dies, to the next one. Raises StockadeError when this one does not take them.
+
+        The listeners among the sockets are closed here.
+        """
+        try:
+            place = self._places[governed.number] = _Place(governed, Parked(sockets[:_LISTENERS]), signing, changed)
+        except OSError as error:
+            raise StockadeError(f"the sandbox's listeners cannot be kept: {error.strerror or error}", code="worker") from None
         try:
             await self._hand(place)
         except BaseException as error:
             await self.release(governed.number)
-            if isinstance(error, ConnectionError):
+            if isinstance(error, OSError):
                 raise _not_started(error) from None
             raise
 
     async def _hand(self, place: _Place) -> None:
-        listeners = Listeners(*(sock.dup() for sock in place.listeners))
+        listeners = Listeners(*place.listeners.copies())
         await self.current.serve(place.governed.number, listeners, place.signing(), place.governed.policy)
 
     async def _hand_again(self, place: _Place) -> None:
-        """Raises ConnectionError when the worker is lost too. One sandbox that it cannot serve is no reason not to serve the others."""
+        """Raises OSError when the worker is lost too. One sandbox that it cannot serve is no reason not to serve the others."""
         if place.governed.number not in self._places:  # it has ended meanwhile
             return
         try:
             await self._hand(place)
-        except ConnectionError as error:
+        except OSError as error:
             if self.current.lost.is_set():
                 raise
             log.error("%s is not served: %s", place.governed.sandbox.name, error)
@@ -102,8 +108,7 @@ class Workers:
         place = self._places.pop(number, None)
         if place is None:
             return
-        for sock in place.listeners:
-            sock.close()
+        place.listeners.close()
         with contextlib.suppress(ConnectionError):
             await self.current.release(number)
 
@@ -145,13 +150,12 @@ class Workers:
         if self._watching is not None:
             self._watching.cancel()
         for place in self._places.values():
-            for sock in place.listeners:
-                sock.close()
+            place.listeners.close()
         self._places.clear()
         if self._reaping is not None:
             await self._reaping
         await self.current.close()
 
 
-def _not_started(error: ConnectionError) -> StockadeError:
+def _not_started(error: OSError) -> StockadeError:
     return StockadeError(f"the proxy worker did not start: {error}", code="worker")

@@ -99,7 +99,7 @@ class House:
     async def doors(self) -> AsyncIterator[Doors]:
         kernel = SimpleNamespace(maps=SimpleNamespace(task=lambda _pid: None))
         agent = SimpleNamespace(write=self.write, begin=self.begin, trail=SimpleNamespace(finish=self.finish), kernel=kernel)
-        made = Doors(self.box, cast(Agent, agent), Inside.of(self.listener), lambda: self)
+        made = Doors(self.box, cast(Agent, agent), Inside(self.listener), lambda: self)
         try:
             yield made
         finally:
