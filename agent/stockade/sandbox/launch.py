@@ -279,6 +279,7 @@ def _become(plan: Plan, channel: socket.socket) -> None:
     pid = libc.fork_into(own)
     if pid == 0:
         os.close(built_write)
+        plan.files.clear()  # the launcher writes them: here half a megabyte would stay for as long as the sandbox
         try:
             _join(joining)
             _init(plan, people, built_read, channel)
@@ -335,6 +336,7 @@ def _init(plan: Plan, people: int | None, built: int, channel: socket.socket) ->
     libc.close_on_exec_from(3)
     command = _spawn(plan, channel)
     libc.close_from(3)  # the agent's channel is one
+    libc.give_back()
     while True:
         told = signal.sigwaitinfo((*_FORWARDED, signal.SIGCHLD))
         if told.si_signo != signal.SIGCHLD:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -199,6 +200,12 @@ def prctl(option: int, *arguments: int) -> int:
 def set_hostname(name: str) -> None:
     raw = name.encode()
     _check(_libc.sethostname(raw, len(raw)), "sethostname")
+
+
+def give_back() -> None:
+    """Let the kernel have what malloc holds free (malloc_trim(3)), where this C library can."""
+    with contextlib.suppress(AttributeError):
+        _libc.malloc_trim(0)
 
 
 def close_from(first: int) -> None:

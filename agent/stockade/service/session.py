@@ -166,6 +166,7 @@ class Session:
             station.agent.lifecycle(governed, Reason.STARTED, detail)
             self.launching = True
             init = await _whole(self._launcher.start, plan)
+            del plan  # with half a megabyte of files, which nobody reads again
             self.init, self._pidfd = init, os.pidfd_open(init)
             stack.callback(self._let_go_of_init)
             control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))

@@ -27,6 +27,18 @@ from stockade.sandbox.plan import Bind, Plan
 from stockade.service.settings import Settings
 from stockade.types import StockadeError
 
+def remembers(pid, words):
+    # whether this stands in memory that the process may write
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            place, rights = line.split()[:2]
+            start, end = (int(word, 16) for word in place.split("-"))
+            if rights.startswith("rw"):
+                memory.seek(start)
+                if words in memory.read(end - start):
+                    return True
+    return False
+
 cgroup, work, changes = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
 binds, links = view.system_binds()
@@ -39,6 +51,7 @@ if "bind" in changes:
     plan = dataclasses.replace(plan, binds=(*plan.binds, Bind(changes.pop("bind"), "/nowhere")))
 if "argv" in changes:
     changes["argv"] = tuple(changes["argv"])
+watched = changes.pop("watched", False)
 plan = dataclasses.replace(plan, **changes)
 read, write = os.pipe()
 launcher = Launcher.fork((0, write, write))
@@ -46,11 +59,18 @@ os.close(write)
 for listening in launcher.open_network(Settings().network):
     listening.close()
 told = {}
+if watched:  # what the launcher learns from the plan, and not by being forked from here
+    shown, kept = os.urandom(32), os.urandom(32).hex()
+    files, environment = {"/etc/said": b"x" * 150_000 + shown + b"x" * 150_000}, plan.environment | {"KEPT": kept}
+    plan = dataclasses.replace(plan, argv=("sleep", "60"), files=files, environment=environment)
 try:
     init = launcher.start(plan)
 except StockadeError as error:
     told["error"] = error.message
 else:
+    if watched:
+        told["remembers"] = [remembers(init, kept.encode()), remembers(init, shown)]
+        os.kill(init, 9)
     with open(read) as said:
         told["said"] = said.read()
     told["status"] = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
@@ -100,3 +120,9 @@ def test_what_init_cannot_do_is_told_by_init_and_leaves_nothing(place: Path) -> 
 def test_a_command_that_is_not_there_ends_as_in_a_shell(place: Path) -> None:
     told = launched(place, argv=["no-such-command"])
     assert told == {"said": "stockade: no-such-command: not found in the sandbox\n", "status": 127, "left": None}
+
+
+def test_init_does_not_keep_the_files_that_are_shown(place: Path) -> None:
+    """Half a megabyte of certificates, for each sandbox and as long as it lives. Its environment it does keep: the command gets it."""
+    told = launched(place, watched=True)
+    assert told["remembers"] == [True, False], told
