@@ -1,6 +1,6 @@
 """A node's agent that holds nobody and says what it is told: the controller on a real API, without pods to govern.
 
-    python node_of_lines.py KUBECONFIG NODE DIRECTORY leave|deny
+    python node_of_lines.py KUBECONFIG NODE DIRECTORY leave|deny [UID of the pod that it is]
 
 Says a line of JSON for each call of the controller; hears lines of JSON: a standing, or a record of a pod.
 """
@@ -63,11 +63,11 @@ def record(uid: str, host: str, outcome: str, enforced: bool, binary: str = "cur
     return uid, describe(Sandbox(uid, uid, "policy", 1), found)
 
 
-async def main(kubeconfig: str, node: str, directory: str, unmatched: Any) -> None:
+async def main(kubeconfig: str, node: str, directory: str, unmatched: Any, own: str = "") -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    async with controlling(Api(Path(kubeconfig)), Lines(), node, Path(directory), unmatched) as controller:
+    async with controlling(Api(Path(kubeconfig)), Lines(), node, Path(directory), unmatched, own=own) as controller:
         while line := await reader.readline():
             heard = json.loads(line)
             if "state" in heard:

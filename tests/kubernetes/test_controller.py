@@ -38,9 +38,9 @@ Json = dict[str, Any]
 class Controlled:
     """A controller at work, and what it has asked of its node so far."""
 
-    def __init__(self, api: Alone, state: Path, unmatched: str) -> None:
+    def __init__(self, api: Alone, state: Path, unmatched: str, *own: str) -> None:
         program = Path(__file__).with_name("node_of_lines.py")
-        self._process = api.program(sys.executable, program, api.room / "agent.kubeconfig", NODE, state, unmatched)
+        self._process = api.program(sys.executable, program, api.room / "agent.kubeconfig", NODE, state, unmatched, *own)
         self._lines: queue.Queue[Json] = queue.Queue()
         self.asked: dict[str, Json] = {}  # by the pod's uid, the last of each
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -314,10 +314,10 @@ def test_events_say_the_first_refusals_and_who_is_not_held(api: Alone, controlle
     policy(api, "reading")
     uid = pod(api, "mine", app="agent")
     controlled.until(uid, held_to("default.reading.1"))
-    controlled.governs(uid, unheld=["CAP_NET_ADMIN of main"], gaps_us={"main": 1500})
     for _ in range(3):
         controlled.hear(uid=uid, host="evil.example.com", outcome="deny", enforced=True)
     controlled.hear(uid=uid, host="api.example.com", outcome="allow", enforced=True)
+    controlled.governs(uid, unheld=["CAP_NET_ADMIN of main"], gaps_us={"main": 1500})
     found = status(api, "reading", lambda status: status.get("refused") == 3)
     assert condition(found, "Enforced")["reason"] == "NotHeld" and "CAP_NET_ADMIN" in condition(found, "Enforced")["message"]
     until = time.monotonic() + 20 * PATIENCE
@@ -364,9 +364,10 @@ def test_a_roll_out_that_would_refuse_what_is_done_goes_back_by_itself(api: Alon
 
 
 def test_the_cluster_may_say_that_what_no_policy_means_is_refused(api: Alone, state: Path) -> None:
-    uid = pod(api, "mine", app="agent")
-    running = Controlled(api, state, "deny")
+    uid, own = pod(api, "mine", app="agent"), pod(api, "stockade", app="agent")
+    running = Controlled(api, state, "deny", own)
     try:
         assert running.until(uid, lambda asked: asked["call"] == "want")["files"] == []
+        assert running.until(own, lambda asked: asked["call"] == "leave")  # else it would cut itself off
     finally:
         running.end()

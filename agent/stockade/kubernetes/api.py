@@ -6,7 +6,6 @@ The client's own models stay out: an object of a newer API is read for what is k
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -154,15 +153,6 @@ def at(path: str, namespace: str = "", name: str = "", *more: str) -> str:
         head, _, plural = path.rpartition("/")
         path = f"{head}/namespaces/{quote(namespace, safe='')}/{plural}"
     return "/".join([path, *([quote(name, safe="")] if name else []), *more])
-
-
-def node_name(stated: str | None) -> str:
-    """Which node this is: NODE_NAME, as the downward API sets it, else the settings. Raises StockadeError."""
-    name = os.environ.get("NODE_NAME") or stated
-    if not name:
-        hint = "set NODE_NAME from spec.nodeName by the downward API, or kubernetes.node in the settings"
-        raise StockadeError("which node this is, is not known", hint=hint, code="kubernetes")
-    return name
 
 
 def _object(data: bytes) -> Json:

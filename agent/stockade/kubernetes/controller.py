@@ -56,8 +56,9 @@ class Count:
 class Controller:
     """A Listener of the node's agent, and who hears the watches."""
 
-    def __init__(self, node: Node, name: str, kept: Kept, unmatched: Unmatched, kubelet: Path) -> None:
-        self._node, self._name, self._kept, self._unmatched, self._kubelet = node, name, kept, unmatched, kubelet
+    def __init__(self, node: Node, name: str, kept: Kept, unmatched: Unmatched, kubelet: Path, own: str) -> None:
+        """own: the uid of the pod that this runs in, which it leaves alone whatever policies say: it would cut itself off from them."""
+        self._node, self._name, self._kept, self._unmatched, self._kubelet, self._own = node, name, kept, unmatched, kubelet, own
         self.reporter: Reporter | None = None  # before it is set nobody is told
         self.announcer: Announcer | None = None
         self.generations = Generations(kept.policies, self._wake)
@@ -202,6 +203,9 @@ class Controller:
             before = self._decided.get(uid)
             if before is None and pod.pod.namespace not in namespaces:
                 continue  # what it is labelled is not heard of yet; it is closed until then
+            if uid == self._own:
+                self._ask(pod, Answer(LEFT))
+                continue
             places = {each.key: share(each.key, uid) for each in in_force if each.trial is not None}
             found = answer(pod, in_force, namespaces, before, self._unmatched, places)
             if len(found.by) > 1 and isinstance(problem := await self.generations.composed(found.decided.files or ()), str):

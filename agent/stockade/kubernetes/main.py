@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from stockade.kubernetes import api, resources
-from stockade.kubernetes.api import Api, node_name
+from stockade.kubernetes.api import Api
 from stockade.kubernetes.controller import CLUSTER_POLICIES, NAMESPACES, PODS, POLICIES, Controller
 from stockade.kubernetes.events import Announcer
 from stockade.kubernetes.kept import Kept
@@ -17,7 +18,6 @@ from stockade.kubernetes.resources import Json
 from stockade.kubernetes.wanting import Unmatched
 from stockade.kubernetes.watching import Watch
 from stockade.node.pod import Node, Standing
-from stockade.service.settings import Settings
 from stockade.settings.kubernetes import KUBELET, Kubernetes
 from stockade.types import StockadeError
 
@@ -31,9 +31,9 @@ class Known:
 
     async def run(self, node: Node) -> None:
         """Until it is cancelled. Raises StockadeError."""
-        said = self._said
+        said, own = self._said, os.environ.get("POD_UID", "")
         try:
-            async with controlling(self._cluster, node, self._name, said.state, said.unmatched, said.kubelet) as self._controller:
+            async with controlling(self._cluster, node, self._name, said.state, said.unmatched, said.kubelet, own) as self._controller:
                 await asyncio.get_running_loop().create_future()
         except* OSError as group:
             raise StockadeError(f"{said.state} cannot be used: {group.exceptions[0]}", code="kubernetes") from None
@@ -47,22 +47,15 @@ class Known:
             self._controller.recorded(uid, record)
 
 
-def serve(settings: Settings) -> None:
-    """The agent of this node, until SIGTERM. Raises StockadeError."""
-    from stockade.node.main import serve as hold
-
-    said = settings.configured.kubernetes
-    name, cluster = node_name(said.node), Api(said.kubeconfig)
-    hold(settings, lambda: Known(cluster, name, said), said.networks)
-
-
 @contextlib.asynccontextmanager
 async def controlling(
-    cluster: Api, node: Node, name: str, state: Path, unmatched: Unmatched, kubelet: Path = KUBELET
+    cluster: Api, node: Node, name: str, state: Path, unmatched: Unmatched, kubelet: Path = KUBELET, own: str = ""
 ) -> AsyncIterator[Controller]:
-    """A controller at work on this loop, for as long as the context lasts. name: of the node. Raises what ends one of its tasks."""
+    """A controller at work on this loop, for as long as the context lasts. name: of the node; own: the uid of the pod that this is.
+
+    Raises what ends one of its tasks."""
     loop = asyncio.get_running_loop()
-    controller = Controller(node, name, Kept(state), unmatched, kubelet)
+    controller = Controller(node, name, Kept(state), unmatched, kubelet, own)
     reporter = controller.reporter = Reporter(cluster, controller.generations.latest)
     announcer = controller.announcer = Announcer(cluster, name)
     watches = [

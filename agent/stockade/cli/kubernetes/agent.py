@@ -20,17 +20,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import logging
 
+    from stockade.kubernetes.agent import serve
     from stockade.service.settings import Settings
     from stockade.settings import configured
-    from stockade.types import StockadeError
 
     settings = Settings.of(configured(args.settings))
     logging.basicConfig(format="stockade: %(levelname)s %(message)s", level=logging.INFO if args.verbose else logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # what the API does not answer is said once, by whoever asked
-    try:
-        from stockade.kubernetes.main import serve
-    except ModuleNotFoundError as error:
-        hint = "pip install 'stockade[kubernetes]'"
-        raise StockadeError(f"this installation cannot ask a cluster's API: {error}", hint=hint, code="kubernetes") from None
     serve(settings)
     return 0
