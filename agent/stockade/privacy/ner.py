@@ -28,13 +28,13 @@ FUSED_SLOWLY = ["SkipLayerNormFusion"]
 """What ONNX Runtime would make of a sum and a norm on the CPU: one node that goes number by number and takes four times as long."""
 SPINNING = {
     "session.intra_op.allow_spinning": "1",
-    "session.intra_op.spin_duration_us": "50",
+    "session.intra_op.spin_duration_us": "20",
     "session.force_spinning_stop": "1",
 }
-"""A run is some hundred short steps, between which its threads wait for each other. One that sleeps is woken later than most steps take, so
-that two threads did no more than one. One that spins for as long as it likes takes the processor from the sandboxes, and from its own
-other half: beside other work on all cores such a run took two to four times as long. So they spin for about one step, and never between
-two runs."""
+"""A run is some hundred short steps, between which its threads wait for each other. One that sleeps is woken when the step is done: two
+threads took 4.4 ms for two layers and 134 tokens, where they wait awake 3.0 ms. Who waits awake for long takes the processor from the
+sandboxes, and from its own other half: beside other work on all cores 13 ms became 28 ms with a millisecond, and 11 ms with 20 µs. Between
+two runs nobody is awake."""
 TERM = "medical.term"
 """The label of a diagnosis or drug spoken of in general. No finding comes of it, but it is what a patient's words are told from."""
 SUREST = 0.97

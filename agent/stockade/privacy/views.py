@@ -134,6 +134,8 @@ _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "b": " ", "f": " "}
 
 def _unescaped(view: View) -> View | None:
     text = view.text
+    if not any(mark in text for mark in "\\&%="):
+        return None
     parts: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
@@ -186,10 +188,11 @@ def _resolve(escape: str) -> str:
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}|[A-Za-z0-9+/]{60,76}(?:\r?\n[A-Za-z0-9+/]{4,76})+={0,2}")
 _WRAPPED = re.compile(r"(?:[A-Za-z0-9+/]{60,80}\r?\n)+[A-Za-z0-9+/]{2,80}={0,2}")
 _HEX = re.compile(r"(?:0x)?((?:[0-9a-fA-F]{2}){8,})|\b(?:[0-9a-fA-F]{2}[ :]){7,}[0-9a-fA-F]{2}\b|(?:\\x[0-9a-fA-F]{2}){4,}")
+_HEX_RUN = re.compile(r"[0-9a-fA-F]{2}(?:[0-9a-fA-F]{14}|(?:[ :][0-9a-fA-F]{2}){7})")  # in all but the last; found in a third of the time
 
 
 def _packed(text: str) -> Iterator[tuple[int, int, str]]:
-    for match in _WRAPPED.finditer(text):
+    for match in _WRAPPED.finditer(text) if "\n" in text else ():
         decoded = base64_text("".join(match.group().split()))
         if decoded:
             yield match.start(), match.end(), decoded
@@ -198,7 +201,7 @@ def _packed(text: str) -> Iterator[tuple[int, int, str]]:
         decoded = base64_text(match.group())
         if decoded and len(decoded) >= 8:
             yield match.start(), match.end(), decoded
-    for match in _HEX.finditer(text):
+    for match in _HEX.finditer(text) if "\\x" in text or _HEX_RUN.search(text) else ():
         deadline.keep()
         try:
             decoded = binascii.unhexlify(re.sub(r"0x|\\x|[ :]", "", match.group())).decode()

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 PAD, UNKNOWN, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 MOST_CHARACTERS = 48
@@ -32,8 +32,7 @@ SHAPES = len(KINDS) * len(GAPS) + 1
 """Shape 0 is that of the tokens which are no text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):  # made three times as fast as a frozen class, and there are as many as words
     """A word of a text: characters [start, end), the ids of its pieces, and its shape (1 … SHAPES - 1)."""
 
     start: int
@@ -75,17 +74,21 @@ class WordPiece:
     def words(self, text: str) -> list[Word]:
         """The words of a text in order. Every visible character lies in exactly one of them."""
         found: list[Word] = []
-        previous = 0
+        previous, known, ascii_only = 0, self._pieces, text.isascii()
         for match in _WORD.finditer(text):
             start, end = match.span()
             gap = 0 if start == previous and start else (2 if "\n" in text[previous:start] else 1)
             previous = end
             word = match.group()
             # Scripts written without spaces are read sign by sign, as the vocabulary has them.
-            step = 1 if _SCRIPT_WITHOUT_SPACES.search(word) else MOST_CHARACTERS
+            step = 1 if not ascii_only and _SCRIPT_WITHOUT_SPACES.search(word) else MOST_CHARACTERS
+            if end - start <= step:
+                pieces, kind = known(word)
+                found.append(Word(start, end, pieces, 1 + kind * len(GAPS) + gap))
+                continue
             for at in range(0, len(word), step):
-                part = word if step >= len(word) else word[at : at + step]
-                pieces, kind = self._pieces(part)
+                part = word[at : at + step]
+                pieces, kind = known(part)
                 found.append(Word(start + at, start + at + len(part), pieces, 1 + kind * len(GAPS) + (gap if at == 0 else 0)))
         return found
 

@@ -102,10 +102,10 @@ class Inference:
         """What the classifier finds in the call, head and body at once; and what was taken out before, wherever it comes again."""
         texts = [part.text for part in seen.parts]
         asked = [self._client.classify(texts, self._detection, seconds=self._seconds, formed=formed(seen.parts), apart=apart(seen.parts))]
-        if seen.call is not None:
-            asked.append(self._client.classify(seen.call.texts, self._detection, seconds=self._seconds, lanes=lanes(seen.call)))
+        if seen.call is not None:  # first: what the head says is mostly known, and is told while the body is read
+            asked.insert(0, self._client.classify(seen.call.texts, self._detection, seconds=self._seconds, lanes=lanes(seen.call)))
         try:
-            of_head, *of_body = await asyncio.gather(*asked)
+            *of_body, of_head = await asyncio.gather(*asked)
         except Failed as failure:
             seen.findings = [[] for _ in seen.call.texts] if seen.call is not None else []
             seen.miss(NotRead(failure.why, unreadable=False))
