@@ -452,6 +452,11 @@ def variables(count: int) -> dict[str, str]:
     ("environment", "why"),
     [
         pytest.param({}, Why.POLICY, id="empty"),
+        *(
+            pytest.param(variables(before) | {"LD_PRELOAD": ""} | more, Why.LOADER_VARIABLE, id=f"LD_PRELOAD behind {before} of {of}")
+            for before in (0, 3, 4, 7)  # the end is looked for at every fourth
+            for more, of in (({}, before + 1), ({"Z": "1"}, before + 2))
+        ),
         pytest.param(variables(32), Why.POLICY, id="32: the first step exactly"),
         pytest.param(variables(31) | {"LD_PRELOAD": ""}, Why.LOADER_VARIABLE, id="LD_PRELOAD as the last of the first step"),
         pytest.param(variables(32) | {"LD_PRELOAD": ""}, Why.LOADER_VARIABLE, id="LD_PRELOAD as number 33"),
@@ -474,6 +479,37 @@ def test_how_much_environment_is_read(guarded: Box, touch: Path, environment: di
     assert ended.said == [(RAN if why is Why.POLICY else DIED, why)]
     assert ended.status == (0 if why is Why.POLICY else KILLED)
     assert guarded.maps.failures()["environment"] - before == (why is Why.ENV_UNREADABLE)
+
+
+@pytest.mark.parametrize("count", range(6))
+def test_what_lies_behind_the_environment_is_no_variable(guarded: Box, touch: Path, bench: Path, count: int) -> None:
+    """The path that was executed, as it was given: the kernel keeps it there (create_elf_tables, bprm->exec)."""
+    name = "LD_PRELOAD=x"
+    touch.rename(bench / name)
+    guarded.enrol(bench / name, RUNS | NETWORK)
+    ended = guarded.run(name, "evidence", executable=name, cwd=bench, env={"PATH": ""} | variables(count))
+    assert (ended.status, ended.said, ended.exec.tail) == (0, [(RAN, Why.POLICY)], name.encode())
+    assert (bench / "evidence").exists()
+
+
+def test_an_exec_is_told_of_with_nothing_of_the_one_before(guarded: Box, touch: Path, bench: Path) -> None:
+    """Both on one CPU, which has one place to put an event together."""
+    guarded.maps.require_variable(guarded.number, "PYTHONNOUSERSITE=1")
+    guarded.enrol(touch, RUNS | NETWORK | BinaryFlag.ISOLATED)
+    longer = bench / ("d" * 100)
+    longer.mkdir()
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        first = guarded.run(longer / "../touch", bench / "evidence", env={"LD_PRELOAD": "", "PYTHONNOUSERSITE": "1"})
+        second = guarded.run(touch, bench / "evidence", env={"A": "1"})
+        third = guarded.run(touch, bench / "evidence", env={"A": "1", "PYTHONNOUSERSITE": "1"})
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert (first.said, first.exec.variable) == ([(DIED, Why.LOADER_VARIABLE)], "LD_PRELOAD")
+    assert (second.said, second.exec.variable, second.exec.tail) == ([(DIED, Why.LOADER_VARIABLE)], "", os.fsencode(touch))
+    assert (third.said, third.exec.variable, third.exec.tail) == ([(RAN, Why.POLICY)], "", os.fsencode(touch))
+    assert (third.status, (bench / "evidence").exists()) == (0, True)
 
 
 def test_an_entry_without_a_name_hides_nothing(guarded: Box, touch: Path) -> None:
