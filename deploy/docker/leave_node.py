@@ -92,7 +92,7 @@ def freed(network: str) -> list[str]:
 def cgroups() -> Iterator[Path]:
     """An agent's own, deepest first. What a Stockade of the node's own has beside them stays."""
     mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-    for hierarchy in sorted({Path(words[1]) for words in mounts if words[2] in ("cgroup", "cgroup2")}):
+    for hierarchy in sorted({Path(words[1]) for words in mounts if words[2] == "cgroup2"}):
         yield from (hierarchy / "stockade").glob("*-node*")
         yield hierarchy / "stockade"
 

@@ -18,6 +18,7 @@ from framework.kubernetes import Cluster, agent_image
 from framework.kubernetes.cluster import hierarchies
 from framework.kubernetes.parts import NODE
 from framework.patience import PATIENCE
+from stockade.node.trust import VOLUME
 from stockade.settings import configured
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,7 +222,7 @@ def test_a_real_api_server_takes_all_of_it(cluster: Cluster) -> None:
 RELEASE, SPACE = "stockade", "stockade"
 AGENT = f"daemonset/{RELEASE}-agent"
 PLACES = {"run": "/run/stockade", "state": "/var/lib/stockade", "log": "/var/log/stockade", "cache": "/var/lib/stockade-cache"}
-POLICY = {
+POLICY: Json = {
     "apiVersion": "stockade.internal/v1alpha1",
     "kind": "StockadePolicy",
     "metadata": {"name": "held"},
@@ -239,7 +240,7 @@ POLICY = {
         ],
     },
 }
-POD = {
+POD: Json = {
     "apiVersion": "v1",
     "kind": "Pod",
     "metadata": {"name": "held", "labels": {"app": "held"}},
@@ -324,6 +325,26 @@ def test_a_pod_that_a_policy_means_is_held_by_it(release: Release) -> None:
     assert any(NODE in json.dumps(each) for each in refused), records[-2000:]
 
 
+def test_a_pod_that_is_made_is_given_its_trust_store_by_the_charts_webhook(release: Release) -> None:
+    """The API server asks the Service by its certificate; what kube-proxy would do for it is done here."""
+    cluster = release.cluster
+    release.rolled_out(f"deployment/{RELEASE}-webhook")
+    asked = ("get", "-n", SPACE, "-o")
+    service = cluster.kubectl(*asked, "jsonpath={.spec.clusterIP}", f"service/{RELEASE}-webhook").stdout
+    pod = cluster.kubectl(*asked, "jsonpath={.items[0].status.podIP}", "pod", "-l", "app.kubernetes.io/component=webhook").stdout
+    led = ["-d", service, "-p", "tcp", "--dport", "443", "-j", "DNAT", "--to-destination", f"{pod}:8443"]
+    cluster.host("iptables", "-t", "nat", "-A", "OUTPUT", *led)
+    try:
+        never = {"nodeSelector": {"no": "where"}}
+        cluster.apply(json.dumps(POD | {"metadata": {"name": "given"}, "spec": POD["spec"] | never}))
+        made = json.loads(cluster.kubectl("get", "pod", "given", "-o", "json").stdout)["spec"]
+        assert VOLUME in [each["name"] for each in made["volumes"]]
+        assert made["containers"][0]["securityContext"]["capabilities"]["drop"] == ["NET_ADMIN", "NET_RAW"]
+    finally:
+        cluster.host("iptables", "-t", "nat", "-D", "OUTPUT", *led)
+        cluster.kubectl("delete", "pod", "given", "--ignore-not-found")
+
+
 def test_an_agent_that_is_killed_leaves_the_pod_held_and_comes_back(release: Release) -> None:
     cluster = release.cluster
     cluster.kubectl("delete", "pod", "-n", SPACE, "-l", "app.kubernetes.io/component=agent", "--force", "--grace-period=0", "--wait=false")
@@ -339,7 +360,10 @@ def test_a_node_that_is_left_is_as_it_was(release: Release) -> None:
     release.rolled_out()
     assert reached(cluster) == 0, cluster.kubectl("logs", "-n", SPACE, AGENT).stdout
     release.say("uninstall")
-    assert cluster.kubectl("get", "all,secrets,configmaps", "-n", SPACE, "-l", "app.kubernetes.io/name=stockade", "-o", "name").stdout == ""
+    ours = ("-n", SPACE, "-l", "app.kubernetes.io/name=stockade")
+    cluster.kubectl("wait", "--for=delete", "pods", *ours, f"--timeout={int(60 * PATIENCE)}s", timeout=70 * PATIENCE)
+    assert cluster.kubectl("get", "all,secrets,configmaps,serviceaccounts", *ours, "-o", "name").stdout == ""
+    assert "stockade" not in cluster.kubectl("get", "clusterroles,clusterrolebindings,mutatingwebhookconfigurations", "-o", "name").stdout
     left = cluster.host("ls", "-d", *PLACES.values(), "/sys/fs/bpf/stockade", check=False).stdout
     assert left == ""
     assert not [path for top in hierarchies() for path in (top / "stockade").glob("*-node*")]
