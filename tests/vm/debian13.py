@@ -107,7 +107,7 @@ def wheels() -> Path:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [
         *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["dev"],
+        *(wanted for extra in project["project"]["optional-dependencies"].values() for wanted in extra),
         *project["build-system"]["requires"],
     ]
     made, text = _BOX / "wheels", "\n".join([*wanted, "wheel", ""])
