@@ -153,7 +153,11 @@ class Cluster:
         return done
 
     def kubectl(self, *words: str, check: bool = True, text: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        return self.host(BINARIES / "kubectl", f"--kubeconfig={self.room}/kubeconfig", *words, check=check, text=text, timeout=timeout)
+        return self.host(*self.kubectl_words(), *words, check=check, text=text, timeout=timeout)
+
+    def kubectl_words(self) -> list[str]:
+        """What it is called by, for whoever starts it himself, inside()."""
+        return [str(BINARIES / "kubectl"), f"--kubeconfig={self.room}/kubeconfig"]
 
     def apply(self, manifest: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """YAML or JSON, one document or several."""

@@ -1,0 +1,353 @@
+"""A pod under a policy on a real node, with the chart and the agent's own image: what it may and may not reach, and what goes on when parts
+of the cluster do not. Each step is one of an operator's; they build on each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from framework import containers, helm
+from framework.ca import Authority, pem
+from framework.kubernetes import Cluster, agent_image
+from framework.kubernetes.parts import NODE, PARTS
+from framework.kubernetes.release import AGENT, PLACES, SPACE, WEBHOOK, Release
+from framework.machine import select
+from framework.patience import PATIENCE
+
+if missing := containers.lacking():
+    pytest.skip(missing, allow_module_level=True)
+
+Json = dict[str, Any]
+IMAGE = "docker.io/local/app:1"
+API, OTHER = "api.web.test", "other.web.test"
+RAW = 7000  # on the node, for TCP and UDP: whoever gets there got out
+CURL = ("curl", "-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}")
+SERVER = Path(__file__).parent / "server_of_pods.py"
+
+
+def policy(*paths: str, name: str = "app", **more: Any) -> str:
+    rule = {
+        "name": "api",
+        "binary": {"allow": ["curl"]},
+        "destination": {"allow": [API]},
+        "port": [443],
+        "method": {"allow": ["GET"]},
+        "path": {"allow": list(paths)},
+    }
+    spec = {"selector": {"matchLabels": {"app": "held"}}, "exec": {"allow": ["sh", "cat", "sleep", "python3", "curl"]}, "network": [rule]}
+    return json.dumps(
+        {"apiVersion": "stockade.internal/v1alpha1", "kind": "StockadePolicy", "metadata": {"name": name}, "spec": spec | more}
+    )
+
+
+def pod(name: str, **container: Any) -> str:
+    main: Json = {
+        "name": "main",
+        "image": IMAGE,
+        "imagePullPolicy": "Never",
+        "command": ["sh", "-c", f"{' '.join(CURL)} https://{API}/open/first > /tmp/first; exec python3 -m http.server 8080"],
+        "ports": [{"containerPort": 8080}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 5},
+        "workingDir": "/tmp",
+    }
+    spec = {"terminationGracePeriodSeconds": 0, "containers": [main | container]}
+    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "held"}}, "spec": spec})
+
+
+class Node:
+    """The release, the pod `held` under the policy `app`, and the servers on the node, which write down whom they heard."""
+
+    def __init__(self, release: Release, heard: Path) -> None:
+        self.release, self.cluster, self._heard = release, release.cluster, heard
+
+    def heard(self) -> list[str]:
+        return self._heard.read_text().splitlines()
+
+    def run(self, *words: str, name: str = "held") -> tuple[int, str]:
+        done = self.cluster.exec(name, *words, check=False)
+        return done.returncode, done.stdout.strip()
+
+    def records(self, **expected: Any) -> list[Json]:
+        return select(self.release.records(), **expected)
+
+    def until(self, probe: Any, what: str, seconds: float = 60) -> Any:
+        until = time.monotonic() + seconds * PATIENCE
+        while not (found := probe()):
+            if time.monotonic() > until:
+                last = "\n".join(json.dumps(each)[:300] for each in self.release.records()[-12:])
+                raise AssertionError(f"{what} did not come about\n{self.release.log()}\n{last}")
+            time.sleep(0.2)
+        return found
+
+    @property
+    def runtime(self) -> list[str]:
+        return ["ctr", "-a", f"{self.cluster.room}/containerd.sock", "-n", "k8s.io", "tasks"]
+
+    def task(self) -> tuple[str, int]:
+        """The container of the pod `held`: its id, and its first process."""
+        started = [each for each in self.records(reason="started") if each["detail"].get("started") == "container"]
+        container = started[-1]["sandbox"]["labels"]["container_id"]
+        listed = [line.split() for line in self.cluster.host(*self.runtime, "ls").stdout.splitlines()]
+        ((identity, pid),) = [(words[0], int(words[1])) for words in listed if words[0].startswith(container)]
+        return identity, pid
+
+    def governed(self, name: str = "app") -> str:
+        columns = "jsonpath={.status.sandboxes}/{.status.pods}"
+        return self.cluster.kubectl("get", "stockadepolicies", name, "-o", columns).stdout
+
+
+@pytest.fixture(scope="module")
+def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    try:
+        helm.helm()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    room = tmp_path_factory.mktemp("pods")
+    root = Authority.root("ec")
+    leaf = root.issue(room, API, OTHER)
+    hosts, bundle, heard = room / "hosts", room / "bundle.crt", room / "heard"
+    hosts.write_text(f"127.0.0.1 localhost\n{NODE} {API} {OTHER}\n")
+    bundle.write_bytes(Path(containers.BUNDLE).read_bytes() + b"\n" + pem(root.certificate))
+    heard.touch()
+    cluster.host("mount", "--bind", hosts, "/etc/hosts")
+    words = [*cluster.inside(), sys.executable, str(SERVER), NODE, str(RAW), str(leaf.chain), str(leaf.key), str(heard)]
+    server = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None and server.stdout.readline() == "ready\n"
+    files = containers.root_filesystem(room / "root", Path(containers.BUNDLE))
+    cluster.image(IMAGE, files, ["/bin/sh"])
+    agent_image.load(cluster)
+    cluster.kubectl("create", "namespace", SPACE)
+    cluster.kubectl("create", "secret", "generic", "roots", "-n", SPACE, f"--from-file=bundle.crt={bundle}")
+    if Path("/var/cache/stockade").is_dir():  # programs that are compiled already
+        cluster.host("cp", "-a", "/var/cache/stockade", PLACES["cache"])
+    place = "/etc/stockade/secrets/roots"
+    agent = {"secrets": [{"secret": "roots", "path": place}], "env": [{"name": "SSL_CERT_FILE", "value": f"{place}/bundle.crt"}]}
+    release = Release(cluster, {"agent": agent})
+    try:
+        release.say("install")
+        release.rolled_out()
+        release.rolled_out(WEBHOOK)
+        release.lead_to_the_webhook()
+        cluster.apply(policy("/open/**"))
+        made = Node(release, heard)
+        made.until(lambda: made.governed() == "0/0" or made.governed() == "/", "the policy's status")
+        cluster.apply(pod("held"))
+        cluster.wait("pod/held", "condition=Ready", 120)
+        yield made
+    finally:
+        server.terminate()
+        server.wait(30)
+        cluster.kubectl("delete", "pod", "--all", "--wait", check=False)
+        cluster.kubectl("delete", "stockadepolicies", "--all", check=False)
+        cluster.kubectl("delete", "namespace", SPACE, check=False)
+        cluster.kubectl(
+            "delete", "crd", "stockadepolicies.stockade.internal", "clusterstockadepolicies.stockade.internal", "--ignore-not-found"
+        )
+        for kind in ("clusterrole", "clusterrolebinding", "mutatingwebhookconfiguration"):
+            cluster.kubectl("delete", kind, "-l", "app.kubernetes.io/name=stockade", "--ignore-not-found", check=False)
+        cluster.host("umount", "/etc/hosts", check=False)
+
+
+def test_its_first_instruction_is_governed_and_it_trusts_its_sandbox(node: Node) -> None:
+    """The very first thing that the container does is a request by TLS, with nothing but what the webhook gave the pod."""
+    assert node.run("cat", "/tmp/first") == (0, "200"), node.release.log()
+    assert "GET /open/first" in node.heard()
+    (started,) = [each for each in node.records(reason="started") if each["detail"].get("started") == "container"]
+    assert (started["detail"]["governed"], started["detail"]["gap_us"]) == ("before its first instruction", 0), started["detail"]
+    labels = started["sandbox"]["labels"]
+    assert {key: labels[key] for key in ("namespace", "pod", "container", "image", "node", "service_account")} == {
+        "namespace": "default",
+        "pod": "held",
+        "container": "main",
+        "image": IMAGE,
+        "node": "node1",
+        "service_account": "default",
+    }
+    (first,) = [each for each in node.records(action="http", decision="allow") if each["http"]["path"] == "/open/first"]
+    assert (first["binary"]["path"], first["sandbox"]["labels"]) == ("/usr/bin/curl", labels)
+
+
+def test_a_request_is_decided_by_binary_host_method_and_path(node: Node) -> None:
+    before = len(node.release.records())
+    assert node.run(*CURL, f"https://{API}/open/a") == (0, "200")
+    assert node.run(*CURL, f"https://{API}/shut") == (0, "403")
+    assert node.run(*CURL, "-X", "POST", f"https://{API}/open/a") == (0, "403")
+    assert node.run(*CURL, f"https://{OTHER}/open/a")[0] == 6, "no such name"
+    asked = f"import urllib.request as u; u.urlopen('https://{API}/open/a', timeout=20)"
+    status, _ = node.run("python3", "-c", asked)
+    assert status == 1, "another binary"
+    node.until(lambda: select(node.release.records()[before:], action="dns", host=API, decision="deny"), "the last refusal")
+    records = node.release.records()[before:]
+    (allowed,) = select(records, action="http", decision="allow")
+    assert (allowed["http"]["method"], allowed["http"]["path"]) == ("GET", "/open/a")
+    assert [(each["http"]["method"], each["http"]["path"]) for each in select(records, action="http", decision="deny")] == [
+        ("GET", "/shut"),
+        ("POST", "/open/a"),
+    ]
+    assert select(records, action="dns", decision="deny", host=OTHER)
+    assert [line for line in node.heard() if "/shut" in line or "POST" in line] == []
+
+
+def test_nothing_else_gets_out_of_it(node: Node) -> None:
+    before = len(node.release.records())
+    assert node.run(*CURL, f"http://{NODE}:{RAW}/")[0] == 7
+    for kind in ("SOCK_STREAM", "SOCK_DGRAM"):
+        code = f"import socket; s = socket.socket(socket.AF_INET, socket.{kind}); s.connect(('{NODE}', {RAW})); s.send(b'out')"
+        assert node.run("python3", "-c", code)[0] == 1
+    code = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
+    assert node.run("python3", "-c", code)[0] == 1, "the webhook has taken NET_RAW"
+    assert node.run("cp", "/bin/sh", "/tmp/sh")[0] == 137, "in no list"
+    records = node.release.records()[before:]
+    assert len(select(records, action="connect", decision="deny", host=NODE)) >= 2, records
+    assert select(records, action="exec", decision="deny", binary_path="/usr/bin/cp")
+    assert [line for line in node.heard() if line.startswith("raw")] == []
+
+
+def test_what_kubernetes_does_with_a_pod_goes_on(node: Node) -> None:
+    """The kubelet's probe came in, or the pod were not ready; logs, exec and port-forward do too, and nobody by another port."""
+    cluster = node.cluster
+    assert "GET / HTTP" in cluster.kubectl("logs", "held").stdout
+    address = cluster.kubectl("get", "pod", "held", "-o", "jsonpath={.status.podIP}").stdout
+    assert "200" in cluster.host("curl", "-sS", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", f"http://{address}:8080/").stdout
+    server = "import http.server as h; h.HTTPServer(('', 8081), h.SimpleHTTPRequestHandler).serve_forever()"
+    words = [*cluster.inside(), *cluster.kubectl_words(), "exec", "held", "--", "python3", "-c", server]
+    inside = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    try:
+        node.until(lambda: "1F91" in node.run("cat", "/proc/net/tcp")[1], "a listener on 8081")
+        assert cluster.host("curl", "-sS", "-m", "3", f"http://{address}:8081/", check=False).returncode in (7, 28)
+    finally:
+        inside.kill()
+        inside.wait()
+    words = [*cluster.inside(), *cluster.kubectl_words(), "port-forward", "held", "18080:8080"]
+    forward = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    try:
+        assert forward.stdout is not None and "Forwarding" in forward.stdout.readline()
+        assert cluster.host("curl", "-sS", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:18080/").stdout == "200"
+    finally:
+        forward.kill()
+        forward.wait()
+
+
+def test_an_operator_sees_what_is_in_force_and_what_is_refused(node: Node) -> None:
+    node.until(lambda: node.governed() == "1/1", "the policy's status")
+    (said,) = json.loads(node.cluster.kubectl("get", "stockadepolicies", "-o", "json").stdout)["items"]
+    conditions = {each["type"]: each["status"] for each in said["status"]["conditions"]}
+    assert (conditions["Loaded"], conditions["Enforced"], conditions["Trusted"]) == ("True", "True", "True"), said["status"]
+    events = node.until(lambda: node.cluster.kubectl("get", "events", "-o", "jsonpath={.items[*].reason}").stdout, "an Event")
+    assert "Refused" in events
+
+
+def test_a_policy_that_is_edited_holds_at_once_and_cuts_what_it_denies(node: Node) -> None:
+    cluster = node.cluster
+    words = [*cluster.inside(), *cluster.kubectl_words(), "exec", "held", "--", "curl", "-sS", "-N", f"https://{API}/open/slow"]
+    stale = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert stale.stdout is not None and stale.stdout.readline(), "it streams"
+    began = time.monotonic()
+    cluster.apply(policy("/shut"))
+    node.until(lambda: node.run(*CURL, f"https://{API}/shut") == (0, "200"), "the new generation")
+    print(f"in force {time.monotonic() - began:.1f} s after `kubectl apply` began")
+    assert stale.wait(60) != 0
+    assert node.run(*CURL, f"https://{API}/open/a") == (0, "403")
+    assert node.records(reason="reloaded")
+    assert node.until(lambda: node.records(reason="policy_changed"), "the record of the cut")
+    cluster.apply(policy("/open/**"))
+    node.until(lambda: node.run(*CURL, f"https://{API}/open/a") == (0, "200"), "the one before")
+
+
+def test_a_binary_that_a_new_policy_names_is_found(node: Node) -> None:
+    """What may run is looked up again in the container for every policy."""
+    assert node.run("true")[0] == 137
+    spec = json.loads(policy("/open/**"))["spec"]
+    node.cluster.apply(policy("/open/**", exec={"allow": [*spec["exec"]["allow"], "true"]}))
+    node.until(lambda: node.run("true")[0] == 0, "another binary")
+    node.cluster.apply(policy("/open/**"))
+    node.until(lambda: node.run("true")[0] == 137, "the one before")
+
+
+def test_a_policy_that_does_not_load_replaces_nothing(node: Node) -> None:
+    cluster = node.cluster
+    cluster.apply(policy("/open/**", netwrk=[]))
+    message = 'jsonpath={.status.conditions[?(@.type=="Loaded")].message}'
+    said = node.until(lambda: cluster.kubectl("get", "stp", "app", "-o", message).stdout, "a word on it")
+    assert "netwrk" in said and "line" in said
+    assert node.run(*CURL, f"https://{API}/open/a") == (0, "200")
+    assert node.run(*CURL, f"https://{API}/shut") == (0, "403")
+    cluster.apply(policy("/open/**"))
+
+
+def test_while_there_is_no_agent_nothing_gets_out_and_the_next_one_takes_over(node: Node) -> None:
+    cluster, release = node.cluster, node.release
+    before = len(release.records())
+    cluster.kubectl("delete", "pod", "-n", SPACE, "-l", "app.kubernetes.io/component=agent", "--force", "--grace-period=0", "--wait=false")
+    node.until(lambda: node.run(*CURL, f"https://{API}/open/a")[0] != 0, "the agent's end")
+    heard = len(node.heard())
+    assert node.run(*CURL, f"http://{NODE}:{RAW}/")[0] != 0
+    assert node.run("python3", "-c", f"import socket; socket.create_connection(('{NODE}', {RAW}), 5)")[0] == 1
+    assert node.run("cp", "/bin/sh", "/tmp/sh")[0] == 137, "exec rules hold meanwhile"
+    assert node.heard()[heard:] == []
+    release.rolled_out()
+    node.until(lambda: node.run(*CURL, f"https://{API}/open/again") == (0, "200"), "the next agent")
+    assert node.run(*CURL, f"https://{API}/shut") == (0, "403")
+    assert node.run(*CURL, f"http://{NODE}:{RAW}/")[0] == 7
+    records = release.records()[before:]
+    (started,) = [each for each in select(records, reason="started") if each["detail"].get("started") == "container"]
+    assert started["detail"]["processes"] == [each for each in started["detail"]["processes"] if "python3" in each] != []
+    assert [line for line in node.heard() if line.startswith("raw")] == []
+
+
+def test_the_next_container_of_a_pod_is_governed_too(node: Node) -> None:
+    """A container that ends is started again in the same pod, and what it does first is decided."""
+    cluster = node.cluster
+    before, count = len(node.heard()), "jsonpath={.status.containerStatuses[0].restartCount}"
+    os.kill(node.task()[1], signal.SIGKILL)
+    node.until(lambda: cluster.kubectl("get", "pod", "held", "-o", count).stdout == "1", "a restart")
+    cluster.wait("pod/held", "condition=Ready", 120)
+    assert "GET /open/first" in node.heard()[before:]
+    assert node.run(*CURL, f"https://{API}/shut") == (0, "403")
+
+
+def test_without_an_api_everything_goes_on(node: Node) -> None:
+    """kubectl asks that API too, so the pod is entered as the runtime does."""
+    cluster = node.cluster
+    identity, _ = node.task()
+
+    def run(*words: str) -> tuple[int, str]:
+        done = cluster.host(*node.runtime, "exec", "--exec-id", f"x{time.monotonic_ns()}", identity, *words, check=False)
+        return done.returncode, done.stdout.strip()
+
+    cluster.stop_part("apiserver")
+    try:
+        before = len(node.release.records())
+        assert run(*CURL, f"https://{API}/open/alone") == (0, "200")
+        assert run(*CURL, f"https://{API}/shut") == (0, "403")
+        records = node.release.records()[before:]
+        assert select(records, action="http", decision="allow") and select(records, action="http", decision="deny")
+    finally:
+        cluster.start_part(next(part for part in PARTS if part.name == "apiserver"))
+    node.until(lambda: cluster.kubectl("get", "pods", check=False).returncode == 0, "the API")
+    cluster.apply(policy("/shut"))
+    node.until(lambda: node.run(*CURL, f"https://{API}/shut") == (0, "200"), "a policy after it")
+    cluster.apply(policy("/open/**"))
+    node.until(lambda: node.run(*CURL, f"https://{API}/open/a") == (0, "200"), "the one before")
+
+
+def test_a_policy_that_is_deleted_lets_go_of_its_pods(node: Node) -> None:
+    node.cluster.kubectl("delete", "stockadepolicies", "app")
+    node.until(lambda: node.run("cp", "/bin/sh", "/tmp/sh")[0] == 0, "that nothing holds it")
+    node.until(lambda: node.run(*CURL, f"http://{NODE}:{RAW}/")[0] != 7, "a way out")
+    assert any(line.startswith("raw tcp") for line in node.heard())
+    last = node.records(reason="stopped")[-1]
+    assert "let go" in last["detail"]["why"], last
+    inside = ["nsenter", f"--net=/proc/{node.task()[1]}/ns/net", "--"]
+    assert node.cluster.host(*inside, "nft", "list", "tables").stdout == ""
+    assert "198.1" not in node.cluster.host(*inside, "ip", "address").stdout
+    assert node.cluster.kubectl("get", "-n", SPACE, AGENT, "-o", "jsonpath={.status.numberReady}").stdout == "1"
