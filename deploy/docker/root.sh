@@ -38,6 +38,7 @@ base() {
     local packages options=() each
     packages=$(grep -v '^#' "$HERE/packages" | paste -sd,)
     for each in /usr/share/{man,info,locale,lintian,bug}/\* /usr/share/doc/\*; do options+=("--dpkgopt=path-exclude=$each"); done
+    mkdir -p "$TO"
     say "Debian 13 with $packages"
     # No apt, no shell but dash's and bash, no compiler: BCC's is a library.
     mmdebstrap --quiet --mode=root --variant=essential --include="$packages" --aptopt='Apt::Install-Recommends "false"' \
