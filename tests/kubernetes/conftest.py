@@ -49,6 +49,7 @@ def alone() -> Iterator[Alone]:
             running.wait(f"crd/{name}.{GROUP}", "condition=Established")
         running.apply(json.dumps({"kind": "ClusterRole", "metadata": {"name": AGENT}, "rules": rights()} | RBAC))
         running.kubectl("create", "clusterrolebinding", AGENT, f"--clusterrole={AGENT}", f"--user={AGENT}")
+        running.apply(json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"}}))
         yield running
 
 

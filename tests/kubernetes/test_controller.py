@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
 import sys
 import threading
 import time
@@ -86,10 +87,6 @@ class Controlled:
         self._reader.join(10)
         if self._process.stdout is not None:
             self._process.stdout.close()
-
-    def killed(self) -> None:
-        self._process.kill()
-        self.end()
 
 
 @pytest.fixture
@@ -282,34 +279,6 @@ def test_a_pod_names_its_policies_and_one_that_is_not_there_lets_nothing_out(api
     assert controlled.until(uid, held_to("default.named.2", "default.other.1"))["observe"]
 
 
-def test_it_goes_on_from_the_disk_while_the_api_is_away(api: Alone, state: Path) -> None:
-    policy(api, "reading")
-    uid = pod(api, "mine", app="agent")
-    first = Controlled(api, state, "leave")
-    before = first.until(uid, held_to("default.reading.1"))
-    policy(api, "reading", network=[RULE | {"pth": {}}])
-    status(api, "reading", lambda status: condition(status, "Loaded").get("status") == "False")
-    api.stop_part(API.name)
-    try:
-        assert first.nothing_new(1.5)
-        first.killed()
-        second = Controlled(api, state, "leave")
-        again = second.until(uid, held_to("default.reading.1"))
-        assert (again["revision"], again["texts"]) == (before["revision"], before["texts"])
-        assert second.nothing_new(1.5)
-    finally:
-        api.start_part(API)
-    policy(api, "reading", rule={"method": {"allow": ["GET", "HEAD"]}})
-    second.until(uid, held_to("default.reading.3"))
-    second.governs(uid)
-    status(api, "reading", lambda status: status.get("sandboxes") == 1)
-    api.stop_part(API.name)  # and once more, under a watch
-    api.start_part(API)
-    policy(api, "reading")
-    second.until(uid, held_to("default.reading.4"))
-    second.end()
-
-
 def test_events_say_the_first_refusals_and_who_is_not_held(api: Alone, controlled: Controlled) -> None:
     policy(api, "reading")
     uid = pod(api, "mine", app="agent")
@@ -363,6 +332,31 @@ def test_a_roll_out_that_would_refuse_what_is_done_goes_back_by_itself(api: Alon
     status(api, "staged", lambda status: "rollout" not in status)
 
 
+def test_the_nodes_of_a_cluster_are_seen_through_its_api(api: Alone, controlled: Controlled) -> None:
+    policy(api, "reading")
+    uid = pod(api, "mine", app="agent")
+    controlled.until(uid, held_to("default.reading.1"))
+    controlled.hear(uid=uid, host="evil.example.com", outcome="deny", enforced=True)
+    controlled.governs(uid, trust="a volume")
+    status(api, "reading", lambda status: status.get("sandboxes") == 1)
+    code, (host,), findings = fleet(api)
+    assert (code, findings) == (0, []) and host["name"] == NODE and host["node"]["version"]
+    (row,) = host["node"]["sandboxes"]
+    assert (row["policy"], row["generation"], row["name"], row["denied"]) == ("default/reading", 1, "1 of 1 pods", 1)
+
+    policy(api, "reading", network=[RULE | {"pth": {}}])
+    status(api, "reading", lambda status: condition(status, "Loaded").get("status") == "False")
+    code, _, (finding,) = fleet(api)
+    assert (code, finding["kind"], finding["host"]) == (1, "problem", NODE) and "spec.network[0].pth" in finding["text"]
+
+
+def fleet(api: Alone) -> tuple[int, list[Json], list[Json]]:
+    kubeconfig = str(api.room / "agent.kubeconfig")
+    done = api.host(sys.executable, "-m", "stockade", "fleet", "status", "--kubernetes", kubeconfig, "-o", "json", check=False)
+    said = json.loads(done.stdout)
+    return done.returncode, said["hosts"], said["findings"]
+
+
 def test_the_cluster_may_say_that_what_no_policy_means_is_refused(api: Alone, state: Path) -> None:
     uid, own = pod(api, "mine", app="agent"), pod(api, "stockade", app="agent")
     running = Controlled(api, state, "deny", own)
@@ -371,3 +365,28 @@ def test_the_cluster_may_say_that_what_no_policy_means_is_refused(api: Alone, st
         assert running.until(own, lambda asked: asked["call"] == "leave")  # else it would cut itself off
     finally:
         running.end()
+
+
+def test_it_goes_on_from_the_disk_while_the_api_is_away(api: Alone, state: Path, tmp_path: Path) -> None:
+    policy(api, "reading")
+    uid = pod(api, "mine", app="agent")
+    first = Controlled(api, state, "leave")
+    before = first.until(uid, held_to("default.reading.1"))
+    policy(api, "reading", network=[RULE | {"pth": {}}])
+    status(api, "reading", lambda status: condition(status, "Loaded").get("status") == "False")
+    api.stop_part(API.name)
+    try:
+        assert first.nothing_new(1.5)
+        second = Controlled(api, Path(shutil.copytree(state, tmp_path / "copied")), "leave")  # as an agent that starts now
+        again = second.until(uid, lambda asked: asked["call"] == "want")
+        assert (again["revision"], again["texts"]) == (before["revision"], before["texts"])
+        assert second.nothing_new(1.5)
+    finally:
+        api.start_part(API)
+    policy(api, "reading", rule={"method": {"allow": ["GET", "HEAD"]}})
+    for running in (first, second):
+        running.until(uid, held_to("default.reading.3"))
+    first.end()
+    second.governs(uid)
+    status(api, "reading", lambda status: status.get("sandboxes") == 1)
+    second.end()

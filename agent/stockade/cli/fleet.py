@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockade.cli.actions import add_named
+from stockade.types import StockadeError
 
 if TYPE_CHECKING:
     from stockade.fleet.drift import Finding
@@ -21,6 +23,7 @@ EXAMPLES = """\
   stockade fleet status hosts.txt                        # `NAME ADDRESS` on each line: ssh://gpu-1.example, local
   stockade fleet status ssh://gpu-1.example ssh://ops@10.20.0.7:2222 local
   stockade fleet status hosts.txt --command 'sudo -n stockade' -o json | jq '.findings'
+  stockade fleet status --kubernetes ~/.kube/config      # the nodes of a cluster, and what holds on each
   stockade fleet node                                    # what this host answers; run by `fleet status` over ssh
 """
 
@@ -32,7 +35,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     }
     for name, action in add_named(parser, "fleet", actions, EXAMPLES).items():
         if name == "status":
-            action.add_argument("host", nargs="+", metavar="FILE|ADDRESS", help="files with hosts, or addresses")
+            action.add_argument("host", nargs="*", metavar="FILE|ADDRESS", help="files with hosts, or addresses")
+            action.add_argument(
+                "--kubernetes",
+                action="append",
+                default=[],
+                metavar="KUBECONFIG",
+                help="the nodes of a cluster, by what the status of its policies says; `in-cluster` for the service account of a pod",
+            )
             action.add_argument("--command", default="stockade", metavar="WORDS", help="how stockade is called there (default: stockade)")
             action.add_argument("--ssh-option", action="append", default=[], metavar="O", help="an option of ssh, as its -o takes it")
             action.add_argument("--seconds", type=float, default=30.0, metavar="N", help="how long one host may take (default: 30)")
@@ -48,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(node.here(Settings().control, problems).as_json()))
         return 0
     way = reach.Way(args.command, tuple(args.ssh_option), args.seconds)
-    asked = reach.ask_all(hosts.named(args.host), way, problems)
+    if not args.host and not args.kubernetes:
+        raise StockadeError("nobody is to be asked", hint="name hosts, or a cluster with --kubernetes", code="fleet")
+    asked = [*reach.ask_all(hosts.named(args.host), way, problems), *(each for name in args.kubernetes for each in _cluster(name))]
     findings = drift.findings(asked)
     if args.output == "json":
         told = [{"name": each.host.name, "why": each.why, "node": each.node.as_json() if each.node else None} for each in asked]
@@ -56,6 +68,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(asked, findings)
     return 1 if findings else 0
+
+
+def _cluster(kubeconfig: str) -> list[Asked]:
+    import importlib.util
+
+    if importlib.util.find_spec("kubernetes") is None:
+        hint = "pip install 'stockade[kubernetes]'"
+        raise StockadeError("this installation cannot ask a cluster's API", hint=hint, code="fleet")
+    from stockade.kubernetes.overview import overview
+
+    return overview(None if kubeconfig == "in-cluster" else Path(kubeconfig))
 
 
 def _print(asked: list[Asked], findings: list[Finding]) -> None:

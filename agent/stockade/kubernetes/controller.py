@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from stockade.kubernetes.events import Announcer
@@ -46,13 +45,6 @@ class Held:
     shadows: tuple[tuple[Key, Composed], ...] = ()  # of the policies that are tried on it, what it would be held to
 
 
-@dataclass(slots=True)
-class Count:
-    allowed: Counter[Key] = field(default_factory=Counter)
-    refused: Counter[Key] = field(default_factory=Counter)
-    unenforced: Counter[Key] = field(default_factory=Counter)
-
-
 class Controller:
     """A Listener of the node's agent, and who hears the watches."""
 
@@ -68,7 +60,6 @@ class Controller:
         self._pods: dict[str, Seen] = {}  # by the object's uid
         self._heard: set[str] = set()
         self._decided: dict[str, Decided] = {}
-        self._counts = Count()
         self._counted: set[Key] = set()  # and not reported yet
         self._woken = asyncio.Event()
 
@@ -143,18 +134,16 @@ class Controller:
             return
         policies = self.generations.policies
         news = {key for key, shadow in held.shadows if key in policies and policies[key].trial.allowed(record, shadow)}
-        keys = {each.key for each in held.answer.by}
-        if record["action"] in _NO_REQUEST:
-            keys = set()
-        elif record["decision"] != Outcome.DENY:
-            self._counts.allowed.update(keys)
-        else:
-            if held.answer.decided.observe:
-                for each in held.answer.tried:
-                    if each in held.answer.by and each.key in policies:
-                        policies[each.key].trial.would_be_refused(record)
-            (self._counts.refused if record["enforced"] else self._counts.unenforced).update(keys)
-            if self.announcer is not None and (pod := self._seen(uid)) is not None:
+        keys = set() if record["action"] in _NO_REQUEST else {each.key for each in held.answer.by} & policies.keys()
+        what = "allowed" if record["decision"] != Outcome.DENY else "refused" if record["enforced"] else "unenforced"
+        for key in keys:
+            counts = policies[key].counts
+            setattr(counts, what, getattr(counts, what) + 1)
+        if record["decision"] == Outcome.DENY:
+            for each in held.answer.tried if held.answer.decided.observe else ():
+                if each in held.answer.by and each.key in policies:
+                    policies[each.key].trial.would_be_refused(record)
+            if keys and self.announcer is not None and (pod := self._seen(uid)) is not None:
                 self.announcer.refused(pod, record)
         news |= keys
         if news and not self._counted:
@@ -315,9 +304,9 @@ class Controller:
             faults=tuple(dict.fromkeys(faults)),
             pods=pods,
             governed=governed,
-            refused=self._counts.refused[key],
-            unenforced=self._counts.unenforced[key],
-            allowed=self._counts.allowed[key],
+            refused=policy.counts.refused,
+            unenforced=policy.counts.unenforced,
+            allowed=policy.counts.allowed,
             unheld=tuple(unheld),
             untrusting=tuple(untrusting),
             unexpected=policy.trial.found,

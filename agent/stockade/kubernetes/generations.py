@@ -30,6 +30,15 @@ _TOGETHER = 512  # compositions that are remembered
 
 
 @dataclass(slots=True)
+class Counts:
+    """Of requests of the pods that a policy holds, on this node, since the agent runs."""
+
+    allowed: int = 0
+    refused: int = 0
+    unenforced: int = 0
+
+
+@dataclass(slots=True)
 class Policy:
     """latest: as the API has it. verdict: on that generation. good: what is in force, and the resource it was made of.
 
@@ -42,6 +51,7 @@ class Policy:
     source: Resource | None = None
     percent: int | None = None
     trial: Trial = field(default_factory=Trial)
+    counts: Counts = field(default_factory=Counts)
 
     @property
     def tried(self) -> bool:
@@ -76,6 +86,8 @@ class Generations:
             return True
         policy = self.policies.setdefault(item.key, Policy())
         before, policy.latest = policy.latest, item
+        if before is not None and before.uid != item.uid:
+            policy.counts = Counts()
         return before is None or _says(before) != _says(item)
 
     def only(self, there: set[Key], cluster: bool) -> None:
