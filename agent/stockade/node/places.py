@@ -25,6 +25,14 @@ _CONTAINER = re.compile(r"(?:(?P<runtime>cri-containerd|crio|docker|cri-dockerd)
 _DEPTH = 3  # below the top of the hierarchy: a node may itself be in something, as kind's are
 
 
+def of_a_file(uid: str) -> bool:
+    """Whether a pod is a static one, of a file of the kubelet's: its uid is a hash.
+
+    Not closed until the API says what it is: the API server itself, or what it needs, may be one, and would then wait for itself.
+    """
+    return len(uid) == 32 and "-" not in uid and "_" not in uid
+
+
 class Told(Protocol):
     """Called on the loop; each for what was there before, too."""
 

@@ -22,7 +22,7 @@ from stockade.audit.record import Json
 from stockade.daemon.nursery import Nursery
 from stockade.kernel.load import Kernel
 from stockade.node.held import HeldPod, pins_of
-from stockade.node.places import Places
+from stockade.node.places import Places, of_a_file
 from stockade.node.pod import Listener, Standing, Wanted
 from stockade.sandbox.cgroup import Cgroup
 from stockade.service.settings import Settings
@@ -142,7 +142,8 @@ class Pods:
 
     def pod_came(self, uid: str, cgroup: Cgroup) -> None:
         try:
-            held = self._held[uid] = HeldPod(self, uid, cgroup, new=self._watching and uid not in self._left)
+            new = self._watching and uid not in self._left and not of_a_file(uid)
+            held = self._held[uid] = HeldPod(self, uid, cgroup, new=new)
         except (StockadeError, OSError) as error:
             log.error("pod %s cannot be closed: %s", uid, error)
             return
