@@ -102,17 +102,27 @@ def test_who_has_ended_is_not_looked_at(tmp_path: Path) -> None:
     walk([other.beat()], until)
 
 
-def test_a_look_that_fails_is_not_the_end_of_looking(tmp_path: Path) -> None:
+def test_a_look_that_fails_is_not_the_end_of_looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
         raise RuntimeError("it cannot be seen")
 
-    box = Box(old(tmp_path / "file"))
+    def fails_for_one(path: Path) -> Signature:
+        if path.name == "fails":
+            raise ValueError("no name of a file")
+        return signature(path)
+
+    broken, unread, box = Box(old(tmp_path / "broken")), Box(old(tmp_path / "fails")), Box(old(tmp_path / "file"))
+    monkeypatch.setattr(module, "signature", fails_for_one)
 
     async def until(_patrol: Patrol) -> None:
-        (tmp_path / "file").write_text("b")
+        for name in ("broken", "fails", "file"):
+            (tmp_path / name).write_text("b")
         await seen(lambda: box.often > 3 and box.seldom > 3 and box.changes == 1)
+        (tmp_path / "file").write_text("longer")
+        await seen(lambda: box.changes == 2)
+        assert unread.changes == 0 and unread.often > 3
 
-    walk([Beat(Watch(), lambda: None, fails, fails), box.beat()], until)
+    walk([Beat(broken.watch, fails, fails, fails), unread.beat(), box.beat()], until)
 
 
 def test_a_file_of_many_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
