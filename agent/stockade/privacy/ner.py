@@ -145,7 +145,9 @@ def windows(text: int, sizes: Sequence[int], window: int, overlap: int) -> list[
 
     sizes: pieces per word.
     """
-    room = window - 2
+    room, whole = window - 2, sum(sizes)
+    if sizes and whole <= room:
+        return [_Window(text, 0, len(sizes), 0, len(sizes), whole)]
     found: list[_Window] = []
     first = owned = 0
     while first < len(sizes):
@@ -248,24 +250,20 @@ class TokenModel:
         ids = np.full((len(rows), length), self._words.pad, np.int64)
         shapes = np.zeros_like(ids)
         attention = np.zeros(ids.shape, np.int32)
-        starts: list[list[int]] = []
+        sizes: list[NDArray[np.int64]] = []
         for number, row in enumerate(rows):
-            tokens, kinds, begins = [self._words.cls], [0], []
-            for word in cut[row.text][row.first : row.last]:
-                begins.append(len(tokens))
-                tokens += word.pieces
-                kinds += [word.shape] * len(word.pieces)
-            starts.append([*begins, len(tokens)])
-            tokens.append(self._words.sep)
-            kinds.append(0)
-            ids[number, : len(tokens)] = tokens
-            shapes[number, : len(tokens)] = kinds
-            attention[number, : len(tokens)] = 1
+            words = cut[row.text][row.first : row.last]
+            sizes.append(np.fromiter((len(word.pieces) for word in words), np.int64, len(words)))
+            end = row.tokens + 1
+            ids[number, 0], ids[number, end] = self._words.cls, self._words.sep
+            ids[number, 1:end] = [piece for word in words for piece in word.pieces]
+            shapes[number, 1:end] = np.repeat(np.fromiter((word.shape for word in words), np.int64, len(words)), sizes[-1])
+            attention[number, : end + 1] = 1
         (found,) = self._session.run(["scores"], {"ids": ids, "shapes": shapes, "attention": attention})
         for number, row in enumerate(rows):
-            begins = starts[number]
-            sums = np.add.reduceat(found[number, : begins[-1]], begins[:-1], axis=0)
-            means = sums / np.diff(begins)[:, None]
+            ends = 1 + np.cumsum(sizes[number])
+            sums = np.add.reduceat(found[number, : ends[-1]], ends - sizes[number], axis=0)
+            means = sums / sizes[number][:, None]
             scores[row.text][row.owned : row.until] = means[row.owned - row.first : row.until - row.first]
 
     def _spans(self, text: str, words: Sequence[Word], table: NDArray[np.float32]) -> list[Finding]:
