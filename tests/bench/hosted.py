@@ -1,10 +1,11 @@
 """What a sandbox costs a daemon that serves many: memory and descriptors for one more, and what the daemon does while nobody does anything.
 
-Memory is PSS (what is shared counts once), of the daemon, its worker, and the inits of the sandboxes.
+Memory is PSS (what is shared counts once), of the daemon, its nursery and worker, and the inits of the sandboxes.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from framework.machine import wait_for
+from framework.machine import wait_for, worker_of
 from framework.policy import http, whole
 from stockade.service.listening import answers
 from stockade.service.settings import Settings
@@ -33,18 +34,20 @@ def lines(directory: Path, count: int) -> Iterator[str]:
         wait_for(lambda: answers(Settings().daemon), "the daemon", 60)
         first = _start(policy, work)
         clients.append(first)
-        before = _pss(_everybody(daemon.pid)), _descriptors(daemon.pid)
+        worker = worker_of(daemon.pid)
+        before = _pss(_everybody(daemon.pid)), _descriptors(daemon.pid), _descriptors(worker)
         began = time.monotonic()
         for _ in range(count):
             clients.append(_start(policy, work))
         took = (time.monotonic() - began) / count
-        memory, descriptors = _pss(_everybody(daemon.pid)), _descriptors(daemon.pid)
         people = _everybody(daemon.pid)
+        memory = (_pss(people) - before[0]) / count / 1024
+        descriptors, at_worker = ((_descriptors(pid) - had) / count for pid, had in ((daemon.pid, before[1]), (worker, before[2])))
         spent = _seconds(people)
         time.sleep(IDLE)
         idle = (_seconds(people) - spent) / IDLE
         yield f"{count} sandboxes of one daemon, one after the other: {took * 1000:.0f} ms each, its client's start with it"
-        yield f"for each: {(memory - before[0]) / count / 1024:.2f} MiB with its init, {(descriptors - before[1]) / count:.1f} descriptors"
+        yield f"for each: {memory:.2f} MiB with its init, {descriptors:.1f} descriptors of the daemon's and {at_worker:.1f} of its worker's"
         yield f"all of them idle: {idle * 100:.1f} % of a core; the daemon has {_pss([daemon.pid]) / 1024:.0f} MiB"
     finally:
         for client in clients:
@@ -66,7 +69,8 @@ def _start(policy: Path, work: Path) -> subprocess.Popen[bytes]:
 
 def _everybody(daemon: int) -> list[int]:
     """The daemon and its children: nursery, worker, the sandboxes' inits."""
-    return [daemon, *map(int, Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split())]
+    children = [path.read_text().split() for path in Path(f"/proc/{daemon}/task").glob("*/children")]
+    return [daemon, *map(int, itertools.chain.from_iterable(children))]
 
 
 def _pss(processes: list[int]) -> int:

@@ -102,7 +102,7 @@ def _record(header: Header, why: str) -> None:
 
 
 def _numbers(settings: Settings) -> list[int]:
-    """Of slots that were ever taken."""
+    """Of slots that somebody has, or did not let go of."""
     try:
         return sorted(int(path.name) for path in (settings.run / "slots").iterdir() if path.name.isdecimal())
     except FileNotFoundError:

@@ -28,7 +28,7 @@ class Slot:
     """number from 1. user: the sandbox's uid and gid. pins: where its links and maps are pinned, unless they are a daemon's."""
 
     def __init__(self, number: int, lock: int, settings: Settings, bpffs: Path) -> None:
-        self.number, self._lock = number, lock
+        self.number, self._lock, self._path = number, lock, _lock_of(settings, number)
         self.user = settings.first_sandbox_user + number
         self.pins = bpffs / str(number)
         self.state = StateFile(settings.run / "slots", number)
@@ -61,13 +61,17 @@ class Slot:
     @classmethod
     def seize(cls, settings: Settings, bpffs: Path, number: int) -> Slot | None:
         """This one, as it is; None while an agent holds it."""
-        lock = os.open(settings.run / "slots" / str(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return None
-        return cls(number, lock, settings, bpffs)
+        path = _lock_of(settings, number)
+        while True:
+            lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                return None
+            if os.fstat(lock).st_nlink:
+                return cls(number, lock, settings, bpffs)
+            os.close(lock)  # whoever had it released it since it was opened: another file has the name, or none
 
     def let_go(self) -> None:
         """Leave everything as it is."""
@@ -95,12 +99,13 @@ class Slot:
             os.sched_yield()
 
     def release(self) -> None:
-        """Kill what is left in the sandbox, and take its cgroups, and what was written down of it, away."""
+        """Kill what is left in the sandbox, and take its cgroups, what was written down of it, and the lock away."""
         self.empty()
         self.sandbox.remove()
         self.listeners.remove()
         limits.remove(self.sandbox)
         self.state.remove()
+        self._path.unlink(missing_ok=True)
         os.close(self._lock)
 
     def beat(self, counted: Mapping[str, int]) -> None:
@@ -118,3 +123,7 @@ class Slot:
             counted = {str(name): int(count) for name, count in said["counted"].items()}
             return max(0.0, (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(said["at"])) / 1e9), counted
         return 0.0, {}
+
+
+def _lock_of(settings: Settings, number: int) -> Path:
+    return settings.run / "slots" / str(number)
