@@ -18,7 +18,7 @@ from framework.kubernetes import Cluster, agent_image
 from framework.kubernetes.cluster import hierarchies
 from framework.kubernetes.parts import NODE
 from framework.patience import PATIENCE
-from stockade.node.trust import VOLUME
+from stockade.node.trust import AUTHORITY, MOUNT, VOLUME
 from stockade.settings import configured
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -335,14 +335,18 @@ def test_a_pod_that_is_made_is_given_its_trust_store_by_the_charts_webhook(relea
     led = ["-d", service, "-p", "tcp", "--dport", "443", "-j", "DNAT", "--to-destination", f"{pod}:8443"]
     cluster.host("iptables", "-t", "nat", "-A", "OUTPUT", *led)
     try:
-        never = {"nodeSelector": {"no": "where"}}
-        cluster.apply(json.dumps(POD | {"metadata": {"name": "given"}, "spec": POD["spec"] | never}))
+        cluster.apply(json.dumps(POD | {"metadata": POD["metadata"] | {"name": "given"}}))
         made = json.loads(cluster.kubectl("get", "pod", "given", "-o", "json").stdout)["spec"]
         assert VOLUME in [each["name"] for each in made["volumes"]]
         assert made["containers"][0]["securityContext"]["capabilities"]["drop"] == ["NET_ADMIN", "NET_RAW"]
+        cluster.wait("pod/given", "condition=Ready")
+        until = time.monotonic() + 60 * PATIENCE
+        while cluster.exec("given", "grep", "-c", "BEGIN CERTIFICATE", f"{MOUNT}/{AUTHORITY}", check=False).stdout.strip() != "1":
+            assert time.monotonic() < until, cluster.kubectl("logs", "-n", SPACE, AGENT, "--tail=30").stdout
+            time.sleep(0.5)
     finally:
         cluster.host("iptables", "-t", "nat", "-D", "OUTPUT", *led)
-        cluster.kubectl("delete", "pod", "given", "--ignore-not-found")
+        cluster.kubectl("delete", "pod", "given", "--ignore-not-found", "--grace-period=0", "--force")
 
 
 def test_an_agent_that_is_killed_leaves_the_pod_held_and_comes_back(release: Release) -> None:
