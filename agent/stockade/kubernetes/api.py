@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ class Api:
         settings.socket_options = _ALIVE
         settings.connection_pool_maxsize = 8
         self.host = settings.host
+        self.asked: Counter[str] = Counter()  # by method, WATCH apart
         self._client = ApiClient(settings)
         self._client.user_agent = f"stockade/{__version__}"
 
@@ -101,6 +103,7 @@ class Api:
         return Followed(self._begin("GET", path, words, None, "", seconds + _ANSWER))
 
     def _begin(self, method: str, path: str, query: Sequence[tuple[str, str]], body: Body, kind: str, seconds: float) -> BaseHTTPResponse:
+        self.asked["WATCH" if ("watch", "true") in query else method] += 1
         heads = {"Accept": "application/json"} | ({"Content-Type": kind} if body is not None else {})
         try:
             asked = self._client.param_serialize(

@@ -1,10 +1,12 @@
-"""The controller's life: four watches, three tasks, one loop."""
+"""The controller's life: four watches, some tasks, one loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from stockade.kubernetes.watching import Watch
 from stockade.node.pod import Node, Standing
 from stockade.settings.kubernetes import KUBELET, Kubernetes
 from stockade.types import StockadeError
+
+_log = logging.getLogger(__name__)
+_COUNTED = 600.0  # seconds
 
 
 class Known:
@@ -68,6 +73,7 @@ async def controlling(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each.run()) for each in (controller, reporter, announcer)]
             tasks.append(group.create_task(controller.generations.roll(reporter, controller.concerned)))
+            tasks.append(group.create_task(_counted(cluster)))
             for watch in watches:
                 watch.start()
             yield controller
@@ -77,6 +83,15 @@ async def controlling(
         for watch in watches:
             watch.end()
         await asyncio.gather(*(asyncio.to_thread(watch.join, 10) for watch in watches if watch.is_alive()))
+
+
+async def _counted(cluster: Api) -> None:
+    """Say now and then how often the API was asked: what a node costs it should be known."""
+    while True:
+        before, begun = cluster.asked.copy(), time.monotonic()
+        await asyncio.sleep(_COUNTED)
+        more = ", ".join(f"{number} {method}" for method, number in sorted((cluster.asked - before).items())) or "nothing"
+        _log.info("asked the API in %.0f minutes: %s", (time.monotonic() - begun) / 60, more)
 
 
 def _namespace(item: Json) -> tuple[str, dict[str, str]]:

@@ -70,7 +70,6 @@ class Watch(threading.Thread):
         self._followed: Followed | None = None
         self._version = ""  # the newest that was seen
         self._failed = 0
-        self.lists = self.watches = 0  # requests of this kind since the beginning
 
     def end(self) -> None:
         """From any thread; join() waits for what is under way."""
@@ -98,7 +97,6 @@ class Watch(threading.Thread):
         items: list[Any] = []
         more = ""
         while True:
-            self.lists += 1
             page = self._api.ask("GET", self._path, query=[*self._query, ("limit", _PAGE), *([("continue", more)] if more else at)])
             items += [self._read(item) for item in page.get("items") or ()]
             head = page.get("metadata") or {}
@@ -113,7 +111,6 @@ class Watch(threading.Thread):
         while not self._over.is_set() and (left := until - time.monotonic()) > 0:
             begun = time.monotonic()
             try:
-                self.watches += 1
                 lasts = max(1.0, min(left, _LASTS * random.uniform(0.8, 1.2)))
                 self._followed = self._api.follow(self._path, [*self._query, ("resourceVersion", self._version)], lasts)
                 if self._over.is_set():
