@@ -240,7 +240,8 @@ REACHING: dict[str, Json] = {
     "spec.privacy.detect.dictionaries": {
         "privacy": {"detect": {"dictionaries": [{"name": "n", "category": "ip.document", "file": "/etc/shadow"}]}}
     },
-    "spec.privacy.local.api_key_env": {"privacy": {"local": {"url": "http://x.example", "model": "m", "api_key_env": "TOKEN"}}},
+    "spec.privacy.local": {"privacy": {"local": {"url": "http://x.example", "model": "m", "api_key_env": "TOKEN"}}},
+    "spec.network[0]": {"network": [RULE | {"destination": {"allow": ["localhost:2379"]}}]},
 }
 
 

@@ -46,11 +46,17 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """The first process of a container. mounts: inode of the mount namespace that its runtime is in. root: of that runtime's files."""
+    """The first process of a container. mounts: inode of the mount namespace that its runtime is in.
+
+    parent: a process of its runtime, first who made it, then the shim. root: of that one's files.
+    """
 
     pid: int
-    parent: int
     mounts: int
+
+    @property
+    def parent(self) -> int:
+        return parent_of(self.pid)
 
     @property
     def root(self) -> Path:
@@ -87,12 +93,19 @@ def waits(pid: int) -> bool:
         return False
 
 
+def parent_of(pid: int) -> int:
+    """0 when there is none any more."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def first(cgroup: Cgroup) -> First | None:
     """None while there is no process in it."""
     for pid in cgroup.processes():
         with contextlib.suppress(OSError, ValueError, IndexError):
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-            return First(pid, parent, Path(f"/proc/{parent}/ns/mnt").stat().st_ino)
+            return First(pid, Path(f"/proc/{parent_of(pid)}/ns/mnt").stat().st_ino)
     return None
 
 

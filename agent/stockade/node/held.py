@@ -24,8 +24,10 @@ from stockade.attach.entered import Entered
 from stockade.attach.target import Target
 from stockade.kernel.links import Link
 from stockade.node import trust
+from stockade.node.addresses import IPNetwork, gateways
 from stockade.node.arriving import Arrival, arrival
 from stockade.node.attached import Joining, PodAttachment
+from stockade.node.authority import forget, keep, kept
 from stockade.node.container import First
 from stockade.node.pod import Standing, State, Wanted
 from stockade.policy import Policy, PolicyError, Problem
@@ -76,6 +78,7 @@ class HeldPod:
         self._containers: dict[str, _Container] = {}
         self._joined: dict[str, Joining] = {}
         self._trust, self._unheld = "", tuple[str, ...]()
+        self._gateways: tuple[IPNetwork, ...] = ()  # by which the node comes in
         self._standing = Standing(uid, "waiting")
         if new:
             self._close()
@@ -119,6 +122,7 @@ class HeldPod:
         await asyncio.gather(*tasks, return_exceptions=True)
         if not self._pods.ending:
             self._open()
+            forget(self._pods.settings.run / "pods" / self.uid)
             self._say("ended")
 
     # its life
@@ -172,20 +176,25 @@ class HeldPod:
 
     async def _attach(self, stack: contextlib.AsyncExitStack, wanted: Wanted, holder: First) -> PodAttachment:
         pods, settings, name = self._pods, self._pods.settings, wanted.pod.called
+        joined = Joined(holder.pid)
+        stack.callback(joined.close)
+        self._gateways = await asyncio.to_thread(gateways, joined)
         order, watch = self._order(wanted), Watch()
         policy = await asyncio.to_thread(self._read, order, watch)
         slot = await asyncio.to_thread(lambda: Slot.take(settings, pods.bpffs, parent=PARENT))
         stack.callback(slot.release)
-        joined = Joined(holder.pid)
-        stack.callback(joined.close)
         await asyncio.to_thread(joined.add_addresses, settings.network)
         init = os.pidfd_open(holder.pid)
         try:
             sockets = await pods.nursery.sockets(init, settings.network)
         finally:
             os.close(init)
-        authority = await asyncio.to_thread(signing.begin, name, settings.configured.ca, policy)
-        volume = wanted.trusts or trust.directory(self.uid)
+        file = settings.run / "pods" / self.uid
+        authority = await asyncio.to_thread(kept, file, name)
+        if authority is None:
+            authority = await asyncio.to_thread(signing.begin, name, settings.configured.ca, policy)
+            keep(file, authority)
+        volume = wanted.trusts or self._volume()
         self._trust = await asyncio.to_thread(trust.give, volume, authority.certificate_pem) if volume is not None else ""
         before = self.left_behind()
         charged = Charged(order, policy, watch, self._load, authority, "keep" if before else "cut", self._trust)
@@ -196,7 +205,10 @@ class HeldPod:
             shutil.rmtree(pins, ignore_errors=True)
         pods.taken_over()
         self._attachment, self._unheld = attachment, stood.unheld
-        attachment.tenure.generations.kept = self._say_governed
+        tenure = attachment.tenure
+        tenure.generations.kept = self._say_governed
+        tenure.renewal.changed = lambda: keep(file, tenure.renewal.authority)
+        await tenure.renewal.prepare(policy, ())  # a key that was kept is good for what was named then
         self._say_governed()
         self._settle()
         for identity, container in self._containers.items():
@@ -206,6 +218,10 @@ class HeldPod:
 
     def _settle(self) -> None:
         self._settled.set()
+
+    def _volume(self) -> Path | None:
+        """Where it has its trust store, if it has one."""
+        return trust.directory(self.uid, self._pods.settings.configured.kubernetes.kubelet)
 
     # its policy
 
@@ -221,11 +237,11 @@ class HeldPod:
 
     def _load(self, generation: int, named: list[Path]) -> Policy:
         """What is wanted now. In a thread. Raises StockadeError."""
-        wanted = self._wanted
+        wanted, networks = self._wanted, (*self._pods.node_networks, *self._gateways)
         if wanted is None:
             raise StockadeError("no policy means it any more", code="no_policy")
         found = self._order(wanted).policy(generation, named)
-        probes = tuple(Inbound(port, self._pods.node_networks) for port in wanted.pod.ports) if self._pods.node_networks else ()
+        probes = tuple(Inbound(port, networks) for port in wanted.pod.ports) if networks else ()
         exec_ = dataclasses.replace(found.exec, writable=True)
         return Entered.of(dataclasses.replace(found, sandbox=wanted.pod.called, exec=exec_, inbound=(*found.inbound, *probes)))
 
@@ -261,6 +277,8 @@ class HeldPod:
             await asyncio.wait_for(self._settled.wait(), DECIDES)
         if self._attachment is not None:
             await self._join(self._attachment, found)
+        elif (volume := self._volume()) is not None:  # the variables of its containers lead there
+            await asyncio.to_thread(trust.give, volume)
 
     async def _join(self, attachment: PodAttachment, found: Arrival) -> None:
         wanted = self._wanted

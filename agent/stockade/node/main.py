@@ -13,8 +13,9 @@ from typing import Protocol
 
 from stockade.daemon.nursery import Nursery
 from stockade.kernel.load import mounted_bpffs
+from stockade.node.addresses import IPNetwork
 from stockade.node.pod import Listener, Node
-from stockade.node.station import IPNetwork, Pods, listeners
+from stockade.node.station import Pods, listeners
 from stockade.policy.rego import judge
 from stockade.sandbox import libc
 from stockade.service.settings import Settings

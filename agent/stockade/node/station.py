@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import ipaddress
 import logging
 import os
 import shutil
@@ -21,6 +20,7 @@ from stockade.audit import Trail
 from stockade.audit.record import Json
 from stockade.daemon.nursery import Nursery
 from stockade.kernel.load import Kernel
+from stockade.node.addresses import IPNetwork, of_node
 from stockade.node.held import HeldPod, pins_of
 from stockade.node.places import Places, of_a_file
 from stockade.node.pod import Listener, Standing, Wanted
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 NAME = "node"
 _PINS = "node-"  # begins the name of the directory of pins of one agent's own programs
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def listeners() -> Cgroup:
@@ -43,7 +42,7 @@ def listeners() -> Cgroup:
 
 
 class Pods:
-    """The `Node` of whoever knows the cluster. node_networks: from where the node itself comes into its pods.
+    """The `Node` of whoever knows the cluster. node_networks: from where the node itself comes into its pods, beside its own addresses.
 
     unmatched: whether a pod that came while nobody looked is closed until somebody says what it is.
     """
@@ -51,7 +50,8 @@ class Pods:
     def __init__(
         self, settings: Settings, nursery: Nursery, workers: Workers, bpffs: Path, node_networks: tuple[IPNetwork, ...] = ()
     ) -> None:
-        self.settings, self.nursery, self.bpffs, self.node_networks = settings, nursery, bpffs, node_networks
+        self.settings, self.nursery, self.bpffs = settings, nursery, bpffs
+        self.node_networks = (*node_networks, *of_node())
         self._workers = workers
         self.ending = False
         self._held: dict[str, HeldPod] = {}
@@ -103,6 +103,9 @@ class Pods:
         held = {pins for each in self._held.values() for pins in self.bpffs.glob(f"{pins_of(each.id)}*")}
         for pins in set(self.bpffs.glob("pod-*")) - held:
             shutil.rmtree(pins, ignore_errors=True)
+        for file in (self.settings.run / "pods").glob("*"):
+            if file.name not in self._held:
+                file.unlink(missing_ok=True)
 
     def taken_over(self) -> None:
         """Let go of the programs that agents before this one had for all pods, once none of these is held by what they left."""

@@ -122,7 +122,11 @@ class Cluster:
         """As the node's operator would."""
         process = self._parts.pop(name)
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:  # an API server waits a minute for those who watch
+            process.kill()
+            process.wait(60)
 
     def stop(self) -> None:
         """End everything, and leave nothing: no process, mount, namespace, cgroup or file."""

@@ -56,7 +56,7 @@ class Release:
 
     def records(self) -> list[Json]:
         """Of the node's trail, so far."""
-        text = self.cluster.host("sh", "-c", f"cat {PLACES['log']}/*.jsonl 2>/dev/null", check=False).stdout
+        text = self.cluster.host("sh", "-c", f"cat {PLACES['log']}/node.jsonl 2>/dev/null", check=False).stdout
         lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]  # the last may be half written
         return [each for each in map(json.loads, lines) if "action" in each]
 
