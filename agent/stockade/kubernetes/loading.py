@@ -9,10 +9,11 @@ from pathlib import Path
 
 from stockade.kubernetes.kept import written
 from stockade.kubernetes.plan import Plan, plan
-from stockade.kubernetes.rendering import render, told
+from stockade.kubernetes.rendering import Rendered, render, told
 from stockade.kubernetes.resources import Key, Resource
 from stockade.kubernetes.selecting import Choice, Fault, choice
-from stockade.policy.format.problems import PolicyError
+from stockade.policy.format.problems import PolicyError, Problem
+from stockade.policy.hosts import LOCALHOST
 from stockade.policy.load import load
 from stockade.policy.model import Policy
 
@@ -54,14 +55,30 @@ def tried(resource: Resource, directory: Path) -> Loaded | Broken:
     if not faults:
         written(file, rendered.text.encode())
         try:
-            load([file], thorough=False)
+            policy = load([file], thorough=False)
+            faults += () if resource.key.cluster else _of_the_node(policy, rendered, file)
         except PolicyError as error:
             faults += [rendered.located(problem) for problem in error.problems if problem.severity == "error"]
+        if faults:
             file.unlink()
     if faults:
         return Broken(resource.key, resource.uid, resource.generation, meant, told(faults))
     observe = resource.spec.get("mode") == "observe"
     return Loaded(resource.key, resource.uid, resource.generation, meant, file, observe, rollout)
+
+
+def _of_the_node(policy: Policy, rendered: Rendered, file: Path) -> list[Fault]:
+    """What a policy of a namespace may not give: a pod that reached the node's loopback would reach what trusts the node."""
+    said = "`localhost` is the node's own: its services trust whoever reaches them there; accepted: in a ClusterStockadePolicy"
+    found = []
+    for rule in policy.rules:
+        places = policy.origins.in_rule(rule.name, "destination.allow")
+        for pattern in rule.destination.allow:
+            if pattern.value == LOCALHOST:
+                place = places.get(pattern.text, rule.place)
+                line = place.line if Path(place.path) == file else 0  # else of a preset
+                found.append(rendered.located(Problem(place.path, line, 0, "of_the_node", f"rule `{rule.name}`: {said}")))
+    return found
 
 
 def composed(files: Sequence[Path]) -> Policy | str:

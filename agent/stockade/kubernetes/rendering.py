@@ -94,10 +94,9 @@ def _refused(key: Key, spec: Json) -> list[Fault]:
     privacy = _under(spec, "privacy")
     if "dictionaries" in _under(privacy, "detect"):
         faults.append(Fault("spec.privacy.detect.dictionaries", "a dictionary is a file, and a resource has none beside it", "unknown_key"))
-    local = _under(privacy, "local")
-    if "api_key_env" in local and not key.cluster:
-        said = "the variables of the node's agent are the cluster's; accepted: in a ClusterStockadePolicy"
-        faults.append(Fault("spec.privacy.local.api_key_env", said, "unknown_key"))
+    if "local" in privacy and not key.cluster:
+        said = "the local model is asked by the node, with the agent's own key; accepted: in a ClusterStockadePolicy"
+        faults.append(Fault("spec.privacy.local", said, "of_the_node"))
     return faults
 
 

@@ -58,7 +58,7 @@ def test_a_shipped_policy_means_the_same_as_a_resource(path: Path, tmp_path: Pat
     if not isinstance(spec, dict) or spec.keys() & {"rego", "filesystem", "process"} or "./" in str(spec.get("extends")):
         pytest.skip("it has what a resource has not")
     spec = {key: value for key, value in spec.items() if key not in ("version", "name", "labels")}
-    found = tried(resource(spec, path.stem), tmp_path)
+    found = tried(resource(spec, path.stem, namespace=""), tmp_path)
     assert isinstance(found, Loaded), found
     ours, theirs = load([found.file]), load([path])
     own = {rule["name"] for rule in spec.get("network", ())}
@@ -94,6 +94,18 @@ def test_what_is_wrong_is_said_of_the_field(spec: dict[str, Any], field: str, co
     fault = next(fault for fault in found.faults if fault.field == field)
     assert fault.code == code or (not code and fault.code)
     assert list(tmp_path.iterdir()) == []  # nothing that does not load lies about
+
+
+def test_only_the_cluster_gives_what_is_the_nodes_own(tmp_path: Path) -> None:
+    local = {"privacy": {"local": {"url": "http://localhost:11434", "model": "m"}}}
+    loopback = {"network": [RULE, RULE | {"name": "b", "destination": {"allow": ["api.example.com", "LOCALHOST.:2379"]}}]}
+    fields = []
+    for spec in (local, loopback, {"extends": ["presets/ollama-local"]}):
+        assert isinstance(tried(resource(spec, namespace=""), tmp_path), Loaded)
+        found = tried(resource(spec), tmp_path)
+        assert isinstance(found, Broken) and {fault.code for fault in found.faults} == {"of_the_node"}
+        fields += [fault.field for fault in found.faults]
+    assert list(dict.fromkeys(fields)) == ["spec.privacy.local", "spec.network[1].destination.allow[1]", "spec"]
 
 
 def test_a_line_is_that_of_the_rendered_file(tmp_path: Path) -> None:
