@@ -101,17 +101,17 @@ class Controller:
         """False: nothing follows from it."""
         match item:
             case Seen():
-                if gone:
-                    self._pods.pop(item.uid, None)
-                else:
+                before = self._pods.pop(item.uid, None)
+                if not gone:
                     self._pods[item.uid] = item
+                return before != item or gone
             case Resource():
                 return self.generations.hear(item, gone)
             case (str(name), dict(labels)):
-                if gone:
-                    self.namespaces.pop(name, None)
-                else:
+                known = self.namespaces.pop(name, None)
+                if not gone:
                     self.namespaces[name] = labels
+                return known != labels or gone
         return True
 
     def stands(self, standing: Standing) -> None:
@@ -130,6 +130,12 @@ class Controller:
         self._report(held.answer.keys)
 
     def recorded(self, uid: str, record: Json) -> None:
+        try:
+            self._recorded(uid, record)
+        except Exception:  # whoever writes the trail must not hear of it
+            _log.exception("a record of pod %s is not counted", uid)
+
+    def _recorded(self, uid: str, record: Json) -> None:
         if (held := self.held.get(uid)) is None:
             return
         policies = self.generations.policies

@@ -18,6 +18,7 @@ from stockade.kubernetes.loading import Broken, Loaded, composed, tried
 from stockade.kubernetes.reporting import Reporter, now
 from stockade.kubernetes.resources import Json, Key, Resource
 from stockade.kubernetes.rollout import Stand, step
+from stockade.kubernetes.selecting import NOBODY, Choice, Fault
 from stockade.kubernetes.status import Said
 from stockade.kubernetes.trial import Trial
 from stockade.kubernetes.wanting import InForce
@@ -153,6 +154,10 @@ class Generations:
             _log.error("%s %s cannot be written, and is tried again: %s", resource.key.kind, resource.key, error)
             asyncio.get_running_loop().call_later(AGAIN, self._again)
             return None
+        except Exception as error:  # whatever it says, it must not end the agent that holds everybody else's pods
+            _log.exception("%s %s", resource.key.kind, resource.key)
+            fault = Fault("spec", f"it could not be read: {type(error).__name__}", "unreadable")
+            return Broken(resource.key, resource.uid, resource.generation, Choice(resource.key, selector=NOBODY), (fault,))
 
     async def composed(self, files: tuple[Path, ...]) -> Composed | str:
         """The policy of these files, or what is wrong with them."""

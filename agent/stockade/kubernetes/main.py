@@ -40,8 +40,12 @@ class Known:
         try:
             async with controlling(self._cluster, node, self._name, said.state, said.unmatched, said.kubelet, own) as self._controller:
                 await asyncio.get_running_loop().create_future()
-        except* OSError as group:
-            raise StockadeError(f"{said.state} cannot be used: {group.exceptions[0]}", code="kubernetes") from None
+        except ExceptionGroup as group:
+            wrong = group.subgroup(OSError)
+            if wrong is None:
+                raise
+            hint = "kubernetes.state in the settings names a directory of the node that outlives the agent"
+            raise StockadeError(f"{said.state} cannot be used: {wrong.exceptions[0]}", hint=hint, code="kubernetes") from None
 
     def stands(self, standing: Standing) -> None:
         if self._controller is not None:

@@ -138,10 +138,10 @@ def _selector(value: Any, field: str, faults: list[Fault]) -> Selector:
             faults.append(Fault(f"{field}.matchExpressions[{position}]", found, "wrong_type"))
         else:
             conditions.append(found)
-    return Selector(tuple(conditions)) if len(faults) == before else _NOBODY
+    return Selector(tuple(conditions)) if len(faults) == before else NOBODY
 
 
-_NOBODY = Selector((Condition("", "In"),))
+NOBODY = Selector((Condition("", "In"),))
 
 
 def _condition(entry: Any) -> Condition | str:

@@ -7,6 +7,7 @@ is told goes on with what was known.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import threading
 import time
@@ -16,6 +17,8 @@ from typing import Any
 
 from stockade.kubernetes.api import Api, Away, Denied, Expired, Followed
 from stockade.kubernetes.resources import Json
+
+_log = logging.getLogger(__name__)
 
 RESYNC = 1800.0  # seconds after which everything is listed again, whatever the watch said
 _LASTS = 300.0  # of one watch, which is then begun again where it ended
@@ -83,11 +86,13 @@ class Watch(threading.Thread):
             try:
                 self._list(exact)
                 exact = False
+                self._follow(time.monotonic() + RESYNC * random.uniform(0.8, 1.2))
             except (Away, Denied, Expired) as error:
                 exact = True  # not from a cache that may never get as far as what was seen: the cluster was restored
                 self._wait(error)
-            else:
-                self._follow(time.monotonic() + RESYNC * random.uniform(0.8, 1.2))
+            except Exception as error:  # a thread that ends here would leave its kind as it was for good
+                _log.exception("%s cannot be followed", self._kind)
+                self._wait(error)
 
     def _list(self, exact: bool) -> None:
         """From the API server's memory, never older than what was seen: many nodes do not ask etcd at once. exact: from there."""
