@@ -262,7 +262,7 @@ class Release:
             "node": PLACES | {"kubelet": f"{cluster.room}/kubelet"},
             "api": {"host": NODE, "port": 6443},  # there is no kube-proxy
             "agent": {"settings": {"kubernetes": {"networks": [NODE, "10.123.0.1"]}}, "resources": {"requests": {"memory": "64Mi"}}},
-            "webhook": {"replicas": 1},
+            "webhook": {"replicas": 1, "timeoutSeconds": 10},
         }
 
     def say(self, verb: str, values: Json | None = None) -> None:
@@ -311,8 +311,11 @@ def test_every_node_has_an_agent_with_those_capabilities_and_no_more(release: Re
     assert written.returncode != 0 and "Read-only file system" in written.stderr
 
 
-def test_a_pod_that_a_policy_means_is_held_by_it(release: Release) -> None:
+@pytest.fixture(scope="module")
+def holding(release: Release) -> Release:
+    """With a pod that could reach the API server, and no longer can."""
     cluster = release.cluster
+    release.rolled_out()
     cluster.wait("pod/held", "condition=Ready")
     assert reached(cluster) == 0, "before there is a policy"
     cluster.apply(json.dumps(POLICY))
@@ -320,21 +323,26 @@ def test_a_pod_that_a_policy_means_is_held_by_it(release: Release) -> None:
     while reached(cluster) == 0:
         assert time.monotonic() < until, cluster.kubectl("logs", "-n", SPACE, AGENT, "--tail=30").stdout
         time.sleep(0.5)
-    records = cluster.host("sh", "-c", f"cat {PLACES['log']}/*.jsonl").stdout
+    return release
+
+
+def test_what_a_pod_is_refused_is_in_the_nodes_trails(holding: Release) -> None:
+    records = holding.cluster.host("sh", "-c", f"cat {PLACES['log']}/*.jsonl").stdout
     refused = [each for each in map(json.loads, records.splitlines()) if each.get("reason") == "no_rule"]
     assert any(NODE in json.dumps(each) for each in refused), records[-2000:]
 
 
-def test_a_pod_that_is_made_is_given_its_trust_store_by_the_charts_webhook(release: Release) -> None:
+def test_a_pod_that_is_made_is_given_its_trust_store_by_the_charts_webhook(holding: Release) -> None:
     """The API server asks the Service by its certificate; what kube-proxy would do for it is done here."""
-    cluster = release.cluster
-    release.rolled_out(f"deployment/{RELEASE}-webhook")
+    cluster = holding.cluster
+    holding.rolled_out(f"deployment/{RELEASE}-webhook")
     asked = ("get", "-n", SPACE, "-o")
     service = cluster.kubectl(*asked, "jsonpath={.spec.clusterIP}", f"service/{RELEASE}-webhook").stdout
     pod = cluster.kubectl(*asked, "jsonpath={.items[0].status.podIP}", "pod", "-l", "app.kubernetes.io/component=webhook").stdout
     led = ["-d", service, "-p", "tcp", "--dport", "443", "-j", "DNAT", "--to-destination", f"{pod}:8443"]
     cluster.host("iptables", "-t", "nat", "-A", "OUTPUT", *led)
     try:
+        assert cluster.host("curl", "-sk", f"https://{service}/healthz").stdout == "ok\n"
         cluster.apply(json.dumps(POD | {"metadata": POD["metadata"] | {"name": "given"}}))
         made = json.loads(cluster.kubectl("get", "pod", "given", "-o", "json").stdout)["spec"]
         assert VOLUME in [each["name"] for each in made["volumes"]]
@@ -349,21 +357,22 @@ def test_a_pod_that_is_made_is_given_its_trust_store_by_the_charts_webhook(relea
         cluster.kubectl("delete", "pod", "given", "--ignore-not-found", "--grace-period=0", "--force")
 
 
-def test_an_agent_that_is_killed_leaves_the_pod_held_and_comes_back(release: Release) -> None:
-    cluster = release.cluster
+def test_an_agent_that_is_killed_leaves_the_pod_held_and_comes_back(holding: Release) -> None:
+    cluster = holding.cluster
     cluster.kubectl("delete", "pod", "-n", SPACE, "-l", "app.kubernetes.io/component=agent", "--force", "--grace-period=0", "--wait=false")
     assert reached(cluster) != 0
-    release.rolled_out()
+    holding.rolled_out()
     assert reached(cluster) != 0
 
 
-def test_a_node_that_is_left_is_as_it_was(release: Release) -> None:
-    cluster = release.cluster
+def test_a_node_that_is_left_is_as_it_was(holding: Release) -> None:
+    cluster = holding.cluster
     assert cluster.host("ls", "/sys/fs/bpf/stockade").stdout, "the pins"
-    release.say("upgrade", {"leave": {"enabled": True, "trails": "remove"}})
-    release.rolled_out()
+    assert reached(cluster) != 0
+    holding.say("upgrade", {"leave": {"enabled": True, "trails": "remove"}})
+    holding.rolled_out()
     assert reached(cluster) == 0, cluster.kubectl("logs", "-n", SPACE, AGENT).stdout
-    release.say("uninstall")
+    holding.say("uninstall")
     ours = ("-n", SPACE, "-l", "app.kubernetes.io/name=stockade")
     cluster.kubectl("wait", "--for=delete", "pods", *ours, f"--timeout={int(60 * PATIENCE)}s", timeout=70 * PATIENCE)
     assert cluster.kubectl("get", "all,secrets,configmaps,serviceaccounts", *ours, "-o", "name").stdout == ""
