@@ -146,6 +146,15 @@ def status(api: Alone, name: str, fits: Callable[[Json], bool], namespace: str =
         time.sleep(0.3)
 
 
+def served(api: Alone) -> None:
+    """Until our resources are: an API server that starts says it is ready before, and kubectl would remember that they were not there."""
+    until = time.monotonic() + 60 * PATIENCE
+    for path in ("", "/stockadepolicies", "/clusterstockadepolicies"):
+        while api.kubectl("get", "--raw", f"/apis/{GROUP}/{VERSION}{path}", check=False).returncode:
+            assert time.monotonic() < until, path
+            time.sleep(0.3)
+
+
 def condition(status: Json, kind: str) -> Json:
     found: Json = next((each for each in status.get("conditions", ()) if each["type"] == kind), {})
     return found
@@ -384,6 +393,7 @@ def test_it_goes_on_from_the_disk_while_the_api_is_away(api: Alone, state: Path,
         assert second.nothing_new(1.5)
     finally:
         api.start_part(API)
+        served(api)
     policy(api, "reading", rule={"method": {"allow": ["GET", "HEAD"]}})
     for running in (first, second):
         running.until(uid, held_to("default.reading.3"))
