@@ -73,6 +73,7 @@ def main():
     global patience
     module, facts = sys.argv[1], json.loads(pathlib.Path(sys.argv[2]).read_text())
     patience = facts["patience"]
+    os.environ["RES_OPTIONS"] = f"timeout:{int(5 * patience)}"  # of libc, which would not wait longer for a name
     importlib.import_module(module)
     mine = {name: function for name, function in ATTACKS.items() if function.__module__ == module}
     chosen = {name: function for name, function in mine.items() if name not in facts["left_out"]}

@@ -566,7 +566,7 @@ def _(facts, token):
 def _(facts, token):
     """A request whose sender has closed his half before it is judged."""
     with socket.socket(socket.AF_INET, STREAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(5 * facts["patience"])
         sock.connect(socket.getaddrinfo(facts["echo"], 80, socket.AF_INET, STREAM)[0][4])
         sock.sendall(b"GET /%s HTTP/1.0\r\nHost: %s\r\n\r\n" % (token, facts["echo"].encode()))
         sock.shutdown(socket.SHUT_WR)
@@ -595,7 +595,7 @@ def _(facts, token):
 
 
 def allowed_connection(facts):
-    sock = socket.create_connection((facts["echo"], 80), 5)
+    sock = socket.create_connection((facts["echo"], 80), 5 * facts["patience"])
     sock.settimeout(None)
     os.set_inheritable(sock.fileno(), True)
     return sock
