@@ -148,6 +148,23 @@ def test_the_agent_is_not_privileged_and_its_root_is_read_only() -> None:
     assert not context["privileged"] and context["readOnlyRootFilesystem"] and context["capabilities"]["drop"] == ["ALL"]
 
 
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ("unconfined", {"type": "Unconfined"}),
+        ("runtime/default", {"type": "RuntimeDefault"}),
+        ("localhost/stockade", {"type": "Localhost", "localhostProfile": "stockade"}),
+    ],
+)
+def test_its_apparmor_profile_is_said_as_the_cluster_has_it(said: str, field: Json) -> None:
+    values = {"agent": {"appArmorProfile": said}}
+    new, old = (helm.rendered(values, f"--kube-version={version}") for version in ("1.30.0", "1.29.0"))
+    annotation = "container.apparmor.security.beta.kubernetes.io/agent"
+    assert agent(new)["securityContext"]["appArmorProfile"] == field and "appArmorProfile" not in agent(old)["securityContext"]
+    annotations = [of("DaemonSet", each)["spec"]["template"]["metadata"]["annotations"] for each in (new, old)]
+    assert annotation not in annotations[0] and annotations[1][annotation] == said
+
+
 def test_each_capability_is_explained() -> None:
     explained = re.findall(r"^\| `([A-Z_]+)` \| \S", (helm.CHART / "README.md").read_text(), re.MULTILINE)
     assert sorted(explained) == sorted(agent(helm.rendered())["securityContext"]["capabilities"]["add"])

@@ -26,3 +26,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- toYaml $settings }}
 {{- end }}
+
+{{- /* Since 1.30 a profile is a field; before, an annotation. */}}
+{{- define "stockade.newAppArmor" -}}
+{{- if semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version }}yes{{ end }}
+{{- end }}
