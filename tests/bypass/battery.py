@@ -15,6 +15,7 @@ from framework.machine import Machine, Record, Result, select
 from framework.outside import Outside
 from framework.patience import PATIENCE
 from stockade.kernel.probe import Answer, senders
+from vm.results import GOT_OUT
 
 MARK, FIRST_PORT = "192.0.2.1", 20000  # as inside/driver.py has them
 FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted((HERE / "inside").glob("*.py"))}
@@ -141,7 +142,7 @@ def check_held(row: Row, held: Performed, outside: Outside, note: Note) -> None:
     note("verdict", f"{held.phase}: {verdict(held.outcomes[row.id])}")
     window = held.windows[row.id]
     said = held.outcomes[row.id]
-    assert not got_out(row, held, outside), f"{row.id} GOT OUT as {held.phase}: it says {said!r}\n{window}"
+    assert not got_out(row, held, outside), f"{row.id} {GOT_OUT} as {held.phase}: it says {said!r}\n{window}"
     for expected in row.records:
         assert _recorded(dict(expected), held, window), f"{row.id} says {said!r}, and no record has {expected}:\n" + "\n".join(
             json.dumps(record) for record in window

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bypass import table
 from bypass.battery import LIMIT
-from vm.results import NOT_HELD, Kernel, kept
+from vm.results import NOT_HELD, NOT_SHOWN, Kernel, kept
 
 PAGE = table.REPOSITORY / "docs/threats.md"
 _MODULES = {
@@ -36,8 +36,9 @@ _BACKENDS = """\
 An exec is refused by one of two: BPF LSM, and the caller sees EPERM; or the tracepoint, and the new image dies by SIGKILL before its first
 instruction. Verdicts are of the runs that `tests/vm/results` keeps ([kernels.md](kernels.md)): tracepoint on {tracepoint}, LSM on {lsm}.
 In words: what the attack itself met; where that differs, as the user inside, as uid 0 inside (root), where `exec.writable` is true
-(writable). *nothing arrived*: its calls went through, and led nowhere. **limit**: not held on that kernel, which SECURITY.md says. A row
-that is not here was not performed there, or needs no kernel.
+(writable). *nothing arrived*: its calls went through, and led nowhere. **limit**: not held on that kernel, which SECURITY.md says.
+**not shown**: nothing got out, but the attack broke or its record was missing ([what failed](kernels.md#what-failed)). A row that is not
+here was not performed there, or needs no kernel.
 """
 _ALONE = """\
 Beside answering EPERM to a caller who lives to see it: code from files that could be written, also where no noexec mount stands before it.
@@ -111,6 +112,8 @@ def _said(row: table.Row, kernel: Kernel) -> str:
         return "**not held**"
     if LIMIT in attack.met.values():
         return "**limit**"
+    if NOT_SHOWN in attack.met.values():
+        return "**not shown**"
     phases: dict[str, list[str]] = {}
     for phase, met in attack.met.items():
         phases.setdefault(met, []).append(phase)

@@ -16,7 +16,8 @@ from typing import Any
 from vm.kernels import Outcome, Test
 
 KEPT = Path(__file__).parent / "results"
-NOT_HELD = "NOT HELD"
+NOT_HELD, NOT_SHOWN = "NOT HELD", "NOT SHOWN"  # it got out; it did not, and the test failed all the same
+GOT_OUT = "GOT OUT"  # in what tests/bypass/battery.py says then
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,8 @@ def _attacks(tests: list[Test]) -> dict[str, Any]:
                 lacking[test.attack] = value
             elif name == "verdict":
                 phase, _, said = value.partition(": ")
-                met[test.attack][phase] = said if test.outcome == "passed" else NOT_HELD
+                failed = NOT_HELD if GOT_OUT in _last(test.why) else NOT_SHOWN
+                met[test.attack][phase] = said if test.outcome == "passed" else failed
     return {name: {"met": phases, "lacking": lacking.get(name)} for name, phases in sorted(met.items())}
 
 

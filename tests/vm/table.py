@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bypass import page as threats
 from bypass.battery import LIMIT
 from vm.kernels import ALL, ROOT, VM, here, read
-from vm.results import NOT_HELD, Kernel, keep, kept
+from vm.results import NOT_HELD, NOT_SHOWN, Kernel, keep, kept
 
 PAGE, README = ROOT / "docs/kernels.md", ROOT / "README.md"
 BEGIN, END = "<!-- kernels: made by tests/vm/table.py -->", "<!-- /kernels -->"
@@ -49,7 +49,7 @@ def landlock(kernel: Kernel) -> str:
 def attacks(kernel: Kernel) -> str:
     tried = kernel.attacks()
     conceded = sum(LIMIT in attack.met.values() for attack in tried.values())
-    held = sum(not {NOT_HELD, LIMIT} & set(attack.met.values()) for attack in tried.values())
+    held = sum(not {NOT_HELD, NOT_SHOWN, LIMIT} & set(attack.met.values()) for attack in tried.values())
     return f"{held} of {len(tried)}" + (f", {conceded} documented limits" if conceded else "") if tried else "–"
 
 
