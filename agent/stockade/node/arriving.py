@@ -24,7 +24,8 @@ _PREPARED = 120.0  # seconds for that: longer than kubelet waits for its runtime
 
 @dataclass(slots=True)
 class Arrival:
-    """seen: when it was last seen before its first instruction, on the monotonic clock; None where nobody saw it so.
+    """came: when its cgroup was found. seen: when it was last seen before its first instruction; None where nobody saw it so. Both on the
+    monotonic clock.
 
     stopped: it stands still, until somebody lets it go on.
     """
@@ -32,6 +33,7 @@ class Arrival:
     identity: str
     cgroup: Cgroup
     process: First
+    came: float
     seen: float | None
     stopped: bool
     bundle: Bundle = field(default_factory=Bundle)
@@ -53,8 +55,8 @@ class Arrival:
 
 async def arrival(identity: str, cgroup: Cgroup) -> Arrival | None:
     """As soon as it is in its own namespaces, and then stopped; or when it runs already. None: it has gone before."""
-    until, seen = time.monotonic() + _PREPARED, None
-    while time.monotonic() < until and cgroup.path.exists():
+    came, seen = time.monotonic(), None
+    while time.monotonic() < came + _PREPARED and cgroup.path.exists():
         process = first(cgroup)
         if process is not None:
             begun = process.begun
@@ -63,7 +65,7 @@ async def arrival(identity: str, cgroup: Cgroup) -> Arrival | None:
             if begun or process.prepared:
                 if not begun:
                     _freeze(cgroup, stop=True)  # before anything else: it may be told to start at any moment
-                found = Arrival(identity, cgroup, process, seen, not begun)
+                found = Arrival(identity, cgroup, process, came, seen, not begun)
                 try:
                     bundle = await asyncio.to_thread(bundle_of, identity, process)
                 except BaseException:

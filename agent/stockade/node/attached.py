@@ -137,7 +137,7 @@ class PodAttachment(Attachment):
         else:
             gap_us = _age_us(arrival.process.pid)
         unheld = tuple(f"{name} keeps {each}" for each in _fatal(arrival))
-        self._tell(place, processes, gap_us, unheld, written)
+        self._tell(place, arrival, processes, gap_us, unheld, written)
         return Joining(name, gap_us, unheld, tuple(sorted(written)))
 
     def _judge(self, processes: list[Known]) -> None:
@@ -162,11 +162,16 @@ class PodAttachment(Attachment):
                 ),
             )
 
-    def _tell(self, place: Place, processes: list[Known], gap_us: int, unheld: tuple[str, ...], written: set[str]) -> None:
+    def _tell(
+        self, place: Place, arrival: Arrival, processes: list[Known], gap_us: int, unheld: tuple[str, ...], written: set[str]
+    ) -> None:
+        now = time.monotonic()
         detail: dict[str, str | int | list[str]] = {
             "started": "container",
             "governed": "before its first instruction" if not gap_us else "after its first instruction",
             "gap_us": gap_us,
+            "since_cgroup_us": round((now - arrival.came) * 1e6),
+            **({"stood_us": round((now - arrival.seen) * 1e6)} if arrival.seen is not None and not gap_us else {}),
             "processes": [str(each) for each in processes],
             "missing_binaries": list(place.roster.missing),
             "written_binaries": sorted(written),
