@@ -39,9 +39,9 @@ Json = dict[str, Any]
 class Controlled:
     """A controller at work, and what it has asked of its node so far."""
 
-    def __init__(self, api: Alone, state: Path, unmatched: str, *own: str) -> None:
+    def __init__(self, api: Alone, state: Path, unmatched: str, *own: str, node: str = NODE) -> None:
         program = Path(__file__).with_name("node_of_lines.py")
-        self._process = api.program(sys.executable, program, api.room / "agent.kubeconfig", NODE, state, unmatched, *own)
+        self._process = api.program(sys.executable, program, api.room / "agent.kubeconfig", node, state, unmatched, *own)
         self._lines: queue.Queue[Json] = queue.Queue()
         self.asked: dict[str, Json] = {}  # by the pod's uid, the last of each
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -261,6 +261,30 @@ def test_what_would_read_the_nodes_files_is_refused(api: Alone, controlled: Cont
     for number, field in enumerate(REACHING):
         found = status(api, f"reaching-{number}", lambda status: condition(status, "Loaded").get("status") == "False")
         assert condition(found, "Loaded")["message"].startswith(field)
+
+
+def test_nodes_write_one_status_and_none_overwrites_another(api: Alone, controlled: Controlled, tmp_path: Path) -> None:
+    others = {name: Controlled(api, tmp_path / name, "leave", node=name) for name in ("node2", "node3")}
+    nodes = {NODE: controlled} | others
+    try:
+        uids = {name: pod(api, f"on-{name}", node=name, app="agent") for name in nodes}
+        policy(api, "reading")  # and all of them have something to say of it at once
+        for name, node in nodes.items():
+            node.until(uids[name], held_to("default.reading.1"))
+            node.hear(uid=uids[name], host="evil.example.com", outcome="deny", enforced=True)
+            node.governs(uids[name], trust="a volume")
+        found = status(api, "reading", lambda status: status.get("sandboxes") == 3)
+        assert [(each["name"], each["pods"], each["refused"]) for each in found["nodes"]] == [(name, 1, 1) for name in sorted(nodes)]
+        assert condition(found, "Loaded")["message"] == "3 pods on 3 nodes" and found["refused"] == 3
+        stages = {"stages": [{"percent": 100, "for": "1s"}]}
+        policy(api, "reading", rule={"path": {"allow": ["/v2/**"]}}, rollout=stages)
+        for name, node in nodes.items():
+            node.until(uids[name], held_to("default.reading.2"))
+        found = status(api, "reading", lambda status: all(each["generation"] == 2 for each in status["nodes"]))
+        assert (found["rollout"]["state"], found["rollout"]["stable"]["generation"], len(found["nodes"])) == ("Complete", 2, 3)
+    finally:
+        for node in others.values():
+            node.end()
 
 
 def test_several_compose_with_those_of_the_cluster_first(api: Alone, controlled: Controlled) -> None:
