@@ -1,9 +1,8 @@
-"""A cluster for a whole run: it takes half a minute to start. Only where STOCKADE_KUBERNETES is set."""
+"""A cluster for a whole run: it takes half a minute to start. In `make test` only where it is built already, and there is time for it."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,21 +11,14 @@ import pytest
 
 from framework.kubernetes import Cluster
 from framework.kubernetes.alone import AGENT, Alone
-from framework.kubernetes.cluster import built, hierarchies
+from framework.kubernetes.cluster import hierarchies
+from framework.kubernetes.wanted import available
 from stockade.policy.format.crd import GROUP, as_text
 
 README = Path(__file__).resolve().parents[2] / "deploy/kubernetes/README.md"
 RBAC = {"apiVersion": "rbac.authorization.k8s.io/v1"}
 PROGRAMS = ("etcd", "kube", "containerd", "pause", "runc")
 FILES = ("kube", "containerd", "cni", "etcd", "calico", "default_", "stockade-kubernetes", "pods", "containers", "dockershim", "runc")
-
-
-def available() -> None:
-    """Skips, with what would make it run."""
-    if os.geteuid() != 0:
-        pytest.skip("a node needs root")
-    if not os.environ.get("STOCKADE_KUBERNETES"):
-        pytest.skip("make test-kubernetes runs them" + ("" if built() else ", and builds a Kubernetes before: minutes, once"))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import tarfile
@@ -16,19 +15,15 @@ import pytest
 
 from framework import libraries
 from framework.kubernetes import agent_image
+from framework.kubernetes.wanted import available
 
 DOCKER = agent_image.ROOT / "deploy/docker"
 Json = dict[str, Any]
 
 
-def wanted() -> None:
-    if not os.environ.get("STOCKADE_KUBERNETES") or os.geteuid() != 0:
-        pytest.skip("make test-kubernetes makes it, as root: minutes, once")
-
-
 @pytest.fixture(scope="module")
 def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    wanted()
+    available()
     return agent_image.build(tmp_path_factory.mktemp("image"))
 
 
@@ -158,7 +153,7 @@ def inside(script: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_command_on_a_node_is_in_the_nodes_cgroup_namespace_and_can_set_its_network() -> None:
     """As in a container of cgroup v2: one of its own, and a /proc/sys that is read-only."""
-    wanted()
+    available()
     python = str(agent_image.ROOT / ".venv/bin/python")
     script = """
         mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro,nosuid,nodev,noexec /proc/sys
