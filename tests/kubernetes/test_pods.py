@@ -292,7 +292,7 @@ def test_a_policy_that_does_not_load_replaces_nothing(node: Node) -> None:
 
 
 def test_while_there_is_no_agent_nothing_gets_out_and_the_next_one_takes_over(node: Node) -> None:
-    cluster, release = node.cluster, node.release
+    release = node.release
     before, heard = len(release.records()), len(node.heard())
     os.kill(node.agent(), signal.SIGKILL)
     tried = [node.run(*CURL, f"https://{API}/open/none")[0], node.run(*CURL, f"http://{NODE}:{RAW}/")[0]]

@@ -1,4 +1,4 @@
-"""Whether tests may have a cluster: `make test-kubernetes` builds what it takes, `make test` uses it where it is there, and there is time."""
+"""Whether tests may have a cluster: `make test-kubernetes` builds what it takes; `make test` uses it where it is there, given time."""
 
 from __future__ import annotations
 
