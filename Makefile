@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz test-kernels test-kubernetes lint format bench train eval-privacy clean root
+.PHONY: help setup demo test fuzz test-kernels test-kubernetes bench-kubernetes lint format bench train eval-privacy clean root
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,10 @@ test-kernels: root ## the tests on Debian's 6.1 and 6.12 under emulation, with B
 test-kubernetes: root ## the tests on a real one-node cluster, which is built before (minutes, once)
 	@deploy/setup.sh --tests
 	@STOCKADE_KUBERNETES=1 $(BIN)/pytest tests/kubernetes $(PYTEST_ARGS)
+
+bench-kubernetes: root ## what 50 pods on one node cost, on the cluster of the tests (PODS=N for another number)
+	@deploy/setup.sh --tests
+	@$(BIN)/python tests/bench/pods.py $${PODS:-50}
 
 fuzz: root ## mutate tests/golden/corpus for STOCKADE_FUZZ minutes per target (default 5); every `make test` does some seconds of it
 	@deploy/setup.sh --tests
