@@ -1,6 +1,7 @@
-"""What pods of a test reach on the node, each request written down: HTTPS, and a port that nobody may reach.
+"""What pods of a test reach on the node, each request written down: HTTPS, and a port that nobody may reach. And the cluster's DNS, which
+answers by a file of names and addresses.
 
-Run with an address, that port, a certificate, its key, and where to write.
+Run with an address, that port, a certificate, its key, where to write, and that file.
 """
 
 from __future__ import annotations
@@ -11,9 +12,30 @@ import ssl
 import sys
 import threading
 import time
+from pathlib import Path
+
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
 
 
-def main(address: str, raw: int, certificate: str, key: str, heard: str) -> None:
+def answer(names: socket.socket, zone: Path) -> None:
+    while True:
+        data, peer = names.recvfrom(4096)
+        query = dns.message.from_wire(data)
+        question = query.question[0]
+        known = dict(line.split() for line in zone.read_text().splitlines())
+        found = known.get(question.name.to_text().rstrip("."))
+        said = dns.message.make_response(query)
+        if found is None:
+            said.set_rcode(dns.rcode.NXDOMAIN)
+        elif question.rdtype == dns.rdatatype.A:
+            said.answer.append(dns.rrset.from_text(question.name, 5, "IN", "A", found))
+        names.sendto(said.to_wire(), peer)
+
+
+def main(address: str, raw: int, certificate: str, key: str, heard: str, zone: str) -> None:
     lock = threading.Lock()
 
     def write(line: str) -> None:
@@ -59,6 +81,9 @@ def main(address: str, raw: int, certificate: str, key: str, heard: str) -> None
             write("raw udp")
 
     threading.Thread(target=hear, daemon=True).start()
+    names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    names.bind((address, 53))
+    threading.Thread(target=answer, args=(names, Path(zone)), daemon=True).start()
     print("ready", flush=True)
     while True:
         connection, peer = listener.accept()

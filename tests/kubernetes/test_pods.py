@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,8 +67,8 @@ def pod(name: str, **container: Any) -> str:
 class Node:
     """The release, the pod `held` under the policy `app`, and the servers on the node, which write down whom they heard."""
 
-    def __init__(self, release: Release, heard: Path) -> None:
-        self.release, self.cluster, self._heard = release, release.cluster, heard
+    def __init__(self, release: Release, heard: Path, zone: Path) -> None:
+        self.release, self.cluster, self._heard, self.zone = release, release.cluster, heard, zone
 
     def heard(self) -> list[str]:
         return self._heard.read_text().splitlines()
@@ -121,15 +122,16 @@ def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     room = tmp_path_factory.mktemp("pods")
     root = Authority.root("ec")
     leaf = root.issue(room, API, OTHER)
-    hosts, bundle, heard = room / "hosts", room / "bundle.crt", room / "heard"
-    hosts.write_text(f"127.0.0.1 localhost\n{NODE} {API} {OTHER}\n")
+    zone, bundle, heard = room / "zone", room / "bundle.crt", room / "heard"
+    zone.write_text(f"{API} {NODE}\n{OTHER} {NODE}\n")
     bundle.write_bytes(Path(containers.BUNDLE).read_bytes() + b"\n" + pem(root.certificate))
     heard.touch()
-    cluster.host("mount", "--bind", hosts, "/etc/hosts")
-    words = [*cluster.inside(), sys.executable, str(SERVER), NODE, str(RAW), str(leaf.chain), str(leaf.key), str(heard)]
+    words = [*cluster.inside(), sys.executable, str(SERVER), NODE, str(RAW), *map(str, (leaf.chain, leaf.key, heard, zone))]
     server = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None and server.stdout.readline() == "ready\n"
     files = containers.root_filesystem(room / "root", Path(containers.BUNDLE))
+    if shutil.which("musl-gcc"):
+        subprocess.run(["musl-gcc", "-static", "-o", files / "usr/bin/ask", SERVER.with_name("ask.c")], check=True)
     cluster.image(IMAGE, files, ["/bin/sh"])
     agent_image.load(cluster)
     cluster.kubectl("create", "namespace", SPACE)
@@ -145,7 +147,7 @@ def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         release.rolled_out(WEBHOOK)
         release.lead_to_the_webhook()
         cluster.apply(policy("/open/**"))
-        made = Node(release, heard)
+        made = Node(release, heard, zone)
         made.until(lambda: made.governed() == "0/0" or made.governed() == "/", "the policy's status")
         cluster.apply(pod("held"))
         cluster.wait("pod/held", "condition=Ready", 120)
@@ -161,7 +163,6 @@ def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         )
         for kind in ("clusterrole", "clusterrolebinding", "mutatingwebhookconfiguration"):
             cluster.kubectl("delete", kind, "-l", "app.kubernetes.io/name=stockade", "--ignore-not-found", check=False)
-        cluster.host("umount", "/etc/hosts", check=False)
 
 
 def test_its_first_instruction_is_governed_and_it_trusts_its_sandbox(node: Node) -> None:
@@ -251,6 +252,58 @@ def test_an_operator_sees_what_is_in_force_and_what_is_refused(node: Node) -> No
     assert (conditions["Loaded"], conditions["Enforced"], conditions["Trusted"]) == ("True", "True", "True"), said["status"]
     events = node.until(lambda: node.cluster.kubectl("get", "events", "-o", "jsonpath={.items[*].reason}").stdout, "an Event")
     assert "Refused" in events
+
+
+def test_every_container_of_a_pod_is_told_apart(node: Node) -> None:
+    """One that runs before the others, and one beside them: each is held, and records say which it was."""
+    cluster, before = node.cluster, len(node.release.records())
+    made = json.loads(pod("pair"))
+    (main,) = made["spec"]["containers"]
+    first = {key: main[key] for key in ("image", "imagePullPolicy")} | {"name": "first"}
+    first |= {"command": ["sh", "-c", f"{' '.join(CURL)} https://{API}/open/init"]}
+    side = first | {"name": "side", "command": ["sh", "-c", f"{' '.join(CURL)} https://{API}/shut; exec sleep 1000"]}
+    made["spec"] |= {"initContainers": [first], "containers": [main, side]}
+    cluster.apply(json.dumps(made))
+    cluster.wait("pod/pair", "condition=Ready", 120)
+    node.until(lambda: cluster.kubectl("logs", "pair", "-c", "side").stdout == "403", "the other container")
+    assert cluster.kubectl("logs", "pair", "-c", "first").stdout == "200"
+    records = [each for each in node.release.records()[before:] if each["sandbox"]["labels"].get("pod") == "pair"]
+    decided = {(each["sandbox"]["labels"]["container"], each["http"]["path"], each["decision"]) for each in select(records, action="http")}
+    assert decided == {("first", "/open/init", "allow"), ("main", "/open/first", "allow"), ("side", "/shut", "deny")}
+    cluster.kubectl("delete", "pod", "pair", "--wait")
+
+
+def test_names_of_the_cluster_are_found_as_pods_look_for_them(node: Node) -> None:
+    """By search lists with five dots (glibc, and musl, which asks in its own way), at a pod's own address and at one that leads to it."""
+    cluster = node.cluster
+    made = json.loads(pod("service"))
+    made["metadata"]["labels"] = {}
+    made["spec"]["containers"][0]["command"] = ["python3", "-m", "http.server", "8080"]
+    cluster.apply(json.dumps(made))
+    cluster.wait("pod/service", "condition=Ready", 120)
+    address = cluster.kubectl("get", "pod", "service", "-o", "jsonpath={.status.podIP}").stdout
+    web, virtual, near = "web.default.svc.cluster.local", "10.96.77.7", "near.default.svc.cluster.local"
+    leads = f"type nat hook output priority -100; ip daddr {virtual} tcp dport 80 dnat to {address}:8080;"
+    rules = f"table ip virtual {{ chain out {{ {leads} }} }}"
+    cluster.host("nft", "-f", "-", text=rules)
+    with node.zone.open("a") as zone:
+        zone.write(f"{web} {address}\n{near} {virtual}\nother.default.svc.cluster.local {address}\n")
+    spec = json.loads(policy("/open/**"))["spec"]
+    rule = spec["network"][0] | {"name": "web", "binary": {"allow": ["curl", "ask"]}, "path": {"allow": ["/**"]}}
+    rule |= {"destination": {"allow": [web, near]}, "port": [80, 8080]}
+    cluster.apply(policy("/open/**", network=[*spec["network"], rule], exec={"allow": [*spec["exec"]["allow"], "ask"]}))
+    node.until(lambda: node.run(*CURL, "http://web:8080/") == (0, "200"), "the short name")
+    assert node.run(*CURL, "http://web.default.svc:8080/") == (0, "200")
+    assert node.run(*CURL, f"http://{web}:8080/") == (0, "200")
+    assert node.run(*CURL, "http://near/") == (0, "200")
+    assert node.run(*CURL, "http://other:8080/")[0] == 6
+    if shutil.which("musl-gcc"):
+        assert node.run("ask", "web", "8080") == (0, "HTTP/1.0 200 OK")
+        assert node.run("ask", "other", "8080")[0] == 2, "no such name"
+    asked = node.records(action="http", host=web)
+    assert {each["binary"]["name"] for each in asked} == ({"curl", "ask"} if shutil.which("musl-gcc") else {"curl"})
+    cluster.kubectl("delete", "pod", "service", "--wait")
+    cluster.apply(policy("/open/**"))
 
 
 def test_a_policy_that_is_edited_holds_at_once_and_cuts_what_it_denies(node: Node) -> None:

@@ -112,6 +112,7 @@ def settings(room: Path) -> dict[str, str]:
         "authorization": {"mode": "AlwaysAllow"},
         "cgroupDriver": "cgroupfs",
         "clusterDNS": [NODE],
+        "clusterDomain": "cluster.local",
         "failSwapOn": False,
         "makeIPTablesUtilChains": False,
         "resolvConf": "",

@@ -158,6 +158,15 @@ def test_h2c_is_dropped():
         ("localhost", "127.0.0.1", False),
         ("a.example", "localhost", False),
         ("ａ.example", "a.example", False),
+        ("web", "web.shop.svc.cluster.local", True),
+        ("web.shop", "web.shop.svc.cluster.local", True),
+        ("Web.Shop.svc.", "web.shop.svc.cluster.local", True),
+        ("shop", "web.shop.svc.cluster.local", False),
+        ("other", "web.shop.svc.cluster.local", False),
+        ("web.shop.svc.cluster", "web.shop.svc.cluster.local", False),
+        ("web", "web.shop.example.com", False),
+        ("web", "web.shop.svc", False),
+        ("", "web.shop.svc.cluster.local", False),
     ],
 )
 def test_same_host(said, host, same):
