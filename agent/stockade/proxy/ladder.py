@@ -99,7 +99,7 @@ class Refusal:
 def same_host(said: str, host: str) -> bool:
     """Whether a name in an SNI, Host or authority is the host that was dialled; literals compare as addresses.
 
-    A Service of a cluster is also called as its clients call it: a search list makes `web.shop.svc.DOMAIN` of web, web.shop or web.shop.svc.
+    A Service of a cluster is called as its clients call it: a search list makes `web.shop.svc.DOMAIN` of web, web.shop or web.shop.svc.
     """
     said, host = _normal(said), _normal(host)
     return said == host or (host == "localhost" and said in LOOPBACK) or said in _short(host)
