@@ -127,7 +127,7 @@ class PodAttachment(Attachment):
         begun, waits = arrival.process.begun, arrival.waits
         processes: list[Known] = []
         if begun:
-            processes = await asyncio.to_thread(self._running.identify_in, arrival.cgroup, number)
+            processes = await self.tenure.generations.between(lambda: self._running.identify_in(arrival.cgroup, number))
             if waits:
                 self._judge(processes)
         if not begun or waits:
@@ -182,8 +182,15 @@ class PodAttachment(Attachment):
 
     async def part(self, identity: str) -> None:
         """A container has ended."""
-        for place in [place for place in self.governed.places.values() if place.identity == identity]:
-            await self.tenure.generations.between(lambda place=place: self.governed.part(place))  # type: ignore[misc]
+
+        def parted() -> list[Place]:
+            """In its turn: it may just be joining."""
+            found = [place for place in self.governed.places.values() if place.identity == identity]
+            for place in found:
+                self.governed.part(place)
+            return found
+
+        for place in await self.tenure.generations.between(parted):
             within = self.governed.within(place)
             self.station.agent.lifecycle(self.governed, Reason.STOPPED, {"stopped": "container"}, sandbox=within)
 

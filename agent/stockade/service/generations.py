@@ -172,9 +172,17 @@ class Generations:
         return found
 
     async def between[T](self, work: Callable[[], T]) -> T:
-        """Do it in a thread, while no generation is made."""
+        """Do it in a thread, while no generation is made: to its end, also when whoever asked is cancelled. Raises StockadeError when the
+        sandbox has ended: its number is another's soon."""
         async with self._turn:
-            return await asyncio.to_thread(work)
+            if self._closed:
+                raise StockadeError("the sandbox has ended", code="ended")
+            doing = asyncio.ensure_future(asyncio.to_thread(work))
+            try:
+                return await asyncio.shield(doing)
+            except asyncio.CancelledError:
+                await asyncio.wait({doing})  # a thread cannot be stopped, and nobody else may write meanwhile
+                raise
 
     async def _switch(self, on_disk: Policy, check: Callable[[Policy], None] | None = None) -> int:
         """Returns when it was in force everywhere, in ns of perf_counter."""

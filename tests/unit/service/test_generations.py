@@ -17,7 +17,7 @@ from stockade.policy import Policy
 from stockade.service.generations import Generations, Reloaded
 from stockade.service.governed import Governed
 from stockade.service.watch import Watch
-from stockade.types import Effect, Outcome, Reason, Record
+from stockade.types import Effect, Outcome, Reason, Record, StockadeError
 from unit.service.samples import POLICY, FakeMaps, governed, policy
 from unit.service.test_governed import HOSTS, OTHER, check
 
@@ -233,3 +233,41 @@ def test_a_worker_that_died_does_not_keep_a_generation_back(scene: Scene, monkey
 
     monkeypatch.setattr(scene, "reload", dead)
     assert scene.switch(OTHER).reason is Reason.RELOADED and scene.box.policy.generation == 2
+
+
+def test_what_is_done_between_two_generations_comes_to_its_end(scene: Scene) -> None:
+    """Cancelled or not: the next writer would otherwise write beside the thread that goes on."""
+    begun, ends, order = threading.Event(), threading.Event(), list[str]()
+
+    def slow() -> None:
+        begun.set()
+        assert ends.wait(30)
+        order.append("slow")
+
+    async def work(generations: Generations) -> None:
+        first = asyncio.create_task(generations.between(slow))
+        await asyncio.to_thread(begun.wait, 30)
+        second = asyncio.create_task(generations.between(lambda: order.append("next")))
+        first.cancel()
+        await asyncio.sleep(0)
+        assert not order
+        ends.set()
+        await second
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    scene.run(work)
+    assert order == ["slow", "next"]
+
+
+def test_nothing_is_done_for_a_sandbox_that_has_ended(scene: Scene) -> None:
+    """Its number is another's soon, and so would be what is written for it."""
+    done = list[str]()
+
+    async def work(generations: Generations) -> None:
+        await generations.close()
+        with pytest.raises(StockadeError, match="has ended"):
+            await generations.between(lambda: done.append("late"))
+
+    scene.run(work)
+    assert not done
