@@ -375,10 +375,24 @@ def test_a_pod_that_is_made_is_given_its_trust_store_by_the_charts_webhook(holdi
         cluster.kubectl("delete", "pod", "given", "--ignore-not-found", "--grace-period=0", "--force")
 
 
-def test_an_agent_that_is_killed_leaves_the_pod_held_and_comes_back(holding: Release) -> None:
+def test_an_agent_that_is_killed_is_started_again_and_holds_the_pod(holding: Release) -> None:
+    """What is started in the pod meanwhile waits for it."""
     cluster = holding.cluster
-    cluster.kubectl("delete", "pod", "-n", SPACE, "-l", "app.kubernetes.io/component=agent", "--force", "--grace-period=0", "--wait=false")
-    assert reached(cluster) != 0
+    cluster.host("pkill", "-9", "-f", "^/opt/stockade/bin/python /usr/local/bin/stockade kubernetes agent")
+    asked = (
+        "get",
+        "pod",
+        "-n",
+        SPACE,
+        "-l",
+        "app.kubernetes.io/component=agent",
+        "-o",
+        "jsonpath={.items[0].status.containerStatuses[0].restartCount}",
+    )
+    until = time.monotonic() + 60 * PATIENCE
+    while cluster.kubectl(*asked).stdout != "1":
+        assert time.monotonic() < until
+        time.sleep(0.5)
     holding.rolled_out()
     assert reached(cluster) != 0
 
