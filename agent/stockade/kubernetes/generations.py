@@ -27,6 +27,7 @@ from stockade.policy.model import Policy as Composed
 _log = logging.getLogger(__name__)
 
 AGAIN = 10.0  # seconds until what the disk did not take is tried again
+_LATEST = 60.0  # seconds by which the step of a roll-out may be late, in a large cluster
 _TOGETHER = 512  # compositions that are remembered
 
 
@@ -177,7 +178,7 @@ class Generations:
             for key, policy in list(self.policies.items()):
                 if (latest := policy.latest) is None or (change := _next(policy)) is None or change(latest) is None:
                     continue
-                spread = reporter.size / 50
+                spread = min(_LATEST, reporter.spread(known=False))
                 await asyncio.sleep(random.uniform(0, 0.2 + spread) + (0 if concerned(key) else random.uniform(2, 20 + spread)))
                 try:
                     await asyncio.to_thread(reporter.swap, key, change)

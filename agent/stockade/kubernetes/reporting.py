@@ -17,16 +17,16 @@ from datetime import UTC, datetime
 
 from stockade.kubernetes.api import CLUSTER_POLICIES, NODES, OPERATIONS, POLICIES, Api, Away, Denied, Expired, at
 from stockade.kubernetes.resources import Json, Key, Resource, policy
-from stockade.kubernetes.status import Entry, Said, merged, of_mappings
+from stockade.kubernetes.status import MOST, Entry, Said, merged, of_mappings
 from stockade.kubernetes.watching import RESYNC
 
 _log = logging.getLogger(__name__)
 
 SOON, COUNTS = 1.0, 30.0  # seconds between two writes of one policy: what somebody waits for, and counts alone
-_PACE = 50  # writes of one policy in a second, by all nodes together
+_PACE = 10.0  # writes of one policy in a second, by all nodes together: of more than that most collide
 _SMALL = 20  # nodes of a cluster in which counts alone are worth a write
 _IDLE = 15.0  # of a node without pods: whether a policy loads at all is said by whoever comes first
-_TRIES = 8
+_TRIES = 4
 _STALE = 3600.0  # seconds after which an entry's node is asked for
 
 Change = Callable[[Resource], Said | None]  # what to write for an object as it is; None: nothing
@@ -66,7 +66,7 @@ class Reporter:
             return
         if due is not None and due.said == (resource.generation, entry) and _there(resource, entry):
             return  # the definitions there are older than this agent, and do not know all of it
-        spread = self.size / _PACE
+        spread = self.spread(known=_named(resource, entry))
         soon = random.uniform(0, SOON / 2 + spread)
         if not entry.worth:
             soon += random.uniform(0, _IDLE + spread)
@@ -80,6 +80,10 @@ class Reporter:
         else:
             due.entry, due.at = entry, min(due.at, when) if due.at > time.monotonic() else when
         self._woken.set()
+
+    def spread(self, *, known: bool) -> float:
+        """Seconds over which nodes that have the same to do do it. known: those alone that have an entry in the status."""
+        return min(self.size, MOST if known else self.size) / _PACE
 
     async def run(self) -> None:
         measured = -RESYNC
@@ -110,13 +114,17 @@ class Reporter:
                 due.said = resource.generation, entry
         except (Away, Denied, Expired) as error:
             due.failures += 1
-            due.at = min(due.at, time.monotonic() + random.uniform(1, 5) * min(due.failures, 12))
-            _log.warning("status of %s %s is not written: %s", key.kind, key, error)
+            crowded = isinstance(error, Denied) and error.status == 409
+            longest = 1 + self.spread(known=True) if crowded else 5.0 * min(due.failures, 12)
+            due.at = min(due.at, time.monotonic() + random.uniform(longest / 5, longest))
+            _log.log(logging.INFO if crowded else logging.WARNING, "status of %s %s is not written: %s", key.kind, key, error)
 
     def swap(self, key: Key, change: Change) -> bool:
         """Write what `change` makes of the object, of the newest of it. False: it is gone. Blocks. Raises Away, Denied, Expired."""
         path = at(CLUSTER_POLICIES if key.cluster else POLICIES, key.namespace, key.name)
         resource = self.latest(key)
+        if resource is not None and change(resource) is not None and self.size > _SMALL:
+            resource = self._newest(path)  # where many write, what was heard last is not what is there
         for attempt in range(_TRIES):
             if resource is None:
                 return False
@@ -133,13 +141,17 @@ class Reporter:
                 if error.status != 409 or attempt == _TRIES - 1:
                     raise
             time.sleep(random.uniform(0, 0.05 * 2**attempt))
-            try:
-                resource = policy(self.api.ask("GET", path))
-            except Denied as error:
-                if error.status == 404:
-                    return False
-                raise
+            resource = self._newest(path)
         return False
+
+    def _newest(self, path: str) -> Resource | None:
+        """None: it is gone. Blocks."""
+        try:
+            return policy(self.api.ask("GET", path))
+        except Denied as error:
+            if error.status == 404:
+                return None
+            raise
 
     def _gone(self, resource: Resource | None) -> list[str]:
         """Of the entries that nobody has written for long, one whose node is no more. Blocks."""
@@ -155,9 +167,12 @@ class Reporter:
         return []
 
 
+def _named(resource: Resource, entry: Entry) -> bool:
+    return any(each.get("name") == entry.name for each in of_mappings(resource.status, "nodes"))
+
+
 def _there(resource: Resource, entry: Entry) -> bool:
-    named = any(each.get("name") == entry.name for each in of_mappings(resource.status, "nodes"))
-    return named == entry.worth
+    return _named(resource, entry) == entry.worth
 
 
 def now() -> str:
