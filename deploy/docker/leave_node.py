@@ -16,6 +16,7 @@ import argparse
 import errno
 import ipaddress
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -76,23 +77,19 @@ def freed(network: str) -> list[str]:
         for each in link.get("addr_info", []):
             address = ipaddress.ip_address(each["local"])
             if any(address in place for place in RANGES if place.version == address.version):
-                said(
-                    network,
-                    "ip",
-                    "address",
-                    "del",
-                    f"{address}/{each['prefixlen']}",
-                    "dev",
-                    "lo",
-                )
+                said(network, "ip", "address", "del", f"{address}/{each['prefixlen']}", "dev", "lo")
                 gone.append(f"address {address}")
     return gone
 
 
+def v2() -> list[Path]:
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    return sorted({Path(words[1]) for words in mounts if words[2] == "cgroup2"})
+
+
 def cgroups() -> Iterator[Path]:
     """An agent's own, deepest first. What a Stockade of the node's own has beside them stays."""
-    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-    for hierarchy in sorted({Path(words[1]) for words in mounts if words[2] == "cgroup2"}):
+    for hierarchy in v2():
         yield from (hierarchy / "stockade").glob("*-node*")
         yield hierarchy / "stockade"
 
@@ -105,6 +102,28 @@ def removed(cgroup: Path) -> None:
     except OSError as error:
         if cgroup.name != "stockade" or error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
             raise
+
+
+def let_go_on() -> list[str]:
+    """What waited for an agent: what began while there was none is stopped before its first instruction, or stands still in its cgroup."""
+    gone = []
+    for path in Path("/proc").glob("[0-9]*/cgroup"):
+        try:
+            unified = next((line[3:] for line in path.read_text().splitlines() if line.startswith("0::")), "")
+            state = (path.parent / "stat").read_text().rpartition(")")[2].split()[0]
+            if "kubepods" not in unified:
+                continue
+            for hierarchy in v2():
+                freeze = hierarchy / unified.lstrip("/") / "cgroup.freeze"
+                if freeze.read_text().strip() == "1":
+                    freeze.write_text("0")
+                    gone.append(f"thawed {unified}")
+            if state == "T":
+                os.kill(int(path.parent.name), signal.SIGCONT)
+                gone.append(f"went on: {path.parent.name}")
+        except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            continue
+    return gone
 
 
 def emptied(directory: Path) -> None:
@@ -150,6 +169,7 @@ def main() -> None:
     for pid, network in networks():
         tried(f"network of pid {pid}", freed, network)
     tried(str(asked.pins), emptied, asked.pins)
+    tried("what waited for an agent", let_go_on)
     for cgroup in list(cgroups()):
         tried(str(cgroup), removed, cgroup)
     for directory in asked.remove:

@@ -317,6 +317,13 @@ def reached(cluster: Cluster) -> int:
     return cluster.exec("held", "curl", "-sk", "-o", "/dev/null", "-m", "5", f"https://{NODE}:6443/version", check=False).returncode
 
 
+def text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # ended
+        return ""
+
+
 def test_every_node_has_an_agent_with_those_capabilities_and_no_more(release: Release) -> None:
     release.rolled_out()
     said = release.cluster.kubectl("exec", "-n", SPACE, AGENT, "--", "grep", "-E", "^Cap(Eff|Bnd)", "/proc/self/status").stdout
@@ -401,8 +408,12 @@ def test_a_node_that_is_left_is_as_it_was(holding: Release) -> None:
     cluster = holding.cluster
     assert cluster.host("ls", "/sys/fs/bpf/stockade").stdout, "the pins"
     assert reached(cluster) != 0
+    uid = cluster.kubectl("get", "pod", "held", "-o", "jsonpath={.metadata.uid}").stdout
+    (pid,) = [path.parts[2] for path in Path("/proc").glob("[0-9]*/cgroup") if uid in text(path) and "sleep" in text(path.parent / "comm")]
+    cluster.host("kill", "-STOP", pid)  # as one that began while there was no agent
     holding.say("upgrade", {"leave": {"enabled": True, "trails": "remove"}})
     holding.rolled_out()
+    assert text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[0] == "S"
     assert reached(cluster) == 0, cluster.kubectl("logs", "-n", SPACE, AGENT).stdout
     holding.say("uninstall")
     ours = ("-n", SPACE, "-l", "app.kubernetes.io/name=stockade")
@@ -412,7 +423,6 @@ def test_a_node_that_is_left_is_as_it_was(holding: Release) -> None:
     left = cluster.host("ls", "-d", *PLACES.values(), "/sys/fs/bpf/stockade", check=False).stdout
     assert left == ""
     assert not [path for top in hierarchies() for path in (top / "stockade").glob("*-node*")]
-    (pid,) = cluster.host("pgrep", "-f", "^sleep infinity$").stdout.split()[-1:]
     inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "--"]
     assert cluster.host(*inside, "nft", "list", "tables").stdout == ""
     assert "198.1" not in cluster.host(*inside, "ip", "address").stdout
