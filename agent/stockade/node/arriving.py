@@ -20,6 +20,7 @@ from stockade.sandbox.cgroup import Cgroup
 
 _LOOK = 0.002  # seconds between two looks at one that is being prepared
 _PREPARED = 120.0  # seconds for that: longer than kubelet waits for its runtime
+_AFTER, _LOOKS = 0.02, 25  # seconds between two looks at one that has begun, and how many: the signal that stops it is delivered by then
 
 
 @dataclass(slots=True)
@@ -52,6 +53,16 @@ class Arrival:
                 if waits(pid):
                     os.kill(pid, signal.SIGCONT)
 
+    async def begin(self) -> None:
+        """See it through, once it was let go on, until it runs. The kernel still stops it as it begins where it is not governed, where it
+        began just as it was frozen (the signal is seen when it thaws), and by a gate of an agent that has ended."""
+        until, looks = time.monotonic() + _PREPARED, 0
+        while looks < _LOOKS and time.monotonic() < until and self.cgroup.populated():
+            begun = self.process.begun
+            self.go_on()
+            looks += begun
+            await asyncio.sleep(_AFTER if begun else _LOOK)
+
 
 async def arrival(identity: str, cgroup: Cgroup) -> Arrival | None:
     """As soon as it is in its own namespaces, and then stopped; or when it runs already. None: it has gone before."""
@@ -65,7 +76,8 @@ async def arrival(identity: str, cgroup: Cgroup) -> Arrival | None:
             if begun or process.prepared:
                 if not begun:
                     _freeze(cgroup, stop=True)  # before anything else: it may be told to start at any moment
-                found = Arrival(identity, cgroup, process, came, seen, not begun)
+                # One that runs is frozen by nobody in a cluster but an agent that died over it.
+                found = Arrival(identity, cgroup, process, came, seen, not begun or _frozen(cgroup))
                 try:
                     bundle = await asyncio.to_thread(bundle_of, identity, process)
                 except BaseException:
@@ -74,6 +86,13 @@ async def arrival(identity: str, cgroup: Cgroup) -> Arrival | None:
                 return replace(found, bundle=bundle or Bundle())
         await asyncio.sleep(_LOOK)
     return None
+
+
+def _frozen(cgroup: Cgroup) -> bool:
+    try:
+        return (cgroup.path / "cgroup.freeze").read_text().strip() == "1"
+    except OSError:
+        return False
 
 
 def _freeze(cgroup: Cgroup, *, stop: bool) -> None:

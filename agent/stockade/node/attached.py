@@ -138,6 +138,7 @@ class PodAttachment(Attachment):
             gap_us = _age_us(arrival.process.pid)
         unheld = tuple(f"{name} keeps {each}" for each in _fatal(arrival))
         self._tell(place, arrival, processes, gap_us, unheld, written)
+        await self.tenure.generations.between(arrival.go_on)  # not while its files are looked up for the next policy
         return Joining(name, gap_us, unheld, tuple(sorted(written)))
 
     def _judge(self, processes: list[Known]) -> None:

@@ -58,6 +58,12 @@ class _Container:
     cgroup: Cgroup
     task: asyncio.Task[None]
     holds: bool = False  # the pod's namespaces, and is none of the API's
+    begins: asyncio.Task[None] | None = None  # was let go on, and is seen to do so
+
+    def cancel(self) -> None:
+        self.task.cancel()
+        if self.begins is not None:
+            self.begins.cancel()
 
 
 class HeldPod:
@@ -110,16 +116,16 @@ class HeldPod:
 
     def container_went(self, identity: str) -> None:
         if (container := self._containers.pop(identity, None)) is not None:
-            container.task.cancel()
+            container.cancel()
         if self._attachment is not None:
             self._pods.keep(self._part(self._attachment, identity))
 
     async def end(self) -> None:
         """Its cgroup is gone, or the agent ends: then what holds it stays, and nobody answers it."""
-        tasks = [self._life, *(container.task for container in self._containers.values())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._life.cancel()
+        for container in self._containers.values():
+            container.cancel()
+        await asyncio.gather(self._life, *(container.task for container in self._containers.values()), return_exceptions=True)
         if not self._pods.ending:
             self._open()
             forget(self._pods.settings.run / "pods" / self.uid)
@@ -213,6 +219,7 @@ class HeldPod:
         self._settle()
         for identity, container in self._containers.items():
             if container.task.done() and not container.holds:
+                container.cancel()
                 container.task = asyncio.create_task(self._take_up(identity, container.cgroup))
         return attachment
 
@@ -262,6 +269,8 @@ class HeldPod:
                 await self._arrived(found)
             finally:
                 found.go_on()
+                if (container := self._containers.get(identity)) is not None and not self._pods.ending:
+                    container.begins = asyncio.create_task(found.begin())
         except Exception as error:
             if not isinstance(error, StockadeError | OSError):
                 log.exception("%s", self.uid)
