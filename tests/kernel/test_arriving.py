@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +72,43 @@ def test_one_that_an_agent_left_frozen_is_thawed(alone: Path) -> None:
     assert found is not None and found.stopped
     found.go_on()
     assert (alone / "cgroup.freeze").read_text().strip() == "0" and process.poll() is None
+
+
+def test_a_child_in_the_container_does_not_say_who_its_runtime_is(alone: Path) -> None:
+    """A parent in the container is no runtime: its files are the container's, and its mount namespace is."""
+    process = begun(alone, "unshare", "--mount", "sh", "-c", "sleep 60 & wait")
+    until = time.monotonic() + 30
+    while len(list(Cgroup(alone).processes())) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    (child,) = set(Cgroup(alone).processes()) - {process.pid}
+    nested = alone / "nested"
+    nested.mkdir()
+    (nested / "cgroup.procs").write_text(str(process.pid))  # now the child is named before it
+    assert next(iter(Cgroup(alone).processes())) == child
+    found = first(Cgroup(alone))
+    assert found is not None and found.pid == process.pid and found.mounts == Path("/proc/self/ns/mnt").stat().st_ino
+
+
+def test_nobody_is_the_first_of_orphans(alone: Path) -> None:
+    """In a PID namespace that containers share, whoever takes them up is in there too."""
+    holder = subprocess.Popen(
+        [
+            "unshare",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "sh",
+            "-c",
+            f"""
+        (sh -c 'echo 0 > {alone}/cgroup.procs; exec sleep 60' &) ; exec sleep 60""",
+        ]
+    )
+    try:
+        until = time.monotonic() + 30
+        while not Cgroup(alone).populated() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert Cgroup(alone).populated() and first(Cgroup(alone)) is None
+    finally:
+        Cgroup(alone).kill()
+        holder.kill()
+        holder.wait()

@@ -102,11 +102,23 @@ def parent_of(pid: int) -> int:
 
 
 def first(cgroup: Cgroup) -> First | None:
-    """None while there is no process in it."""
-    for pid in cgroup.processes():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            return First(pid, Path(f"/proc/{parent_of(pid)}/ns/mnt").stat().st_ino)
+    """None while there is no process in it that its runtime started.
+
+    What a runtime is believed (its files, which mount namespace is not the container's) is not to be said by a process of the container's:
+    a parent is neither in the same cgroup, nor in a PID namespace below this one, as whoever takes orphans up in there is.
+    """
+    inside = list(cgroup.processes())
+    for pid in inside:
+        with contextlib.suppress(OSError):
+            parent = parent_of(pid)
+            if parent and parent not in inside and _same("pid", parent, "self"):
+                return First(pid, Path(f"/proc/{parent}/ns/mnt").stat().st_ino)
     return None
+
+
+def _same(namespace: str, one: int, other: int | str) -> bool:
+    """Raises OSError when either is gone."""
+    return Path(f"/proc/{one}/ns/{namespace}").stat().st_ino == Path(f"/proc/{other}/ns/{namespace}").stat().st_ino
 
 
 def bundle_of(identity: str, process: First) -> Bundle | None:
