@@ -7,6 +7,7 @@ numbers, so that no verdict is made twice.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from stockade.kernel.maps import Maps
 from stockade.policy import Policy
 from stockade.sandbox.cgroup import Cgroup
 from stockade.sandbox.roster import Enrolment, Roster
-from stockade.types import Record, Sandbox
+from stockade.types import Record, Sandbox, StockadeError
 
 
 @dataclass(slots=True)
@@ -138,11 +139,29 @@ class Podded(Contained):
 
     def compile(self, policy: Policy) -> None:
         if policy.generation != self.policy.generation and _names(policy) != _names(self._drawn_for):
-            for place in self.places.values():
-                self._take_in(place, policy)
-            self._drawn_for = policy
+            try:
+                self._draw(policy)
+                super().compile(policy)
+            except (OSError, ValueError, StockadeError):
+                with contextlib.suppress(OSError, ValueError, StockadeError):
+                    self._draw(self.policy)  # what is in force stays so, whole
+                raise
+        else:
+            super().compile(policy)
+
+    def _draw(self, policy: Policy) -> None:
+        """Every container's roster anew."""
+        self._drawn_for = policy
+        try:
+            for place in list(self.places.values()):
+                try:
+                    self._take_in(place, policy)
+                except (OSError, StockadeError):
+                    if place.cgroup.populated():
+                        raise
+                    continue  # it has just ended, and is parted from in its turn
+        finally:
             self._gather()
-        super().compile(policy)
 
     def _put_in_force(self, policy: Policy) -> None:
         for place in list(self.places.values()):
