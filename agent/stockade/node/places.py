@@ -9,6 +9,8 @@ Kubelet makes a pod's cgroup before anything of the pod runs, and a runtime each
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +19,14 @@ from typing import Protocol
 from stockade.node.inotify import Watcher
 from stockade.sandbox.cgroup import Cgroup, mounted
 
+log = logging.getLogger(__name__)
+
 _UID = "[0-9a-f]{8}(?P<dash>[-_])[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{12}|[0-9a-f]{32}"
 _POD = re.compile(rf"(?:[a-z-]+-)?pod(?P<uid>{_UID})(?:\.slice)?")
 _ROOT = re.compile(r"(?:[A-Za-z0-9_.-]*-)?kubepods(?:\.slice)?")
 _CLASS = re.compile(r"burstable|besteffort|(?:[A-Za-z0-9_.-]*-)?kubepods-(?:burstable|besteffort)\.slice")
 _CONTAINER = re.compile(r"(?:(?P<runtime>cri-containerd|crio|docker|cri-dockerd)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?")
+AGAIN = 1.0  # seconds after which everything is looked at again, when something went wrong
 _DEPTH = 3  # below the top of the hierarchy: a node may itself be in something, as kind's are
 
 
@@ -73,11 +78,24 @@ class Places:
         self._watcher.add(self._top)
         loop.add_reader(self._watcher.descriptor, stirred.set)
         try:
+            lost = False
             while True:
-                self._look()
-                await stirred.wait()
+                try:
+                    if lost:
+                        self._again()
+                    self._look()
+                    lost = False
+                except Exception:  # no room for a watch, say: until there is some a pod may come that nobody sees
+                    log.exception("pods cannot be looked for")
+                    lost = True
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stirred.wait(), AGAIN if lost else None)
                 stirred.clear()
-                self._hear()
+                try:
+                    self._hear()
+                except Exception:
+                    log.exception("a change of pods was not understood")
+                    lost = True
         finally:
             loop.remove_reader(self._watcher.descriptor)
             self._watcher.close()
@@ -113,12 +131,12 @@ class Places:
         """Watched before it is looked into: what comes between the two is told twice, and taken once."""
         if (uid := self._pods.get(path.parent)) is not None:
             if (identity := container_of(path.name)) is not None and path not in self._containers:
-                self._containers[path] = uid, identity
                 self._told.container_came(uid, identity, Cgroup(path))
+                self._containers[path] = uid, identity
         elif (uid := pod_of(path.name)) is not None:
             if path not in self._pods and self._watched(path):
-                self._pods[path] = uid
                 self._told.pod_came(uid, Cgroup(path))
+                self._pods[path] = uid
             self._into(path)
         elif _CLASS.fullmatch(path.name) and self._watched(path):
             self._into(path)
