@@ -120,7 +120,11 @@ class Maps:
         syscall.map_delete(self._fd["usages"], _U32.pack(sandbox))
 
     def untag(self, sandbox: int) -> None:
-        """Forget who its processes are: they live on, and are nobody's. In a thread: it reads a whole map."""
+        """Forget who its processes are: they live on, and are nobody's. In a thread: it reads a whole map.
+
+        Without the sandbox's usage no fork copies a tag: none is left in a child that comes meanwhile.
+        """
+        syscall.map_delete(self._fd["usages"], _U32.pack(sandbox))
         found, key = [], None
         while (key := syscall.map_next_key(self._fd["tasks"], key, 4)) is not None:
             if (raw := syscall.map_lookup(self._fd["tasks"], key, abi.TASK.size)) is not None and abi.TASK.unpack(raw)[0] == sandbox:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PARENT = "stockade-pods"  # of cgroups that only say which numbers are taken
+AGAIN = 5.0  # seconds after which what closes or opens it is tried again
 DECIDES = 10.0  # seconds for which a new container stands still until somebody says what its pod is to be held to
 
 
@@ -71,8 +72,8 @@ class HeldPod:
 
     def __init__(self, pods: Pods, uid: str, cgroup: Cgroup, *, new: bool) -> None:
         self._pods, self.uid, self.cgroup = pods, uid, cgroup
-        self.id = cgroup.id
-        self._pins = pods.bpffs / f"{pins_of(self.id)}{os.getpid()}"
+        self.id, self._new = cgroup.id, new
+        self._pins = pods.bpffs / f"{pins_of(self.id)}{pods.life}"
         self._gate: list[Link] = []
         self._wanted: Wanted | None = None
         self._left = False
@@ -87,7 +88,10 @@ class HeldPod:
         self._gateways: tuple[IPNetwork, ...] = ()  # by which the node comes in
         self._standing = Standing(uid, "waiting")
         if new:
-            self._close()
+            try:
+                self._close()
+            except (StockadeError, OSError) as error:  # its life tries again, and says so
+                log.error("pod %s cannot be closed: %s", uid, error)
         self._life = asyncio.create_task(self._live())
 
     # what is told
@@ -117,6 +121,8 @@ class HeldPod:
     def container_went(self, identity: str) -> None:
         if (container := self._containers.pop(identity, None)) is not None:
             container.cancel()
+            if container.holds and not any(each.holds for each in self._containers.values()):
+                self._holder = None  # its number is another process's soon
         if self._attachment is not None:
             self._pods.keep(self._part(self._attachment, identity))
 
@@ -137,12 +143,21 @@ class HeldPod:
         while True:
             self._stirred.clear()
             wanted = self._wanted
-            if self._left:
-                self._open()
-                self._settle()
-                self._say("ended", why="no policy means it")
-            elif wanted is not None and not self._refused(wanted):
-                await self._hold(wanted)
+            try:
+                if self._left:
+                    self._open()
+                    self._settle()
+                    self._say("ended", why="no policy means it")
+                elif wanted is None:
+                    if self._new:
+                        self._close()
+                elif not self._refused(wanted):
+                    await self._hold(wanted)
+            except Exception as error:  # of what closes it or opens it: tried again, since until then nobody knows what holds it
+                if not isinstance(error, StockadeError | OSError):
+                    log.exception("%s", self.uid)
+                self._say("failed", wanted, why=f"what holds it cannot be changed: {error or type(error).__name__}")
+                asyncio.get_running_loop().call_later(AGAIN, self._stirred.set)
             await self._stirred.wait()
 
     def _refused(self, wanted: Wanted) -> bool:
@@ -184,6 +199,8 @@ class HeldPod:
         pods, settings, name = self._pods, self._pods.settings, wanted.pod.called
         joined = Joined(holder.pid)
         stack.callback(joined.close)
+        if holder.pid not in self.cgroup.processes():
+            raise StockadeError("the process that held its namespaces has ended", code="no_process")
         self._gateways = await asyncio.to_thread(gateways, joined)
         order, watch = self._order(wanted), Watch()
         policy = await asyncio.to_thread(self._read, order, watch)
@@ -319,7 +336,7 @@ class HeldPod:
         for pins in (self._pins, *self.left_behind()):
             shutil.rmtree(pins, ignore_errors=True)
         self._pods.taken_over()
-        if self._holder is not None:
+        if self._holder is not None and self._holder.pid in self.cgroup.processes():
             with contextlib.suppress(StockadeError, OSError):
                 device.forget(self._holder.pid, self.id)
 

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Coroutine
 from pathlib import Path
@@ -53,6 +54,7 @@ class Pods:
         self.settings, self.nursery, self.bpffs = settings, nursery, bpffs
         self.node_networks = (*node_networks, *of_node())
         self._workers = workers
+        self.life = f"{os.getpid()}-{secrets.token_hex(4)}"  # names what this agent pins: an agent that died may have had its number
         self.ending = False
         self._held: dict[str, HeldPod] = {}
         self._wanted: dict[str, Wanted] = {}  # of those whose cgroup is not there yet, too
@@ -72,7 +74,7 @@ class Pods:
         stack.callback(trail.close)
         trail.subscribers.append(self._recorded)
         self._before = list(self.bpffs.glob(f"{_PINS}*"))
-        kernel = await asyncio.to_thread(Kernel, settings.network, self.bpffs / f"{_PINS}{os.getpid()}")
+        kernel = await asyncio.to_thread(Kernel, settings.network, self.bpffs / f"{_PINS}{self.life}")
         stack.callback(lambda: kernel.close(unpin=not self._held))
         kernel.answer_origins(listeners().path)
         kernel.attach_tracepoints()
@@ -148,7 +150,7 @@ class Pods:
             new = self._watching and uid not in self._left and not of_a_file(uid)
             held = self._held[uid] = HeldPod(self, uid, cgroup, new=new)
         except (StockadeError, OSError) as error:
-            log.error("pod %s cannot be closed: %s", uid, error)
+            log.error("pod %s cannot be held: %s", uid, error)
             return
         if (wanted := self._wanted.get(uid)) is not None:
             held.want(wanted)

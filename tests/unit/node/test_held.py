@@ -1,0 +1,52 @@
+"""A pod that cannot be closed at once is closed later, and what is wrong is said meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from stockade.node import held
+from stockade.node.held import HeldPod
+from stockade.node.pod import Pod, Standing, Wanted
+from stockade.node.station import Pods
+from stockade.sandbox.cgroup import Cgroup
+
+
+class Kernel:
+    """govern: refused a number of times."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals, self.governed = refusals, list[Path]()
+        self.maps = SimpleNamespace(gate=lambda _cgroup, _level: None, ungate=lambda _cgroup: None)
+
+    def govern(self, cgroup: Path, _pins: Path) -> list[object]:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(12, "Cannot allocate memory")
+        self.governed.append(cgroup)
+        return [object()]
+
+
+def test_a_pod_that_cannot_be_closed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "AGAIN", 0.02)
+    monkeypatch.setattr(Cgroup, "level", 1)
+    kernel, told = Kernel(3), list[Standing]()
+    pods: Any = SimpleNamespace(bpffs=tmp_path, life="1-x", station=SimpleNamespace(kernel=kernel), tell=told.append, ending=True)
+
+    async def main() -> None:
+        pod = HeldPod(cast(Pods, pods), "uid", Cgroup(tmp_path), new=True)
+        assert not kernel.governed
+        pod.want(Wanted(Pod("uid", "default", "web", host_network=True), (), "1"))
+        for _ in range(1500):
+            if told and told[-1].state == "refused":
+                break
+            await asyncio.sleep(0.01)
+        await pod.end()
+
+    asyncio.run(main())
+    assert [each.state for each in told] == ["failed", "failed", "refused"]
+    assert "Cannot allocate memory" in told[0].why and kernel.governed == [tmp_path]
