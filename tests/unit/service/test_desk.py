@@ -228,6 +228,7 @@ def test_what_expires_is_closed_and_recorded(room: Room) -> None:
 
 def test_what_cannot_be_closed_lets_no_request_through_and_is_tried_again(room: Room) -> None:
     """The kernel has no room for the generation without the rule: the worker's policy still has it."""
+
     async def work(desk: Desk) -> None:
         identifier = noted(desk, refused())
         await desk.approve(identifier, HOUR, "uid 0")
