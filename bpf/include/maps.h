@@ -11,8 +11,11 @@ SHARED_HASH(sandboxes, __u64, struct sandbox, 1024);
 /* One word: bit n set when some governed cgroup is at level n. Written by the agent. */
 BPF_ARRAY(levels, __u32, 1);
 
-/* cgroup id -> nothing: cgroups in which whoever begins waits until the agent has looked at it. Written by the agent. Full: nobody waits. */
-SHARED_HASH(gates, __u64, __u32, 1024);
+/* cgroup id -> whether whoever begins in it waits until the agent has looked at it (a pod), or does not, since nobody will (a container of
+   it). Written by the agent. Full: nobody waits in that pod, or in that container whoever begins stands still. */
+#define GATE_STOPS 1
+#define GATE_PASSES 2
+SHARED_HASH(gates, __u64, __u32, 4096);
 
 /* File -> identity, per sandbox. Written by the agent at policy load. Full: the policy does not load. */
 SHARED_HASH(binaries, struct binary_key, struct binary, 65536);

@@ -59,10 +59,11 @@ static __always_inline int begins_at_gate(void)
 		if (!(*mask & (1u << level)))
 			continue;
 		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
-		if (id && gates.lookup(&id))
-			gated = 1;
+		__u32 *gate = id ? gates.lookup(&id) : 0;
+		if (gate)
+			gated |= *gate;
 	}
-	if (!gated)
+	if (gated != GATE_STOPS)
 		return 0;
 	parent = (void *)KREAD(task, task_struct, real_parent);
 	return KREAD(KREAD(task, task_struct, nsproxy), nsproxy, mnt_ns) != KREAD(KREAD(parent, task_struct, nsproxy), nsproxy, mnt_ns);

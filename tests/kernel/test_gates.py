@@ -71,6 +71,16 @@ def test_what_its_runtime_executes_on_the_way_runs(gated: Path, bench: Path) -> 
     assert process.wait(30) == 0 and (bench / "evidence").exists()
 
 
+def test_who_comes_into_one_that_was_looked_at_does_not_stop(kernel: Kernel, gated: Path, bench: Path) -> None:
+    """It is not governed, reaches nothing, and runs: as `kubectl exec` into a pod that is refused everything."""
+    cgroup = Cgroup(gated)
+    kernel.maps.let_begin(cgroup.id, cgroup.level)
+    process = begun(gated, "unshare", "--mount", "touch", bench / "evidence")
+    assert process.wait(30) == 0 and (bench / "evidence").exists()
+    kernel.maps.ungate(cgroup.id)
+    assert stopped(begun(gated, "unshare", "--mount", "touch", bench / "evidence"))
+
+
 def test_without_a_gate_nobody_stops(kernel: Kernel, gated: Path, bench: Path) -> None:
     kernel.maps.ungate(Cgroup(gated.parent).id)
     process = begun(gated, "unshare", "--mount", "touch", bench / "evidence")

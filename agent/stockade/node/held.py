@@ -60,6 +60,7 @@ class _Container:
     task: asyncio.Task[None]
     holds: bool = False  # the pod's namespaces, and is none of the API's
     begins: asyncio.Task[None] | None = None  # was let go on, and is seen to do so
+    passes: int = 0  # its cgroup, where whoever begins in it (`kubectl exec` does, too) waits for nobody
 
     def cancel(self) -> None:
         self.task.cancel()
@@ -121,6 +122,7 @@ class HeldPod:
     def container_went(self, identity: str) -> None:
         if (container := self._containers.pop(identity, None)) is not None:
             container.cancel()
+            self._pods.station.kernel.maps.ungate(container.passes)
             if container.holds and not any(each.holds for each in self._containers.values()):
                 self._holder = None  # its number is another process's soon
         if self._attachment is not None:
@@ -237,6 +239,7 @@ class HeldPod:
         for identity, container in self._containers.items():
             if container.task.done() and not container.holds:
                 container.cancel()
+                pods.station.kernel.maps.ungate(container.passes)
                 container.task = asyncio.create_task(self._take_up(identity, container.cgroup))
         return attachment
 
@@ -285,13 +288,26 @@ class HeldPod:
             try:
                 await self._arrived(found)
             finally:
+                container = self._containers.get(identity)
+                if container is not None and not self._pods.ending and not self._governs(identity):
+                    self._let_begin(container)
                 found.go_on()
-                if (container := self._containers.get(identity)) is not None and not self._pods.ending:
+                if container is not None and not self._pods.ending:
                     container.begins = asyncio.create_task(found.begin())
         except Exception as error:
             if not isinstance(error, StockadeError | OSError):
                 log.exception("%s", self.uid)
             log.error("%s: container %s is not governed, and reaches nothing: %s", self.uid, identity[:12], error)
+
+    def _governs(self, identity: str) -> bool:
+        attachment = self._attachment
+        return attachment is not None and any(place.identity == identity for place in attachment.governed.places.values())
+
+    def _let_begin(self, container: _Container) -> None:
+        """Also who comes into it later, until it is taken up again."""
+        with contextlib.suppress(OSError):
+            container.passes = container.cgroup.id
+            self._pods.station.kernel.maps.let_begin(container.passes, container.cgroup.level)
 
     async def _arrived(self, found: Arrival) -> None:
         if found.bundle.holds:
@@ -329,7 +345,8 @@ class HeldPod:
     def _open(self) -> None:
         """Nothing of ours holds it."""
         kernel = self._pods.station.kernel
-        kernel.maps.ungate(self.id)
+        for each in (self.id, *(container.passes for container in self._containers.values())):
+            kernel.maps.ungate(each)
         for link in self._gate:
             kernel.take_off(link)
         self._gate = []
