@@ -214,6 +214,8 @@ class HeldPod:
             sockets = await pods.nursery.sockets(init, settings.network)
         finally:
             os.close(init)
+        for each in sockets:  # whoever serves one closes it before; else the next attempt would find its port taken
+            stack.callback(each.close)
         file = settings.run / "pods" / self.uid
         authority = await asyncio.to_thread(kept, file, name)
         if authority is None:
