@@ -6,6 +6,7 @@ cache, and cannot pin links.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -159,6 +160,9 @@ def map_next_key(fd: int, key: bytes | None, key_size: int) -> bytes | None:
     return following.raw
 
 
+_INTERRUPTED = 5  # times that a signal during verification is borne: it is told as EAGAIN
+
+
 def prog_load(name: str, kind: int, attach_type: int, instructions: bytes, *, attach_btf_id: int = 0) -> int:
     """Verify and load. Raises OSError whose text ends with the verifier's last words."""
     code, license_ = _buffer(instructions), _buffer(b"GPL\0")
@@ -185,6 +189,9 @@ def prog_load(name: str, kind: int, attach_type: int, instructions: bytes, *, at
         )
 
     try:
+        for _ in range(_INTERRUPTED):
+            with contextlib.suppress(BlockingIOError):
+                return _call(PROG_LOAD, attr(None), f"program {name}")
         return _call(PROG_LOAD, attr(None), f"program {name}")
     except OSError as error:
         log = _buffer(bytes(1 << 20))
