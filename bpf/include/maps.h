@@ -6,7 +6,7 @@
 #define SHARED_HASH(name, key_type, leaf_type, size) BPF_F_TABLE("hash", key_type, leaf_type, name, size, 1)
 
 /* cgroup id -> sandbox. Written by the agent. Full: the sandbox is not started. */
-SHARED_HASH(sandboxes, __u64, struct sandbox, 1024);
+SHARED_HASH(sandboxes, __u64, struct sandbox, 4096);
 
 /* One word: bit n set when some governed cgroup is at level n. Written by the agent. */
 BPF_ARRAY(levels, __u32, 1);

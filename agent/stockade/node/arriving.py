@@ -43,11 +43,15 @@ class Arrival:
     def waits(self) -> bool:
         return waits(self.process.pid)
 
-    def go_on(self) -> None:
+    def thaw(self) -> None:
         """May be called twice."""
         if self.stopped:
             self.stopped = False
             _freeze(self.cgroup, stop=False)
+
+    def go_on(self) -> None:
+        """The same for whoever was stopped by a signal, too."""
+        self.thaw()
         for pid in self.cgroup.processes():
             with contextlib.suppress(ProcessLookupError):
                 if waits(pid):

@@ -192,6 +192,10 @@ class HeldPod:
                 log.exception("%s", wanted.pod.called)
             self._say("failed", wanted, why=str(error) or type(error).__name__)
         finally:
+            if (
+                self._attachment is None and not self._pods.ending
+            ):  # what it is closed by is ours: what a dead agent left judges by old policies
+                self._take_off_the_old()
             self._attachment, self._leave = None, None
             self._joined.clear()
         if not self._stirred.is_set():
@@ -228,9 +232,7 @@ class HeldPod:
         target = Target(self.cgroup, holder.pid, name=name)
         attachment = PodAttachment(pods.station, slot, target, charged, joined, sockets, self._gate, pods.shared, lambda: self._left)
         stood = await attachment.begin(stack, _serving)
-        for pins in before:
-            shutil.rmtree(pins, ignore_errors=True)
-        pods.taken_over()
+        self._take_off_the_old()
         self._attachment, self._unheld = attachment, stood.unheld
         tenure = attachment.tenure
         tenure.generations.kept = self._say_governed
@@ -240,9 +242,7 @@ class HeldPod:
         self._settle()
         for identity, container in self._containers.items():
             if container.task.done() and not container.holds:
-                container.cancel()
-                pods.station.kernel.maps.ungate(container.passes)
-                container.task = asyncio.create_task(self._take_up(identity, container.cgroup))
+                self._take_up_again(identity, container)
         return attachment
 
     def _settle(self) -> None:
@@ -291,15 +291,31 @@ class HeldPod:
                 await self._arrived(found)
             finally:
                 container = self._containers.get(identity)
-                if container is not None and not self._pods.ending and not self._governs(identity):
-                    self._let_begin(container)
-                found.go_on()
-                if container is not None and not self._pods.ending:
-                    container.begins = asyncio.create_task(found.begin())
+                if self._pods.ending:
+                    found.thaw()  # one that waits at its gate waits for the next agent
+                else:
+                    if container is not None and not self._governs(identity):
+                        self._let_begin(container)
+                    found.go_on()
+                    if container is not None:
+                        container.begins = asyncio.create_task(found.begin())
         except Exception as error:
             if not isinstance(error, StockadeError | OSError):
                 log.exception("%s", self.uid)
             log.error("%s: container %s is not governed, and reaches nothing: %s", self.uid, identity[:12], error)
+            self._say_governed(why=f"container {identity[:12]} is not governed, and reaches nothing: {error or type(error).__name__}")
+            asyncio.get_running_loop().call_later(AGAIN, self._again, identity)
+
+    def _again(self, identity: str) -> None:
+        """Take it up once more, where that failed and it is still there."""
+        container = self._containers.get(identity)
+        if container is not None and container.task.done() and not self._pods.ending and self._attachment is not None:
+            self._take_up_again(identity, container)
+
+    def _take_up_again(self, identity: str, container: _Container) -> None:
+        container.cancel()
+        self._pods.station.kernel.maps.ungate(container.passes)
+        container.task = asyncio.create_task(self._take_up(identity, container.cgroup))
 
     def _governs(self, identity: str) -> bool:
         attachment = self._attachment
@@ -315,6 +331,9 @@ class HeldPod:
         if found.bundle.holds:
             self._containers[found.identity].holds = True
             self._holder = found.process
+            if self._new and self._wanted is None and not self._left and _is_the_nodes(found.process):
+                self._new = False
+                self._open()  # the way to the API may lead through it, and nothing in the node's network is told from the node
             self._stirred.set()
             return
         with contextlib.suppress(TimeoutError):
@@ -352,12 +371,16 @@ class HeldPod:
         for link in self._gate:
             kernel.take_off(link)
         self._gate = []
-        for pins in (self._pins, *self.left_behind()):
-            shutil.rmtree(pins, ignore_errors=True)
-        self._pods.taken_over()
+        shutil.rmtree(self._pins, ignore_errors=True)
+        self._take_off_the_old()
         if self._holder is not None and self._holder.pid in self.cgroup.processes():
             with contextlib.suppress(StockadeError, OSError):
                 device.forget(self._holder.pid, self.id)
+
+    def _take_off_the_old(self) -> None:
+        for pins in self.left_behind():
+            shutil.rmtree(pins, ignore_errors=True)
+        self._pods.taken_over()
 
     def left_behind(self) -> list[Path]:
         """What an agent that died had on this cgroup."""
@@ -386,6 +409,15 @@ class HeldPod:
     def _say(self, state: State, wanted: Wanted | None = None, *, why: str = "", problems: tuple[str, ...] = ()) -> None:
         self._standing = Standing(self.uid, state, revision=wanted.revision if wanted is not None else "", why=why, problems=problems)
         self._pods.tell(self._standing)
+
+
+def _is_the_nodes(process: First) -> bool:
+    """Whether it shares the network with the agent, where that one has the node's."""
+    try:
+        own, theirs = Path("/proc/self/ns/net").stat().st_ino, Path(f"/proc/{process.pid}/ns/net").stat().st_ino
+    except OSError:
+        return False
+    return own == theirs
 
 
 async def _serving(_stack: contextlib.AsyncExitStack) -> None:

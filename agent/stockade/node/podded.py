@@ -22,6 +22,9 @@ from stockade.sandbox.roster import Enrolment, Roster
 from stockade.types import Record, Sandbox, StockadeError
 
 
+REMEMBERED = 256  # containers that have ended, for records of them that are under way
+
+
 @dataclass(slots=True)
 class Place:
     """A container in its pod. number: from 1, of no other one, ever. roster: draws up what may run in it under a policy, in a thread.
@@ -77,6 +80,9 @@ class Podded(Contained):
         self._strike(place.files)
         place.roster.close()
         self._gather()
+        place.draw = _over
+        for number in sorted(self._known.keys() - self.places.keys())[:-REMEMBERED]:
+            del self._known[number]
 
     def _take_in(self, place: Place, policy: Policy) -> None:
         """Draw up its roster anew, and tell the kernel of it."""
@@ -180,6 +186,11 @@ class Podded(Contained):
     def within(self, place: Place) -> Sandbox:
         """The pod as a record of this container names it."""
         return dataclasses.replace(self.sandbox, labels=self.sandbox.labels | place.labels)
+
+
+def _over(_policy: Policy) -> Roster:
+    """Of a container that has ended: its records name it still."""
+    return Roster()
 
 
 def _names(policy: Policy) -> tuple[object, ...]:
