@@ -192,10 +192,8 @@ class HeldPod:
                 log.exception("%s", wanted.pod.called)
             self._say("failed", wanted, why=str(error) or type(error).__name__)
         finally:
-            if (
-                self._attachment is None and not self._pods.ending
-            ):  # what it is closed by is ours: what a dead agent left judges by old policies
-                self._take_off_the_old()
+            if self._attachment is None and not self._pods.ending:
+                self._take_off_the_old()  # which judges by old policies, while ours closes it
             self._attachment, self._leave = None, None
             self._joined.clear()
         if not self._stirred.is_set():

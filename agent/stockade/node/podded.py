@@ -21,7 +21,6 @@ from stockade.sandbox.cgroup import Cgroup
 from stockade.sandbox.roster import Enrolment, Roster
 from stockade.types import Record, Sandbox, StockadeError
 
-
 REMEMBERED = 256  # containers that have ended, for records of them that are under way
 
 
