@@ -80,8 +80,9 @@ class Cluster:
 
     def start(self) -> None:
         subprocess.run(["nice", BUILD, BINARIES], check=True, stdin=subprocess.DEVNULL)
-        self._lock = _LOCK.open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        lock = _LOCK.open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        self._lock = lock  # from here on what there is is ours
         self._clear()  # of one that was killed
         self.room.mkdir(mode=0o700)
         for name, text in settings(self.room).items():
@@ -129,7 +130,9 @@ class Cluster:
             process.wait(60)
 
     def stop(self) -> None:
-        """End everything, and leave nothing: no process, mount, namespace, cgroup or file."""
+        """End everything, and leave nothing: no process, mount, namespace, cgroup or file. Nothing of another run that this one waited for."""
+        if self._lock is None:
+            return
         self._clear()
         for process in self._parts.values():
             process.wait(30)
