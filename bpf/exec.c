@@ -19,12 +19,12 @@ static __always_inline void refuse_exec(struct sandbox *box)
 static __always_inline void first_argument(void *mm, char *path)
 {
 	unsigned long start = KREAD(mm, mm_struct, arg_start), end = KREAD(mm, mm_struct, arg_end);
-	int length = bpf_probe_read_user_str(path, SCRIPT_PATH, (void *)start);
+	int length = read_user_str(path, SCRIPT_PATH, (void *)start);
 
 	__builtin_memset(path, 0, SCRIPT_PATH);
 	if (length <= 0 || length >= SCRIPT_PATH || start + length >= end)
 		return;
-	length = bpf_probe_read_user_str(path, SCRIPT_PATH, (void *)(start + length));
+	length = read_user_str(path, SCRIPT_PATH, (void *)(start + length));
 	if (length <= 0 || length >= SCRIPT_PATH)
 		__builtin_memset(path, 0, SCRIPT_PATH);
 }
@@ -121,13 +121,13 @@ static __always_inline int read_environment(struct bpf_raw_tracepoint_args *ctx,
 		if (i % STRIDE == 0 && at >= end)
 			break;
 		__u64 live = (at - end) >> 63;
-		__u64 length = bpf_probe_read_user_str(value->bytes, ENV_VALUE, (void *)at);
+		__u64 length = read_user_str(value->bytes, ENV_VALUE, (void *)at);
 
 		asm volatile("" : "+r"(live));
 		asm volatile("" : "+r"(length));
 		length += ((length - 1) & ~length) >> 63;	/* 0 to 1: an empty string was 0 long until maccess.c counted its end (seen on 6.12) */
 		bad |= live & (((length - 1) | (ENV_VALUE - 1 - length)) >> 63);	/* an error, or a value that was cut */
-		bpf_probe_read_kernel(&found, sizeof(found), variables.lookup((struct variable_key *)value));	/* 0 for NULL */
+		read_kernel(&found, sizeof(found), variables.lookup((struct variable_key *)value));	/* 0 for NULL */
 		hit_at += (live & found & 1 & ~hit) * at;
 		hit |= live & found & 1;
 		isolated |= live * (found >> 1);
@@ -138,7 +138,7 @@ static __always_inline int read_environment(struct bpf_raw_tracepoint_args *ctx,
 	if (hit) {
 		s->why = WHY_LOADER_VARIABLE;
 		__builtin_memset(s->event.variable, 0, sizeof(s->event.variable));
-		bpf_probe_read_user_str(s->event.variable, sizeof(s->event.variable), (void *)hit_at);
+		read_user_str(s->event.variable, sizeof(s->event.variable), (void *)hit_at);
 	} else if (bad) {
 		s->why = WHY_ENV_UNREADABLE;
 	} else if (at < end) {
@@ -209,7 +209,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	__builtin_memset(&s->tag, 0, sizeof(s->tag));
 	filename = (char *)KREAD(bprm, linux_binprm, filename);
 	interp = (char *)KREAD(bprm, linux_binprm, interp);
-	length = bpf_probe_read_kernel_str(s->event.tail, SCRIPT_PATH, filename);
+	length = read_kernel_str(s->event.tail, SCRIPT_PATH, filename);
 	s->event.head.size = length > 0 ? length - 1 : 0;
 
 	judge_file(box, inode, &key, &image);
@@ -320,7 +320,7 @@ int enrol(struct bpf_raw_tracepoint_args *ctx)
 	void **array = (void *)KREAD(table, fdtable, fd);
 	void *file = 0, *inode;
 
-	bpf_probe_read_kernel(&file, sizeof(file), array + fd);
+	read_kernel(&file, sizeof(file), array + fd);
 	inode = (void *)KREAD(file, file, f_inode);
 	key_of_inode(inode, &facts.key);
 	facts.size = KREAD(inode, inode, i_size);

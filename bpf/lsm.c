@@ -47,7 +47,7 @@ int check_exec(struct bpf_raw_tracepoint_args *ctx)
 	if (!box || box->flags & SANDBOX_OBSERVE)
 		return 0;
 	/* What is no ELF file is built into nothing: the kernel asks again about its interpreter, or answers ENOEXEC as ever. */
-	bpf_probe_read_kernel(&magic, sizeof(magic), bprm + __builtin_offsetof(struct linux_binprm, buf));
+	read_kernel(&magic, sizeof(magic), bprm + __builtin_offsetof(struct linux_binprm, buf));
 	if (magic != ELF_MAGIC)
 		return 0;
 	if (old && old->sandbox != box->id)
@@ -84,7 +84,7 @@ int check_exec(struct bpf_raw_tracepoint_args *ctx)
 	event->head.why = image.why;
 	event->head.pid = tgid;
 	event->head.name = box->place;
-	length = bpf_probe_read_kernel_str(event->tail, SCRIPT_PATH, filename);
+	length = read_kernel_str(event->tail, SCRIPT_PATH, filename);
 	event->head.size = length > 0 ? length - 1 : 0;
 	events.ringbuf_submit(event, 0);
 	return -EPERM;
@@ -97,7 +97,7 @@ static __always_inline int mount_flags(void *file)
 	void *mount = 0, *super;
 	int flags;
 
-	bpf_probe_read_kernel(&mount, sizeof(mount), file + __builtin_offsetof(struct file, f_path) + __builtin_offsetof(struct path, mnt));
+	read_kernel(&mount, sizeof(mount), file + __builtin_offsetof(struct file, f_path) + __builtin_offsetof(struct path, mnt));
 	flags = KREAD(mount, vfsmount, mnt_flags);
 	super = (void *)KREAD(mount, vfsmount, mnt_sb);
 	return KREAD(super, super_block, s_flags) & SUPER_READ_ONLY ? flags | MOUNT_READ_ONLY : flags;
@@ -144,9 +144,9 @@ static __always_inline void name_of(void *file, struct long_event *event)
 	char *name = 0;
 	int length;
 
-	bpf_probe_read_kernel(&dentry, sizeof(dentry), file + __builtin_offsetof(struct file, f_path) + __builtin_offsetof(struct path, dentry));
-	bpf_probe_read_kernel(&name, sizeof(name), dentry + __builtin_offsetof(struct dentry, d_name) + __builtin_offsetof(struct qstr, name));
-	length = bpf_probe_read_kernel_str(event->tail, SCRIPT_PATH, name);
+	read_kernel(&dentry, sizeof(dentry), file + __builtin_offsetof(struct file, f_path) + __builtin_offsetof(struct path, dentry));
+	read_kernel(&name, sizeof(name), dentry + __builtin_offsetof(struct dentry, d_name) + __builtin_offsetof(struct qstr, name));
+	length = read_kernel_str(event->tail, SCRIPT_PATH, name);
 	event->head.size = length > 0 ? length - 1 : 0;
 }
 
@@ -162,7 +162,7 @@ int check_mmap(struct bpf_raw_tracepoint_args *ctx)
 	if (!(ctx->args[2] & MAY_MAP_CODE))
 		return 0;
 	/* Read, not taken: before 6.14 the verifier believes that it is never null, and leaves out what follows from it. */
-	bpf_probe_read_kernel(&file, sizeof(file), &ctx->args[0]);
+	read_kernel(&file, sizeof(file), &ctx->args[0]);
 	if (!file)
 		return 0;
 	box = mapping_box(&tag);

@@ -29,7 +29,7 @@ static __always_inline void *file_of(__u64 fd)
 
 	if (fd >= KREAD(table, fdtable, max_fds))
 		return 0;
-	bpf_probe_read_kernel(&file, sizeof(file), array + fd);
+	read_kernel(&file, sizeof(file), array + fd);
 	return file;
 }
 

@@ -85,7 +85,7 @@ int on_refusal(struct bpf_raw_tracepoint_args *ctx)
 	if (*told & REFUSED_UNIX) {
 		__u16 family = 0;
 
-		bpf_probe_read_user(&family, sizeof(family), path);
+		read_user(&family, sizeof(family), path);
 		if (family != UNIX_FAMILY)
 			return 0;	/* connect.c has told it */
 		path = 0;
@@ -106,7 +106,7 @@ int on_refusal(struct bpf_raw_tracepoint_args *ctx)
 	key->call = call;
 	key->error = -ctx->args[1];
 	if (path) {
-		int length = bpf_probe_read_user_str(key->path, SCRIPT_PATH, path);
+		int length = read_user_str(key->path, SCRIPT_PATH, path);
 
 		if (length < 0)
 			__builtin_memset(key->path, 0, SCRIPT_PATH);	/* paged out again, or taken away */

@@ -46,7 +46,7 @@ static __always_inline struct script *script_of(struct sandbox *box, struct scri
 
 	key->sandbox = box->id;
 	key->interpreter = interpreter;
-	length = bpf_probe_read_kernel_str(key->path, SCRIPT_PATH, filename);
+	length = read_kernel_str(key->path, SCRIPT_PATH, filename);
 	if (length > 0 && length < SCRIPT_PATH)
 		pair = scripts.lookup(key);
 	return pair && !pair->carried ? pair : 0;

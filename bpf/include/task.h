@@ -8,10 +8,19 @@
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
+/*
+ * By names of our own: where it cannot see the kernel's symbols (no CAP_SYSLOG), BCC takes a kernel to be older than 5.5 and replaces its own
+ * by bpf_probe_read, which cgroup programs may not call and which does not tell user memory from the kernel's.
+ */
+static long (*read_kernel)(void *to, __u32 size, const void *from) = (void *)BPF_FUNC_probe_read_kernel;
+static long (*read_kernel_str)(void *to, __u32 size, const void *from) = (void *)BPF_FUNC_probe_read_kernel_str;
+static long (*read_user)(void *to, __u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
+static long (*read_user_str)(void *to, __u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user_str;
+
 #define KREAD(ptr, type, field) ({ \
 	typeof(((struct type *)0)->field) __value; \
 	__builtin_memset(&__value, 0, sizeof(__value)); \
-	bpf_probe_read_kernel(&__value, sizeof(__value), (void *)(ptr) + __builtin_offsetof(struct type, field)); \
+	read_kernel(&__value, sizeof(__value), (void *)(ptr) + __builtin_offsetof(struct type, field)); \
 	__value; })
 
 #define MAX_LEVEL 16
