@@ -130,7 +130,7 @@ class Cluster:
             process.wait(60)
 
     def stop(self) -> None:
-        """End everything, and leave nothing: no process, mount, namespace, cgroup or file. Nothing of another run that this one waited for."""
+        """End everything, and leave nothing: no process, mount, namespace, cgroup or file. Of a run that this one waited for, nothing."""
         if self._lock is None:
             return
         self._clear()
