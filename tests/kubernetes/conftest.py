@@ -31,7 +31,7 @@ def cluster() -> Iterator[Cluster]:
     assert traces() - before == set()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def alone() -> Iterator[Alone]:
     """An API server without a node, with the definitions of our resources."""
     available()

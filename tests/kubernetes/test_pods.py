@@ -264,18 +264,22 @@ def test_every_container_of_a_pod_is_told_apart(node: Node) -> None:
     (main,) = made["spec"]["containers"]
     first = {key: main[key] for key in ("image", "imagePullPolicy")} | {"name": "first"}
     first |= {"command": ["sh", "-c", f"{' '.join(CURL)} https://{API}/open/init"]}
-    side = first | {"name": "side", "command": ["sh", "-c", f"{' '.join(CURL)} https://{API}/shut; exec sleep 1000"]}
+    side = first | {"name": "side", "command": ["sh", "-c", f"echo $({' '.join(CURL)} https://{API}/shut); exec sleep 1000"]}
     made["spec"] |= {"initContainers": [first], "containers": [main, side]}
     cluster.apply(json.dumps(made))
     cluster.wait("pod/pair", "condition=Ready", 120)
     said: list[str] = [""]
     with contextlib.suppress(AssertionError):
-        node.until(lambda: said.append(cluster.kubectl("logs", "pair", "-c", "side").stdout) or said[-1] == "403", "the other container")
+        node.until(
+            lambda: said.append(cluster.kubectl("logs", "pair", "-c", "side").stdout.strip()) or said[-1] == "403", "the other container"
+        )
     assert (said[-1], cluster.kubectl("logs", "pair", "-c", "first").stdout) == ("403", "200"), [
         (each["sandbox"]["labels"].get("container"), each["action"], each["reason"], each["detail"])
         for each in node.release.records()[before:]
         if each["sandbox"]["labels"].get("pod") == "pair"
     ]
+    pods = [each for each in node.release.records()[before:] if each["sandbox"]["labels"].get("pod") == "pair"]
+    assert {each["detail"]["held"] for each in select(pods, reason="started")} == {"yes"}
     records = [each for each in node.release.records()[before:] if each["sandbox"]["labels"].get("pod") == "pair"]
     decided = {(each["sandbox"]["labels"]["container"], each["http"]["path"], each["decision"]) for each in select(records, action="http")}
     assert decided == {("first", "/open/init", "allow"), ("main", "/open/first", "allow"), ("side", "/shut", "deny")}

@@ -256,10 +256,13 @@ class Attachment:
         except OSError as error:  # it has just ended, or this kernel has no pidfd_getfd: nothing passes on it any more
             log.warning("not kept: %s: %s", each, error)
 
+    def _fatal(self) -> list[str]:
+        return self.target.fatal()
+
     def _unheld(self) -> list[str]:
         """Why it can get out all the same."""
         target = self.target
-        found = [f"it keeps {capability}" for capability in target.fatal()]
+        found = [f"it keeps {capability}" for capability in self._fatal()]
         if self._shared and target.raw:
             found.append("it shares the host's network and may send raw packets (CAP_NET_RAW)")
         found += [f"it had {each}, which this kernel cannot cut" for each in self._uncut]

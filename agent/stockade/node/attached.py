@@ -99,6 +99,10 @@ class PodAttachment(Attachment):
         await asyncio.to_thread(maps.untag, self.governed.number)
         await asyncio.to_thread(maps.release, self.governed.number, self._cgroup)
 
+    def _fatal(self) -> list[str]:
+        """Each container is asked as it joins; until then it may be its runtime's process, which keeps everything."""
+        return []
+
     def _lost_links(self) -> list[str]:
         return lost_of([*self._all, *self._gate])
 
