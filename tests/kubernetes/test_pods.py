@@ -20,6 +20,7 @@ import pytest
 from framework import containers, helm
 from framework.ca import Authority, pem
 from framework.kubernetes import Cluster, agent_image
+from framework.kubernetes.cluster import unified
 from framework.kubernetes.parts import NODE, PARTS
 from framework.kubernetes.release import AGENT, PLACES, SPACE, WEBHOOK, Release
 from framework.machine import select
@@ -75,8 +76,23 @@ class Node:
         return self._heard.read_text().splitlines()
 
     def run(self, *words: str, name: str = "held") -> tuple[int, str]:
-        done = self.cluster.exec(name, *words, check=False)
+        try:
+            done = self.cluster.exec(name, *words, check=False)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{words[0]} in {name} did not end: {self.state()}") from None
         return done.returncode, done.stdout.strip()
+
+    def state(self) -> list[str]:
+        """Of every process in a pod's cgroup, and what is pinned."""
+        found = [self.cluster.host("ls", "/sys/fs/bpf/stockade", check=False).stdout.replace("\n", " ")]
+        for directory, _, _ in os.walk(unified("kubepods")):
+            place = Path(directory)
+            for pid in (place / "cgroup.procs").read_text().split():
+                with contextlib.suppress(OSError):
+                    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                    frozen = (place / "cgroup.freeze").read_text().strip()
+                    found.append(f"{place.name[:12]} {pid} {Path(f'/proc/{pid}/comm').read_text().strip()} {state} freeze={frozen}")
+        return found
 
     def records(self, **expected: Any) -> list[Json]:
         return select(self.release.records(), **expected)
