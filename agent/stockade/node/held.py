@@ -91,6 +91,7 @@ class HeldPod:
         if new:
             try:
                 self._close()
+                self._take_off_the_old()
             except (StockadeError, OSError) as error:  # its life tries again, and says so
                 log.error("pod %s cannot be closed: %s", uid, error)
         self._life = asyncio.create_task(self._live())

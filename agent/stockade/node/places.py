@@ -100,6 +100,13 @@ class Places:
             loop.remove_reader(self._watcher.descriptor)
             self._watcher.close()
 
+    def tell_again(self, uid: str) -> None:
+        """Of a pod that was told before, and of its containers, if its cgroup is there."""
+        for path in [path for path, known in self._pods.items() if known == uid and path.exists()]:
+            self._told.pod_came(uid, Cgroup(path))
+            for container, (_, identity) in [each for each in self._containers.items() if each[0].parent == path]:
+                self._told.container_came(uid, identity, Cgroup(container))
+
     def _look(self) -> None:
         """For kubepods that have come: a kubelet makes its own when it starts, and some do with their first pod."""
         for root in _roots(self._top, _DEPTH):

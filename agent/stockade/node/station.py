@@ -34,6 +34,7 @@ from stockade.types import StockadeError
 log = logging.getLogger(__name__)
 
 NAME = "node"
+_LOOK = 1.0  # seconds between two looks at whether a pod has ended
 _PINS = "node-"  # begins the name of the directory of pins of one agent's own programs
 
 
@@ -59,6 +60,7 @@ class Pods:
         self._held: dict[str, HeldPod] = {}
         self._wanted: dict[str, Wanted] = {}  # of those whose cgroup is not there yet, too
         self._left: set[str] = set()
+        self._forgotten: set[str] = set()  # by the API, while something of them may run
         self._watching = False  # everything that was there before has been told
         self._listener: Listener | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -83,7 +85,8 @@ class Pods:
         await self.station.begin(stack)
         stack.push_async_callback(self._workers.end)
         stack.push_async_callback(self._end)
-        places = asyncio.create_task(Places(self).watch())
+        self._places = Places(self)
+        places = asyncio.create_task(self._places.watch())
         stack.callback(places.cancel)
         await asyncio.sleep(0)  # what is there is told before its first wait
         self._watching = True
@@ -126,13 +129,17 @@ class Pods:
     def want(self, wanted: Wanted) -> None:
         uid = wanted.pod.uid
         self._left.discard(uid)
+        self._forgotten.discard(uid)
         self._wanted[uid] = wanted
+        if uid not in self._held:
+            self._places.tell_again(uid)  # one that had ended, and whose cgroup is still there
         if (held := self._held.get(uid)) is not None:
             held.want(wanted)
         else:
             self.tell(Standing(uid, "waiting", revision=wanted.revision))
 
     def leave(self, uid: str) -> None:
+        self._forgotten.discard(uid)
         self._wanted.pop(uid, None)
         self._left.add(uid)
         if (held := self._held.get(uid)) is not None:
@@ -140,14 +147,24 @@ class Pods:
 
     def forget(self, uid: str) -> None:
         self._left.discard(uid)
-        if uid not in self._held:
+        if uid in self._held:
+            self._forgotten.add(uid)
+            self.keep(self._outlived(uid))
+        else:
             self._wanted.pop(uid, None)
+
+    async def _outlived(self, uid: str) -> None:
+        """A kubelet may leave a pod's cgroup where it is: it has ended when nothing is in it."""
+        while (held := self._held.get(uid)) is not None and held.cgroup.populated() and not self.ending:
+            await asyncio.sleep(_LOOK)
+        if held is not None and uid in self._forgotten and not self.ending:
+            self.pod_went(uid)
 
     # Told: what is there
 
     def pod_came(self, uid: str, cgroup: Cgroup) -> None:
         try:
-            new = self._watching and uid not in self._left and not of_a_file(uid)
+            new = (self._watching or not cgroup.populated()) and uid not in self._left and not of_a_file(uid)
             held = self._held[uid] = HeldPod(self, uid, cgroup, new=new)
         except (StockadeError, OSError) as error:
             log.error("pod %s cannot be held: %s", uid, error)
@@ -161,6 +178,7 @@ class Pods:
         if (held := self._held.pop(uid, None)) is not None:
             self._wanted.pop(uid, None)
             self._left.discard(uid)
+            self._forgotten.discard(uid)
             self.keep(held.end())
 
     def container_came(self, uid: str, identity: str, cgroup: Cgroup) -> None:
