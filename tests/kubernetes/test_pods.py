@@ -174,7 +174,7 @@ def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         server.wait(30)
         cluster.kubectl("delete", "pod", "--all", "--wait", check=False)
         cluster.kubectl("delete", "stockadepolicies", "--all", check=False)
-        cluster.kubectl("delete", "namespace", SPACE, check=False)
+        cluster.kubectl("delete", "namespace", SPACE, check=False, timeout=240)
         cluster.kubectl(
             "delete", "crd", "stockadepolicies.stockade.internal", "clusterstockadepolicies.stockade.internal", "--ignore-not-found"
         )
