@@ -53,18 +53,17 @@ def governed(release: Release) -> list[dict[str, Any]]:
 
 
 def processes() -> dict[str, int]:
-    """Those of the agent: words that tell them apart → PID."""
-    found = {}
+    """Those of the agent: words that tell them apart → PID. Of several with the agent's words (it forks before it loads) the largest."""
+    found: dict[str, int] = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
             words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             inside = "kubepods" in (path / "cgroup").read_text()
         except OSError:
             continue
-        if inside and "kubernetes agent" in words:
-            found["agent"] = int(path.name)
-        elif inside and words.startswith("stockade-worker"):
-            found["worker"] = int(path.name)
+        name = "agent" if "kubernetes agent" in words else "worker" if words.startswith("stockade-worker") else ""
+        if inside and name and (name not in found or memory(int(path.name)) > memory(found[name])):
+            found[name] = int(path.name)
     return found
 
 
