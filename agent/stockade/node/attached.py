@@ -33,6 +33,9 @@ from stockade.service.station import Station
 from stockade.types import Action, Effect, Level, Outcome, Reason, Record, Sandbox, StockadeError
 
 
+_DEVICES = 5  # looks, a second apart, of which one is at a pod's devices too
+
+
 @dataclass(frozen=True, slots=True)
 class Joining:
     """What came of one. gap_us: for how long its own instructions may have run ungoverned, without a way out; 0: not one of them did."""
@@ -64,6 +67,7 @@ class PodAttachment(Attachment):
         super().__init__(station, slot, target, charged, joined, sockets)
         self._gate, self._all, self._lets_go = gate, shared, lets_go
         self._next = 1
+        self._looks = 0
 
     def _roster(self, policy: Policy) -> Roster:
         return Roster()
@@ -105,6 +109,11 @@ class PodAttachment(Attachment):
 
     def _lost_links(self) -> list[str]:
         return lost_of([*self._all, *self._gate])
+
+    def _lost(self, thoroughly: bool) -> list[str]:
+        """Its devices are looked at less often than what is on its cgroup: that takes a thread in its namespace."""
+        self._looks += 1
+        return self._lost_links() if self._looks % _DEVICES else super()._lost(thoroughly)
 
     async def _ended(self) -> int | None:
         """When the process ends that holds the pod's namespaces: whatever comes after it has others."""
