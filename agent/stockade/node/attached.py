@@ -32,7 +32,6 @@ from stockade.service.slots import Slot
 from stockade.service.station import Station
 from stockade.types import Action, Effect, Level, Outcome, Reason, Record, Sandbox, StockadeError
 
-
 _DEVICES = 5  # looks, a second apart, of which one is at a pod's devices too
 
 
