@@ -19,6 +19,7 @@ from stockade.node.container import Bundle, First, bundle_of, first, waits
 from stockade.sandbox.cgroup import Cgroup
 
 _LOOK = 0.002  # seconds between two looks at one that is being prepared
+_READABLE = 2.0  # seconds for its bundle
 _PREPARED = 120.0  # seconds for that: longer than kubelet waits for its runtime
 _AFTER, _LOOKS = 0.02, 25  # seconds between two looks at one that has begun, and how many: the signal that stops it is delivered by then
 
@@ -83,13 +84,22 @@ async def arrival(identity: str, cgroup: Cgroup) -> Arrival | None:
                 # One that runs is frozen by nobody in a cluster but an agent that died over it.
                 found = Arrival(identity, cgroup, process, came, seen, not begun or _frozen(cgroup))
                 try:
-                    bundle = await asyncio.to_thread(bundle_of, identity, process)
+                    bundle = await _bundle(identity, process)
                 except BaseException:
                     found.go_on()
                     raise
-                return replace(found, bundle=bundle or Bundle())
+                return replace(found, bundle=bundle)
         await asyncio.sleep(_LOOK)
     return None
+
+
+async def _bundle(identity: str, process: First) -> Bundle:
+    """As soon as it can be read: while who made a container ends and the shim takes its place, nobody is its parent for a moment. An empty
+    one where it never can, and then nobody knows which container holds the pod's namespaces."""
+    until = time.monotonic() + _READABLE
+    while (found := await asyncio.to_thread(bundle_of, identity, process)) is None and time.monotonic() < until:
+        await asyncio.sleep(_LOOK)
+    return found or Bundle()
 
 
 def _frozen(cgroup: Cgroup) -> bool:

@@ -1,6 +1,6 @@
 """A pod that is governed: an attachment to its cgroup, which its containers join one by one, each before its first instruction if it can.
 
-What holds the pod is there before (gate.py) and stays when this ends. Owns how a container is taken up: it stands still while its binaries
+What holds the pod (held.py) is there before and stays when this ends. Owns how a container is taken up: it stands still while its binaries
 are looked up, and goes on when the kernel knows them.
 """
 

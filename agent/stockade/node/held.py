@@ -308,7 +308,13 @@ class HeldPod:
     def _again(self, identity: str) -> None:
         """Take it up once more, where that failed and it is still there."""
         container = self._containers.get(identity)
-        if container is not None and container.task.done() and not self._pods.ending and self._attachment is not None:
+        if (
+            container is not None
+            and container.task.done()
+            and not container.holds
+            and not self._pods.ending
+            and not self._governs(identity)
+        ):
             self._take_up_again(identity, container)
 
     def _take_up_again(self, identity: str, container: _Container) -> None:

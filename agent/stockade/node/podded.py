@@ -26,7 +26,7 @@ REMEMBERED = 256  # containers that have ended, for records of them that are und
 
 @dataclass(slots=True)
 class Place:
-    """A container in its pod. number: from 1, of no other one, ever. roster: draws up what may run in it under a policy, in a thread.
+    """A container in its pod. number: from 1, of no other one, ever. draw: what may run in it under a policy; in a thread.
 
     cgroup_id: its cgroup's, known also when that is gone. outside: the mount namespace of its runtime.
     """

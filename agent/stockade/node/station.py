@@ -44,10 +44,7 @@ def listeners() -> Cgroup:
 
 
 class Pods:
-    """The `Node` of whoever knows the cluster. node_networks: from where the node itself comes into its pods, beside its own addresses.
-
-    unmatched: whether a pod that came while nobody looked is closed until somebody says what it is.
-    """
+    """The `Node` of whoever knows the cluster. node_networks: from where the node itself comes into its pods, beside its own addresses."""
 
     def __init__(
         self, settings: Settings, nursery: Nursery, workers: Workers, bpffs: Path, node_networks: tuple[IPNetwork, ...] = ()
