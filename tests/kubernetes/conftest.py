@@ -33,8 +33,9 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def alone() -> Iterator[Alone]:
-    """An API server without a node, with the definitions of our resources."""
+    """An API server without a node, with the definitions of our resources. Nothing of it is left either."""
     available()
+    before = traces()
     with Alone() as running:
         running.apply(as_text())
         for name in ("stockadepolicies", "clusterstockadepolicies"):
@@ -43,6 +44,7 @@ def alone() -> Iterator[Alone]:
         running.kubectl("create", "clusterrolebinding", AGENT, f"--clusterrole={AGENT}", f"--user={AGENT}")
         running.apply(json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"}}))
         yield running
+    assert traces() - before == set()
 
 
 def rights() -> list[dict[str, list[str]]]:

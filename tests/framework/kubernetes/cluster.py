@@ -131,8 +131,6 @@ class Cluster:
 
     def stop(self) -> None:
         """End everything, and leave nothing: no process, mount, namespace, cgroup or file. Of a run that this one waited for, nothing."""
-        if self._lock is None:
-            return
         self._clear()
         for process in self._parts.values():
             process.wait(30)
@@ -208,7 +206,9 @@ class Cluster:
         return ["nsenter", "-t", str(self._holder.pid), "-m", "-n", "--"]
 
     def _clear(self) -> None:
-        """Also what another one left that was killed: everything is found by its cgroup or its name."""
+        """Also what another one left that was killed: everything is found by its cgroup or its name. Not before it is our turn."""
+        if self._lock is None:
+            return
         for name in (_OURS, _PODS):
             _killed(unified(name))
         for hierarchy in hierarchies():
