@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stockade.descriptors import receive
 from stockade.service.control import ANSWER, LINE, VERSION, Peer
 from stockade.service.listening import Listening
 from stockade.types import StockadeError
@@ -63,7 +64,7 @@ class Spoken:
     async def _receive(self, loop: asyncio.AbstractEventLoop) -> tuple[bytes, list[int]]:
         while True:
             try:
-                data, received, _, _ = socket.recv_fds(self._sock, LINE, _STREAMS + 1, socket.MSG_CMSG_CLOEXEC)
+                data, received = receive(self._sock, LINE, _STREAMS + 1)
             except BlockingIOError:
                 readable = asyncio.Event()
                 loop.add_reader(self._sock, readable.set)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from stockade.daemon.born import QUESTION
+from stockade.descriptors import receive
 from stockade.kernel.abi import Network
 from stockade.proxy import Worker
 from stockade.sandbox import launch
@@ -64,7 +65,7 @@ class Nursery:
     def _asked(self, question: tuple[object, ...], descriptors: Sequence[int]) -> tuple[int, socket.socket]:
         try:
             socket.send_fds(self._channel, [pickle.dumps(question)], list(descriptors))
-            data, received, _, _ = socket.recv_fds(self._channel, QUESTION, 1)
+            data, received = receive(self._channel, QUESTION, 1)
         except OSError as error:
             raise StockadeError(f"nobody forks any more: {error.strerror}", code="nursery") from None
         if not data or len(received) != 1:

@@ -13,6 +13,8 @@ import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from stockade.descriptors import receive
+
 HEADER = struct.Struct("!I")
 FRAME_BYTES = 64 * 1024 * 1024  # a policy with its dictionaries is the largest thing that is ever sent
 CHUNK = 256 * 1024
@@ -93,16 +95,12 @@ class Channel:
 
     def _read(self) -> None:
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(CHUNK, socket.CMSG_SPACE(DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC)
+            data, received = receive(self._sock, CHUNK, DESCRIPTORS)
         except BlockingIOError:
             return
         except OSError:
-            data, ancillary = b"", []
-        for level, kind, payload in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                received = array.array("i")
-                received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
-                self._descriptors.extend(received)
+            data, received = b"", []
+        self._descriptors += received
         if not data:
             self._end()
             return

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stockade.descriptors import receive
 from stockade.policy.neighbour import NAME
 from stockade.service.listening import Listening, answers
 from stockade.types import StockadeError
@@ -233,7 +234,7 @@ async def _line_with_descriptors(sock: socket.socket) -> tuple[bytes, list[int]]
                 await readable.wait()
             finally:
                 loop.remove_reader(sock)
-            data, received, _, _ = socket.recv_fds(sock, LINE, 4, socket.MSG_CMSG_CLOEXEC)
+            data, received = receive(sock, LINE, 4)
             descriptors += received
             said += data
             if not data or len(said) > LINE:

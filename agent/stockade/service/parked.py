@@ -6,11 +6,12 @@ descriptor. What the kernel holds for a process it lets go of with it.
 
 from __future__ import annotations
 
-import array
 import errno
 import os
 import socket
 from collections.abc import Sequence
+
+from stockade.descriptors import receive
 
 
 class Parked:
@@ -31,10 +32,7 @@ class Parked:
 
     def copies(self) -> list[socket.socket]:
         """The same sockets, under descriptors that are the caller's. Raises OSError, and none is then left open."""
-        received = array.array("i")  # socket.recv_fds of CPython 3.13 takes flags and does not pass them on
-        room = socket.CMSG_SPACE(self._count * received.itemsize)
-        for _, _, data in self._kept.recvmsg(1, room, socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC)[1]:
-            received.frombytes(data[: len(data) - len(data) % received.itemsize])
+        _, received = receive(self._kept, 1, self._count, socket.MSG_PEEK)
         if len(received) != self._count:  # no descriptor was left for them
             for descriptor in received:
                 os.close(descriptor)
