@@ -21,6 +21,7 @@ from stockade.types import StockadeError
 NET_RAW, SYS_PTRACE = 13, 19
 # With one of these a process can take away what holds it: CAP_NET_ADMIN, CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_BPF.
 FATAL = {12: "CAP_NET_ADMIN", 16: "CAP_SYS_MODULE", 17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN", 39: "CAP_BPF"}
+PTRACE = "CAP_SYS_PTRACE in the machine's PID namespace"
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 _INNER = ("/init.scope", "/container", "/runtime")  # which systemd, crun and podman make inside a container's own cgroup
 
@@ -62,8 +63,8 @@ class Target:
         """The capabilities of its processes with which they could take away what holds them, or act through somebody who is not held."""
         found = _capabilities(self.cgroup.processes(), self.init)
         names = [name for bit, name in FATAL.items() if found >> bit & 1]
-        if found >> SYS_PTRACE & 1 and any(_same(pid, "pid") for pid in self.cgroup.processes()):
-            names.append("CAP_SYS_PTRACE in the machine's PID namespace")
+        if found >> SYS_PTRACE & 1 and any(is_ours(pid, "pid") for pid in self.cgroup.processes()):
+            names.append(PTRACE)
         return names
 
     @property
@@ -209,7 +210,7 @@ def elsewhere(target: Target, joined: Joined) -> list[int]:
     return sorted(pid for pid in found.values() if pid)
 
 
-def _same(pid: int, kind: str) -> bool:
+def is_ours(pid: int, kind: str) -> bool:
     """Whether that process is in this one's own namespace."""
     try:
         return os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")  # noqa: PTH115 (no file: a name)

@@ -18,10 +18,11 @@ from stockade.attach.attachment import Attachment, Charged
 from stockade.attach.layers import Layered, layered
 from stockade.attach.running import Known, Running
 from stockade.attach.still import still
-from stockade.attach.target import FATAL, Target
+from stockade.attach.target import Target
 from stockade.kernel.links import Link
 from stockade.node.arriving import Arrival
 from stockade.node.podded import Place, Podded
+from stockade.node.powers import powers
 from stockade.policy import Policy, load_families
 from stockade.sandbox.joined import Joined
 from stockade.sandbox.launch import Sockets
@@ -148,7 +149,7 @@ class PodAttachment(Attachment):
             gap_us = max(1, round((time.monotonic() - arrival.seen) * 1e6))
         else:
             gap_us = _age_us(arrival.process.pid)
-        unheld = tuple(f"{name} keeps {each}" for each in _fatal(arrival))
+        unheld = tuple(f"{name} keeps {each}" for each in powers(arrival).fatal)
         self._tell(place, arrival, processes, gap_us, unheld, written)
         await self.tenure.generations.between(arrival.go_on)  # not while its files are looked up for the next policy
         return Joining(name, gap_us, unheld, tuple(sorted(written)))
@@ -222,14 +223,6 @@ def _drawn(policy: Policy, arrival: Arrival, written: set[str]) -> Roster:
         return roster
     finally:
         os.close(directory)
-
-
-def _fatal(arrival: Arrival) -> list[str]:
-    """With what it could take away what holds it: as its runtime was told, while that is still the runtime's own process, and as it is."""
-    told = arrival.bundle.capabilities
-    if told is not None and not arrival.process.begun:
-        return [name for name in FATAL.values() if name in told]
-    return Target(arrival.cgroup, arrival.process.pid).fatal()
 
 
 def _age_us(pid: int) -> int:

@@ -1,0 +1,33 @@
+"""What the processes of a container may do to get out of what they are held by: the capabilities that its runtime gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from stockade.attach.target import FATAL, PTRACE, Target, is_ours
+from stockade.node.arriving import Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Powers:
+    """fatal: with which they could take away what holds them, or act through somebody who is not held, in words. raw: they may make packets
+    of their own."""
+
+    fatal: tuple[str, ...] = ()
+    raw: bool = False
+
+
+def powers(arrival: Arrival) -> Powers:
+    """As its runtime was told, while its first process is still the runtime's own, which keeps everything; and as they are."""
+    told = arrival.bundle.capabilities
+    if told is not None and not arrival.process.begun:
+        # It is in its namespaces already. What is written of them does not say as much: a path may lead to the machine's own.
+        return Powers(tuple(_fatal(told, ours=is_ours(arrival.process.pid, "pid"))), "CAP_NET_RAW" in told)
+    target = Target(arrival.cgroup, arrival.process.pid)
+    return Powers(tuple(target.fatal()), target.raw)
+
+
+def _fatal(told: Collection[str], *, ours: bool) -> list[str]:
+    """ours: it is in the machine's PID namespace."""
+    return [*(name for name in FATAL.values() if name in told), *([PTRACE] if ours and "CAP_SYS_PTRACE" in told else [])]
