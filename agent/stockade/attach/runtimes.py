@@ -20,6 +20,7 @@ _RUNC = ("run/runc/*", "run/containerd/runc/*/*", "run/docker/runtime-runc/*/*",
 _CRUN = ("run/crun/*",)
 _DOCKER = "var/lib/docker/containers"
 _SECONDS = 10.0
+_START = 19  # field 22, counted from the one after the name
 _ANCESTORS = 4  # of a container's first process, up to the shim that started it
 
 # Where kubelet's and podman's annotations name a container; the first that is there.
@@ -83,14 +84,14 @@ def containers(root: Path = Path("/")) -> Iterator[Container]:
     for pattern in _RUNC:
         for directory in sorted(root.glob(pattern)):
             state = _read(directory / "state.json")
-            if (pid := _running(state.get("init_process_pid"))) is not None:
+            if (pid := _running(state.get("init_process_pid"), state.get("init_process_start"))) is not None:
                 labels = [str(label) for label in _mapping(state.get("config")).get("labels") or ()]
                 bundle = next((Path(label.removeprefix("bundle=")) for label in labels if label.startswith("bundle=")), None)
                 yield described(Container(directory.name, _runtime(directory, root), pid, bundle=bundle), root)
     for pattern in _CRUN:
         for directory in sorted(root.glob(pattern)):
             state = _read(directory / "status")
-            if (pid := _running(state.get("pid"))) is not None:
+            if (pid := _running(state.get("pid"), state.get("process-start-time"))) is not None:
                 bundle = Path(str(state["bundle"])) if "bundle" in state else None
                 yield described(Container(directory.name, "crun", pid, bundle=bundle), root)
 
@@ -178,5 +179,12 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _running(pid: object) -> int | None:
-    return pid if isinstance(pid, int) and pid > 0 and Path(f"/proc/{pid}").exists() else None
+def _running(pid: object, start: object) -> int | None:
+    """start: when it was started, in ticks since boot, as the runtime wrote down (proc_pid_stat(5), field 22): a number is given again."""
+    if not isinstance(pid, int) or pid <= 0:
+        return None
+    try:
+        began = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[_START])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pid if start is None or start == began else None  # an old crun wrote none down

@@ -111,6 +111,21 @@ def test_replicas_are_told_apart(machine: Path) -> None:
     assert Target(Cgroup(TOP / "x"), OWN, of_64).called.endswith(f"s-{'e' * 12}")
 
 
+@pytest.mark.parametrize(
+    ("where", "number", "start"),
+    [("run/runc/plain/state.json", "init_process_pid", "init_process_start"), ("run/crun/crunned/status", "pid", "process-start-time")],
+)
+def test_a_number_that_somebody_else_has_by_now_is_no_container(machine: Path, where: str, number: str, start: str) -> None:
+    """One that ended and was not deleted has its files still: what they say is compared with when that process was started."""
+    began = int(Path(f"/proc/{OWN}/stat").read_text().rpartition(")")[2].split()[19])
+    state, wanted = json.loads((machine / where).read_text()), "crunned" if "crun/" in where else "plain"
+    written(machine, where, state | {number: OWN, start: began})
+    assert runtimes.find(wanted, machine).pid == OWN
+    written(machine, where, state | {number: OWN, start: began - 1})
+    with pytest.raises(StockadeError, match=f"no running container is {wanted}"):
+        runtimes.find(wanted, machine)
+
+
 def test_what_a_bundle_says_of_its_process(machine: Path) -> None:
     found = runtimes.find("plain", machine)
     assert (found.command, found.search, dict(found.annotations)) == (("/bin/web", "-p"), "/opt/bin:/bin", {"stockade.policy": "web"})
