@@ -110,10 +110,8 @@ def test_the_containers_of_a_pod_are_told_apart(
         assert len(allowed) == 3
 
 
-def test_podman_lets_a_container_be_governed_before_it_starts(
-    podman: Podman, machine: Machine, network: Place, place: Path, inside: dict[str, str]
-) -> None:
-    """By its own hooks.d, from what `--install podman` prints."""
+def hooked(machine: Machine) -> Path:
+    """Policies, settings and trails of this test's own, and the hooks.d of a podman that knows them."""
     room = machine.room()
     (room / "policies").mkdir()
     (room / "policies" / "held.yaml").write_text(policy(ECHO))
@@ -122,6 +120,25 @@ def test_podman_lets_a_container_be_governed_before_it_starts(
     said = subprocess.run([STOCKADE, "oci-hook", "--install", "podman", *options], capture_output=True, text=True, check=True).stdout
     (room / "hooks").mkdir()
     (room / "hooks" / "stockade.json").write_text(said)
+    return room
+
+
+@pytest.mark.parametrize("annotation", ["stockade.policy", "stockade.preset"])
+def test_podman_starts_no_container_whose_annotation_names_nothing(
+    podman: Podman, machine: Machine, network: Place, place: Path, inside: dict[str, str], annotation: str
+) -> None:
+    """It is there, so somebody meant to have the container governed: podman runs the hook, which refuses."""
+    room, work = hooked(machine), containers.work_directory(place, inside)
+    with pytest.raises(AssertionError, match=rf"{annotation} is there, and names nothing"):
+        podman.run(f"unnamed-{annotation[-6:]}", work, network, "--annotation", f"{annotation}=", hooks=room / "hooks", machine=machine)
+    assert not list(work.glob("done-*"))
+
+
+def test_podman_lets_a_container_be_governed_before_it_starts(
+    podman: Podman, machine: Machine, network: Place, place: Path, inside: dict[str, str]
+) -> None:
+    """By its own hooks.d, from what `--install podman` prints."""
+    room = hooked(machine)
     work = containers.work_directory(place, inside)
     annotated = ("--annotation", "stockade.policy=held")
     with podman.run("hooked-web", work, network, *annotated, hooks=room / "hooks", machine=machine) as container:

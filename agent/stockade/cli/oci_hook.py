@@ -48,7 +48,8 @@ def snippet(runtime: str, words: list[str]) -> dict[str, object]:
     """JSON: for podman a file of hooks.d (oci-hooks(5)), else the part of a runtime spec."""
     hook: dict[str, object] = {"path": words[0], "args": words, "timeout": 180}
     if runtime == "podman":
-        when = {"annotations": {r"^stockade\.(policy|preset)$": ".+"}} if not {"--default", "--require"} & set(words) else {"always": True}
+        # one that is there and says nothing too: to refuse it is the hook's
+        when = {"annotations": {r"^stockade\.(policy|preset)$": ".*"}} if not {"--default", "--require"} & set(words) else {"always": True}
         return {"version": "1.0.0", "hook": hook, "when": when, "stages": ["createRuntime"]}
     return {"hooks": {"createRuntime": [hook]}}
 
