@@ -179,6 +179,19 @@ def test_a_signal_reaches_the_command(serving: Daemon, request: pytest.FixtureRe
         assert client.wait(30) == 9
 
 
+def test_a_signal_that_the_client_was_started_to_ignore_is_not_passed_on(serving: Daemon, request: pytest.FixtureRequest) -> None:
+    """As under nohup. The next signal comes after it, so it would have come."""
+    room = serving._machine.room()
+    script = "trap 'echo hung up' HUP; trap 'echo told; exit 9' USR1; echo ready; while :; do sleep 0.1; done"
+    line = ["nohup", *serving.line(room, allowed(ECHO), name_of(request), ["bash", "-c", script])]
+    with subprocess.Popen(line, cwd=room, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as client:
+        assert client.stdout is not None and client.stdout.readline() == "ready\n"
+        client.send_signal(signal.SIGHUP)
+        client.send_signal(signal.SIGUSR1)
+        assert client.stdout.readline() == "told\n"
+        assert client.wait(30) == 9
+
+
 def test_a_terminal_is_the_commands_own(serving: Daemon, request: pytest.FixtureRequest) -> None:
     room = serving._machine.room()
     line = serving.line(room, allowed(ECHO), name_of(request), ["bash", "--norc", "--noprofile", "--noediting", "-i"])

@@ -67,7 +67,8 @@ class _Conversation:
         told.setblocking(False)
         tell.setblocking(False)
         with told, tell:
-            before = {number: signal.signal(number, _noted) for number in SIGNALS}
+            heard = {number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}  # nohup's stays what it is
+            before = {number: signal.signal(number, _noted) for number in heard}
             woken = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
             if self._terminal is not None:
                 self._terminal.handed_over()

@@ -84,9 +84,10 @@ class _Run:
     async def main(self) -> int:
         """The exit status. A signal before the command exists unwinds what stands; afterwards it is the command's."""
         loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        for number in _FORWARDED:
+        ignored = {number for number in (*_FORWARDED, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_IGN}  # as nohup has it
+        for number in set(_FORWARDED) - ignored:
             loop.add_signal_handler(number, self._signalled, number)
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up, _has_terminal())
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up, _has_terminal() and signal.SIGHUP not in ignored)
         try:
             async with self._stack as stack:
                 stack.push_async_callback(self._workers.end)
