@@ -12,6 +12,7 @@ import sys
 from stockade.daemon import notify
 from stockade.daemon.front import Front, Json, Spoken
 from stockade.daemon.host import Host
+from stockade.daemon.mounts import must_outlive
 from stockade.daemon.nursery import Nursery
 from stockade.daemon.programs import Programs, listeners
 from stockade.daemon.run import run
@@ -34,6 +35,7 @@ def serve(settings: Settings) -> None:
     nursery = None
     try:
         bpffs = mounted_bpffs(settings.run / "bpf")
+        must_outlive(bpffs)
         nursery = Nursery.begin(settings, listeners())
         first = Workers.fork(settings)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
