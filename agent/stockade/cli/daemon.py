@@ -8,9 +8,9 @@ from pathlib import Path
 
 SUMMARY = "Serve every sandbox of this machine from one process, which `stockade run` then asks. Ends with SIGTERM, and leaves them held."
 EXAMPLES = """\
-  systemctl enable --now stockade        # as a service, which install.sh --service has made
   stockade daemon                        # in the foreground
-  stockade daemon --unit > /etc/systemd/system/stockade.service
+  stockade daemon --unit > /etc/systemd/system/stockade.service         # as `install.sh --service` does
+  systemctl daemon-reload && systemctl enable --now stockade            # as a service
   stockade daemon --check                # is the settings file right, and can this machine hold a sandbox?
 """
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if args.unit:
         from stockade.daemon.unit import text
 
-        print(text(str(Path(sys.argv[0]).absolute())), end="")
+        print(text(str(Path(sys.argv[0]).absolute()), args.settings.absolute() if args.settings is not None else None), end="")
         return 0
     from stockade.service.settings import Settings
     from stockade.settings import configured
