@@ -25,7 +25,9 @@ PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """TensorRT builds an engine for every shape of input, minutes at a time: it is used where it is asked for by name, never by itself."""
 CPU = "CPUExecutionProvider"
 FUSED_SLOWLY = ["SkipLayerNormFusion"]
-"""What ONNX Runtime would make of a sum and a norm on the CPU: one node that goes number by number and takes four times as long."""
+"""What ONNX Runtime would make of a sum and a norm: one node, which on the CPU goes number by number and takes four times as long. Never,
+since the CUDA provider is asked for first on every machine, and only a session that is there tells where it runs.
+"""
 SPINNING = {
     "session.intra_op.allow_spinning": "1",
     "session.intra_op.spin_duration_us": "20",
@@ -201,9 +203,7 @@ class TokenModel:
         # A machine without a GPU has the CUDA provider and not its libraries; ONNX Runtime tells of it in red and goes on to the next one.
         onnxruntime.set_default_logger_severity(4)
         try:
-            session = onnxruntime.InferenceSession(
-                str(folder / "model.onnx"), options, providers=chosen, disabled_optimizers=FUSED_SLOWLY if chosen[0] == CPU else None
-            )
+            session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=chosen, disabled_optimizers=FUSED_SLOWLY)
             words = WordPiece.read(folder / "vocab.txt")
         except Exception as error:  # ONNX Runtime has a dozen unrelated errors, and a GPU that answers badly may raise any of them
             raise UnusableModel(folder / "model.onnx", f"cannot be loaded on {', '.join(chosen)}: {error}") from error

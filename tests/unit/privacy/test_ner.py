@@ -103,6 +103,26 @@ def test_windows_cover_every_word_once() -> None:
     assert windows(0, [], 64, 16) == []
 
 
+def test_sums_and_norms_are_not_fused_wherever_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The fused one takes the CPU four times as long, and a machine without a GPU gets there by asking for one."""
+    import onnxruntime
+
+    def profiled() -> onnxruntime.SessionOptions:
+        options = made()
+        options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "run")
+        return options
+
+    made = onnxruntime.SessionOptions
+    monkeypatch.setattr(onnxruntime, "SessionOptions", profiled)
+    model = TokenModel.load()
+    model.find(["Call John Smith."])
+    model._session.end_profiling()  # type: ignore[attr-defined]
+    events = [event for path in tmp_path.iterdir() for event in json.loads(path.read_text())]
+    kinds = {event.get("args", {}).get("op_name") for event in events}
+    assert "LayerNormalization" in kinds
+    assert "SkipLayerNormalization" not in kinds
+
+
 def test_the_device() -> None:
     assert choose([CPU, CUDA, TENSORRT]) == [CUDA, CPU]
     assert choose([CPU]) == [CPU]
