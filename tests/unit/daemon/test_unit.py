@@ -16,8 +16,9 @@ GIVE_A_MOUNT_NAMESPACE = {
     *("BindPaths", "BindReadOnlyPaths", "BindLogSockets", "TemporaryFileSystem", "DynamicUser", "LogNamespace", "JoinsNamespaceOf"),
     *("ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "ProtectSystem", "ProtectHome"),
     *("ProtectHostname", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups", "ProtectProc"),
-    *("ProcSubset", "PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateNetwork", "PrivateIPC", "PrivateBPF", "PrivatePIDs", "PrivateUsers"),
-    *("NetworkNamespacePath", "IPCNamespacePath", "LoadCredential", "LoadCredentialEncrypted", "SetCredential", "ImportCredential"),
+    *("ProcSubset", "PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateNetwork", "PrivateIPC", "PrivateBPF", "PrivatePIDs"),
+    *("PrivateUsers", "NetworkNamespacePath", "IPCNamespacePath", "LoadCredential", "LoadCredentialEncrypted", "SetCredential"),
+    "ImportCredential",
 }
 # All by which devices beside the standard pseudo devices are refused (systemd.resource-control(5)); a GPU's nodes are.
 IMPLY_A_DEVICE_POLICY = {"DeviceAllow", "DevicePolicy", "PrivateDevices", "ProtectClock", "RootImage", "MountImages", "ExtensionImages"}
