@@ -33,12 +33,17 @@ OF_THE_MACHINE = {  # what another machine with the same kernel may have, and th
     *("run directory", "GPU", "onnxruntime", "limit on pids", "limit on memory", "limit on cpu"),
 }
 LANDLOCK = "Landlock ABI "
+DECIDES = ("kernel.test_connect", "kernel.test_datagrams", "bypass.test_sockets")
 
 
-def needs(kernel: Kernel) -> str:
-    """All that the product cannot be without: what doctor calls program types, and the maps."""
+def decided(kernel: Kernel) -> str:
+    """What the tests say that ran there, where doctor finds all that the product cannot be without: program types, and the maps."""
     wanted = [answer for name, answer in kernel.findings.items() if name.startswith("program type of ") or name in ("BTF", "ring buffer")]
-    return "yes" if wanted and set(wanted) == {"available"} else "**no**"
+    if not wanted or set(wanted) != {"available"}:
+        return "**no**"
+    ran = [kernel.modules[name] for name in DECIDES if name in kernel.modules]
+    passed, failed = (sum(map(count, ran)) for count in (lambda each: sum(each.passed.values()), lambda each: len(each.failed)))
+    return "–" if not ran else f"yes: {passed} tests" if not failed else f"{passed} tests passed, **{failed} failed**"
 
 
 def landlock(kernel: Kernel) -> str:
@@ -71,7 +76,7 @@ def sign(name: str) -> Callable[[Kernel], str]:
 
 
 SHORT: tuple[tuple[str, Callable[[Kernel], str]], ...] = (
-    ("every connect, datagram, bind and name decided", needs),
+    ("connects, datagrams, binds and names decided", decided),
     ("a refused exec", lambda kernel: "answers EPERM" if kernel.backend == "lsm" else "is killed"),
     ("code from writable files refused by", lambda kernel: "LSM, and the mounts" if kernel.backend == "lsm" else "the mounts"),
     ("senders on a connected socket named", sign("senders named")),
