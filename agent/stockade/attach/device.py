@@ -157,12 +157,34 @@ class Closed:
         self.devices.clear()
         self.by = NOTHING
 
+    def silence(self) -> None:
+        """Let nobody in any more, and answer nobody, those included whose connection was kept. Raises StockadeError."""
+        self._let_in = ()
+        if self.by != EGRESS:
+            return
+        rules = [f"delete chain netdev {TABLE} {chain}" for chain in sorted(self._chains(TABLE, inside=True)) if self._lets(chain)]
+        rules += [f"flush chain netdev {TABLE} {_chain(device)}" for device in sorted(self.devices)]
+        rules += [f"delete set netdev {TABLE} {name}" for name in sorted(self._names("set", TABLE, inside=True))]
+        self.say("\n".join(rules), inside=True)
+
+    def forget(self) -> None:
+        """Open what was closed here by whoever is not there to open it, with the same number."""
+        for inside, table in ((True, TABLE), (False, f"{TABLE}_{self._number}")):
+            with contextlib.suppress(StockadeError):  # it is not there
+                self.say(f"delete table netdev {table}", inside=inside)
+        self._tables.clear()
+        self.devices.clear()
+        self.by = NOTHING
+
     def _chains(self, table: str, *, inside: bool) -> set[str]:
+        return self._names("chain", table, inside=inside)
+
+    def _names(self, kind: str, table: str, *, inside: bool) -> set[str]:
         try:
             said = json.loads(self.say("", inside=inside, words=("-j", "list", "table", "netdev", table)))
         except ValueError as error:
             raise StockadeError(f"nft says no JSON: {error}", code="device") from None
-        return {entry["chain"]["name"] for entry in said["nftables"] if "chain" in entry}
+        return {entry[kind]["name"] for entry in said["nftables"] if kind in entry}
 
     def say(self, rules: str, *, inside: bool, words: tuple[str, ...] = ("-f", "-")) -> str:
         program = shutil.which("nft", path=_PATH)
@@ -179,19 +201,6 @@ class Closed:
         if done.returncode:
             raise StockadeError(" ".join(done.stderr.split()) or f"nft ended with {done.returncode}", code="device")
         return done.stdout
-
-
-def forget(pid: int, number: int) -> None:
-    """Open what was closed in the network namespace of this process by whoever is not there to open it. number: as theirs was. Raises
-    StockadeError, OSError."""
-    joined = Joined(pid)
-    try:
-        closed = Closed(joined, number)
-        for inside, table in ((True, TABLE), (False, f"{TABLE}_{number}")):
-            with contextlib.suppress(StockadeError):  # it is not there
-                closed.say(f"delete table netdev {table}", inside=inside)
-    finally:
-        joined.close()
 
 
 def _sets() -> Iterator[str]:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from stockade.attach.attachment import Attachment, Charged
@@ -47,7 +46,7 @@ class Joining:
 
 
 class PodAttachment(Attachment):
-    """gate: what holds the pod's cgroup. shared: what holds every pod. lets_go: whether, when this ends, nothing is to hold the pod."""
+    """gate: what holds the pod's cgroup. shared: what holds every pod. The pod's devices stay closed when this ends."""
 
     every = 1.0
     governed: Podded
@@ -62,10 +61,9 @@ class PodAttachment(Attachment):
         sockets: Sockets,
         gate: list[Link],
         shared: list[Link],
-        lets_go: Callable[[], bool],
     ) -> None:
         super().__init__(station, slot, target, charged, joined, sockets)
-        self._gate, self._all, self._lets_go = gate, shared, lets_go
+        self._gate, self._all = gate, shared
         self._next = 1
         self._looks = 0
 
@@ -93,8 +91,7 @@ class PodAttachment(Attachment):
         """It is already."""
 
     def _open_device(self) -> None:
-        if self._lets_go():
-            super()._open_device()
+        """Whoever lets go of the pod does."""
 
     async def _forget(self) -> None:
         maps = self._kernel.maps

@@ -13,12 +13,12 @@ import dataclasses
 import logging
 import os
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockade import signing
-from stockade.attach import device
 from stockade.attach.attachment import Charged
 from stockade.attach.entered import Entered
 from stockade.attach.target import Target
@@ -29,7 +29,9 @@ from stockade.node.arriving import Arrival, arrival
 from stockade.node.attached import Joining, PodAttachment
 from stockade.node.authority import forget, keep, kept
 from stockade.node.container import First
+from stockade.node.devices import Devices
 from stockade.node.pod import Standing, State, Wanted
+from stockade.node.powers import Powers, powers
 from stockade.policy import Policy, PolicyError, Problem
 from stockade.policy.model import Inbound
 from stockade.sandbox.cgroup import Cgroup
@@ -37,7 +39,7 @@ from stockade.sandbox.joined import Joined
 from stockade.service.order import Order
 from stockade.service.slots import Slot
 from stockade.service.watch import Watch
-from stockade.types import StockadeError
+from stockade.types import Action, Effect, Level, Outcome, Reason, Record, Sandbox, StockadeError
 
 if TYPE_CHECKING:
     from stockade.node.station import Pods
@@ -46,6 +48,7 @@ log = logging.getLogger(__name__)
 
 PARENT = "stockade-pods"  # of cgroups that only say which numbers are taken
 AGAIN = 5.0  # seconds after which what closes or opens it is tried again
+LOOK = 5.0  # seconds between two looks at whether one that is closed has other devices
 DECIDES = 10.0  # seconds for which a new container stands still until somebody says what its pod is to be held to
 
 
@@ -59,6 +62,9 @@ class _Container:
     cgroup: Cgroup
     task: asyncio.Task[None]
     holds: bool = False  # the pod's namespaces, and is none of the API's
+    process: First | None = None  # in these namespaces
+    name: str = ""
+    powers: Powers | None = None  # None: nobody has seen it yet
     begins: asyncio.Task[None] | None = None  # was let go on, and is seen to do so
     passes: int = 0  # its cgroup, where whoever begins in it (`kubectl exec` does, too) waits for nobody
 
@@ -83,6 +89,7 @@ class HeldPod:
         self._attachment: PodAttachment | None = None
         self._settled = asyncio.Event()  # what becomes of its containers is known
         self._holder: First | None = None
+        self._devices = Devices(cgroup)
         self._containers: dict[str, _Container] = {}
         self._joined: dict[str, Joining] = {}
         self._trust, self._unheld = "", tuple[str, ...]()
@@ -135,8 +142,9 @@ class HeldPod:
         for container in self._containers.values():
             container.cancel()
         await asyncio.gather(self._life, *(container.task for container in self._containers.values()), return_exceptions=True)
+        await asyncio.to_thread(self._devices.end, gone=not self._pods.ending)
         if not self._pods.ending:
-            self._open()
+            await self._open()
             forget(self._pods.settings.run / "pods" / self.uid)
             self._say("ended")
 
@@ -148,26 +156,37 @@ class HeldPod:
             wanted = self._wanted
             try:
                 if self._left:
-                    self._open()
+                    await self._open()
                     self._settle()
                     self._say("ended", why="no policy means it")
                 elif wanted is None:
                     if self._new:
                         self._close()
-                elif not self._refused(wanted):
+                        await self._shut()
+                elif not await self._refused(wanted):
                     await self._hold(wanted)
             except Exception as error:  # of what closes it or opens it: tried again, since until then nobody knows what holds it
                 if not isinstance(error, StockadeError | OSError):
                     log.exception("%s", self.uid)
                 self._say("failed", wanted, why=f"what holds it cannot be changed: {error or type(error).__name__}")
                 asyncio.get_running_loop().call_later(AGAIN, self._stirred.set)
-            await self._stirred.wait()
+            await self._rest()
 
-    def _refused(self, wanted: Wanted) -> bool:
+    async def _rest(self) -> None:
+        """Until there is something to do. Some runtimes give a pod its devices when its first process runs already."""
+        while not self._stirred.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), LOOK if self._gate else None)
+            if not self._stirred.is_set():
+                await self._shut()
+
+    async def _refused(self, wanted: Wanted) -> bool:
         """Whether everything it asks for is, because of what it is."""
         self._close()
+        await self._shut()
         if not wanted.pod.host_network and wanted.policies:
             return False
+        await asyncio.to_thread(self._devices.silence)
         why = "it shares the node's network" if wanted.pod.host_network else "no policy that means it could be read"
         self._settle()
         self._say("refused", wanted, why=f"{why}: everything it asks for is refused")
@@ -198,6 +217,8 @@ class HeldPod:
             self._attachment, self._leave = None, None
             self._joined.clear()
         if not self._stirred.is_set():
+            await asyncio.to_thread(self._devices.silence)
+            self._say_again()
             self._settle()
 
     async def _attach(self, stack: contextlib.AsyncExitStack, wanted: Wanted, holder: First) -> PodAttachment:
@@ -229,7 +250,7 @@ class HeldPod:
         before = self.left_behind()
         charged = Charged(order, policy, watch, self._load, authority, "keep" if before else "cut", self._trust)
         target = Target(self.cgroup, holder.pid, name=name)
-        attachment = PodAttachment(pods.station, slot, target, charged, joined, sockets, self._gate, pods.shared, lambda: self._left)
+        attachment = PodAttachment(pods.station, slot, target, charged, joined, sockets, self._gate, pods.shared)
         stood = await attachment.begin(stack, _serving)
         self._take_off_the_old()
         self._attachment, self._unheld = attachment, stood.unheld
@@ -338,14 +359,28 @@ class HeldPod:
             self._holder = found.process
             if self._new and self._wanted is None and not self._left and _is_the_nodes(found.process):
                 self._new = False
-                self._open()  # the way to the API may lead through it, and nothing in the node's network is told from the node
+                await self._open()  # the way to the API may lead through it, and nothing in the node's network is told from the node
+            elif self._left and not self._new:
+                await asyncio.to_thread(self._devices.open, found.process.pid)  # an agent before this one may have closed them
+            else:
+                await self._shut()
             self._stirred.set()
             return
+        if (container := self._containers.get(found.identity)) is None:
+            return  # it has just ended
+        container.process, container.name = found.process, found.bundle.name or found.identity[:12]
+        container.powers = await asyncio.to_thread(powers, found)
+        await self._shut()
+        self._say_again()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._settled.wait(), DECIDES)
         if self._attachment is not None:
             await self._join(self._attachment, found)
-        elif (volume := self._volume()) is not None:  # the variables of its containers lead there
+            return
+        if self._gate:
+            await self._shut()
+            self._record_ungoverned(found, container)
+        if (volume := self._volume()) is not None:  # the variables of its containers lead there
             await asyncio.to_thread(trust.give, volume)
 
     async def _join(self, attachment: PodAttachment, found: Arrival) -> None:
@@ -367,10 +402,25 @@ class HeldPod:
             kernel = self._pods.station.kernel
             self._gate = kernel.govern(self.cgroup.path, self._pins)
             kernel.maps.gate(self.id, self.cgroup.level)
+        self._devices.closed = True
 
-    def _open(self) -> None:
+    async def _shut(self) -> None:
+        """Its devices too, where it is closed and somebody knows where they are. One that cannot be is tried again, and told."""
+        if self._gate and self._attachment is None and (process := self._known_process()) is not None:
+            before = self._devices.failure, self._devices.shared
+            await asyncio.to_thread(self._devices.shut, process.pid, holds=process is self._holder)
+            if (self._devices.failure, self._devices.shared) != before:
+                self._say_again()
+
+    def _known_process(self) -> First | None:
+        """One that is in its network namespace."""
+        others = (container.process for container in self._containers.values() if container.process is not None)
+        return self._holder or next(others, None)
+
+    async def _open(self) -> None:
         """Nothing of ours holds it."""
         kernel = self._pods.station.kernel
+        self._devices.closed = False
         for each in (self.id, *(container.passes for container in self._containers.values())):
             kernel.maps.ungate(each)
         for link in self._gate:
@@ -378,9 +428,8 @@ class HeldPod:
         self._gate = []
         shutil.rmtree(self._pins, ignore_errors=True)
         self._take_off_the_old()
-        if self._holder is not None and self._holder.pid in self.cgroup.processes():
-            with contextlib.suppress(StockadeError, OSError):
-                device.forget(self._holder.pid, self.id)
+        process = self._known_process()
+        await asyncio.to_thread(self._devices.open, process.pid if process is not None else None)
 
     def _take_off_the_old(self) -> None:
         for pins in self.left_behind():
@@ -412,8 +461,53 @@ class HeldPod:
         self._pods.tell(self._standing)
 
     def _say(self, state: State, wanted: Wanted | None = None, *, why: str = "", problems: tuple[str, ...] = ()) -> None:
-        self._standing = Standing(self.uid, state, revision=wanted.revision if wanted is not None else "", why=why, problems=problems)
+        revision = wanted.revision if wanted is not None else ""
+        self._standing = Standing(self.uid, state, revision=revision, why=why, problems=problems, unheld=self._loose())
         self._pods.tell(self._standing)
+
+    def _say_again(self) -> None:
+        """Where it is not governed, and more is known of what is not held of it."""
+        if self._standing.state != "governed" and (unheld := self._loose()) != self._standing.unheld:
+            self._standing = dataclasses.replace(self._standing, unheld=unheld)
+            self._pods.tell(self._standing)
+
+    def _loose(self) -> tuple[str, ...]:
+        """By what it could get out while it is closed."""
+        if not self._gate:
+            return ()
+        known = [container for container in self._containers.values() if container.powers is not None]
+        found = [word for container in known for word in self._loose_of(container)]
+        if self._devices.failure and not known:
+            found.append(f"its devices are open: {self._devices.failure}")
+        return tuple(found)
+
+    def _loose_of(self, container: _Container) -> list[str]:
+        can = container.powers or Powers()
+        found = [f"{container.name} keeps {each}" for each in can.fatal]
+        if can.raw and self._devices.shared:
+            found.append(f"{container.name} may send packets of its own on the node's network (CAP_NET_RAW)")
+        elif can.raw and self._devices.failure:
+            found.append(f"{container.name} may send packets of its own (CAP_NET_RAW): {self._devices.failure}")
+        return found
+
+    def _record_ungoverned(self, found: Arrival, container: _Container) -> None:
+        """One that begins in a pod that nobody governs. Raises AuditError."""
+        wanted, standing, unheld = self._wanted, self._standing, self._loose_of(container)
+        name, known = (wanted.pod.called, wanted.pod.labels) if wanted is not None else (f"pod-{self.uid}", {"pod_uid": self.uid})
+        image = (wanted.pod.containers.get(container.name, "") if wanted is not None else "") or found.bundle.image
+        labels = known | {"container": container.name, "container_id": found.identity[:12]} | ({"image": image} if image else {})
+        detail: dict[str, str | int | list[str]] = {
+            "started": "container",
+            "governed": "no: everything it asks for is refused",
+            "state": standing.state,
+            "why": standing.why or "nobody has said yet what it is to be held to",
+            "held": "yes" if not unheld else "no",
+            "not_held": unheld,
+        }
+        self._pods.station.trail.append(
+            Sandbox(uuid.uuid4().hex[:12], name, "", 0, labels),
+            Record(Action.LIFECYCLE, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.STARTED, detail=detail),
+        )
 
 
 def _is_the_nodes(process: First) -> bool:
