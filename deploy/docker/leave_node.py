@@ -13,6 +13,7 @@ no next one comes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import ipaddress
 import json
@@ -21,7 +22,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 RANGES = (
@@ -29,6 +30,7 @@ RANGES = (
     ipaddress.ip_network("fd57:a11d::/32"),
 )  # of an agent's addresses on lo
 PINS = Path("/run/stockade/bpf")
+OWN = (Path("/proc/1/ns/net"), Path("/proc/self/ns/net"))  # the node's network: it sees the node's processes, and may be in it
 
 
 def agents() -> list[int]:
@@ -45,8 +47,9 @@ def agents() -> list[int]:
 
 
 def networks() -> Iterator[tuple[int, str]]:
-    """A process of each network namespace of a pod: an agent of a node holds nobody else."""
-    seen = set()
+    """A process of each network namespace of a pod: an agent of a node holds nobody else. Not the node's own, where some pods are, too:
+    what is in there is of a Stockade of the node's own, but for `of_pods`."""
+    seen = set(nodes())
     for path in Path("/proc").glob("[0-9]*/cgroup"):
         try:
             pod = "kubepods" in path.read_text()
@@ -56,6 +59,37 @@ def networks() -> Iterator[tuple[int, str]]:
         if pod and inode not in seen:
             seen.add(inode)
             yield int(path.parent.name), str(path.parent / "ns/net")
+
+
+def nodes() -> dict[int, str]:
+    """The node's network, as far as that is to be seen."""
+    found = {}
+    for path in OWN:
+        with contextlib.suppress(OSError):  # of the first process of a node that is itself in something
+            found.setdefault(path.stat().st_ino, str(path))
+    return found
+
+
+def of_pods(names: Iterable[str]) -> list[str]:
+    """Of the tables of the node's network those that close the other end of a pod's devices. Each is called by the number of a cgroup."""
+    pods = set()
+    for hierarchy in v2():
+        for directory, _, _ in os.walk(hierarchy):
+            if "kubepods" in directory:
+                with contextlib.suppress(FileNotFoundError):
+                    pods.add(f"stockade_{Path(directory).stat().st_ino}")
+    return sorted(pods.intersection(names))
+
+
+def opened() -> list[str]:
+    """Of these, what was taken away. Raises CalledProcessError."""
+    gone = []
+    for network in nodes().values():
+        tables = json.loads(said(network, "nft", "-j", "list", "tables") or "{}").get("nftables", [])
+        for name in of_pods(each["table"]["name"] for each in tables if each.get("table", {}).get("family") == "netdev"):
+            said(network, "nft", "delete", "table", "netdev", name)
+            gone.append(f"table {name}")
+    return gone
 
 
 def said(network: str, *words: str) -> str:
@@ -168,6 +202,7 @@ def main() -> None:
     # What drops packets last but for the pins: a pod whose filter is gone is held by its programs until those are gone too.
     for pid, network in networks():
         tried(f"network of pid {pid}", freed, network)
+    tried("network of the node", opened)
     tried(str(asked.pins), emptied, asked.pins)
     tried("what waited for an agent", let_go_on)
     for cgroup in list(cgroups()):
