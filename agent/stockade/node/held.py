@@ -51,6 +51,8 @@ AGAIN = 5.0  # seconds after which what closes or opens it is tried again
 LOOK = 5.0  # seconds between two looks at whether one that is closed has other devices
 DECIDES = 10.0  # seconds for which a new container stands still until somebody says what its pod is to be held to
 
+ORPHANED = "no container of it is known to hold its namespaces, as one of containerd's does for each pod: everything it asks for is refused"
+
 
 def pins_of(cgroup: int) -> str:
     """What the names of the directories begin with, in which what holds a pod is pinned. cgroup: its id."""
@@ -89,6 +91,7 @@ class HeldPod:
         self._attachment: PodAttachment | None = None
         self._settled = asyncio.Event()  # what becomes of its containers is known
         self._holder: First | None = None
+        self._orphaned = False  # containers begin, and none of them is known to hold the pod's namespaces
         self._devices = Devices(cgroup)
         self._containers: dict[str, _Container] = {}
         self._joined: dict[str, Joining] = {}
@@ -194,10 +197,11 @@ class HeldPod:
 
     async def _hold(self, wanted: Wanted) -> None:
         """Until it ends, or something else is wanted. What goes wrong is said, and it stays closed."""
-        self._say("waiting", wanted)
         leave = self._leave = asyncio.Event()
-        if (holder := self._holder) is None:
-            return  # whoever finds it stirs
+        if (holder := self._holder) is None:  # whoever finds it stirs
+            self._say("failed" if self._orphaned else "waiting", wanted, why=ORPHANED if self._orphaned else "")
+            return
+        self._say("waiting", wanted)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 stack.callback(self._settled.clear)
@@ -356,7 +360,7 @@ class HeldPod:
     async def _arrived(self, found: Arrival) -> None:
         if found.bundle.holds:
             self._containers[found.identity].holds = True
-            self._holder = found.process
+            self._holder, self._orphaned = found.process, False
             if self._new and self._wanted is None and not self._left and _is_the_nodes(found.process):
                 self._new = False
                 await self._open()  # the way to the API may lead through it, and nothing in the node's network is told from the node
@@ -377,6 +381,11 @@ class HeldPod:
         if self._attachment is not None:
             await self._join(self._attachment, found)
             return
+        if self._holder is None and not self._settled.is_set():
+            self._orphaned = True
+            if self._wanted is not None:
+                self._settle()  # no other container of it waits for what does not come
+                self._say("failed", self._wanted, why=ORPHANED)
         if self._gate:
             await self._shut()
             self._record_ungoverned(found, container)

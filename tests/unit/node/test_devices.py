@@ -235,12 +235,15 @@ class Scene:
 
         return act
 
-    def wanted(self, wanted: Wanted) -> Act:
+    def wanted(self, wanted: Wanted, state: str = "refused") -> Act:
         def act(pod: HeldPod) -> Callable[[], bool]:
             pod.want(wanted)
-            return lambda: self.told[-1:] != [] and self.told[-1].state == "refused"
+            return lambda: self.told[-1:] != [] and self.told[-1].state == state
 
         return act
+
+    def stands(self, state: str) -> Act:
+        return lambda _pod: lambda: self.told[-1].state == state
 
     def left(self, pod: HeldPod) -> Callable[[], bool]:
         pod.leave()
@@ -305,3 +308,13 @@ def test_one_in_the_nodes_network_that_may_send_packets_of_its_own_is_not_held(s
     assert scene.told[-1].state == "refused"
     assert scene.told[-1].unheld == ("main may send packets of its own on the node's network (CAP_NET_RAW)",)
     assert scene.records[0][1].detail["held"] == "no"
+
+
+def test_one_whose_runtime_has_no_container_that_holds_its_namespaces_says_so_and_stays_closed(scene: Scene) -> None:
+    """As CRI-O's pods have none, and Docker's are not told apart."""
+    meant = Wanted(Pod(UID, "default", "web"), (Path("/policy.yaml"),), "1")
+    scene.play(scene.wanted(meant, "waiting"), scene.comes("main", MAIN), scene.stands("failed"), scene.sends, scene.left)
+    assert not scene.network.arrived(scene.frame)
+    failed = [each for each in scene.told if each.state == "failed"]
+    assert failed[-1].why == held.ORPHANED and failed[-1].unheld == ()
+    assert scene.records[0][1].detail["state"] == "failed"
