@@ -13,7 +13,6 @@ import dataclasses
 import logging
 import os
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from stockade.attach.attachment import Charged
 from stockade.attach.entered import Entered
 from stockade.attach.target import Target
 from stockade.kernel.links import Link
-from stockade.node import trust
+from stockade.node import trust, ungoverned
 from stockade.node.addresses import IPNetwork, gateways
 from stockade.node.arriving import Arrival, arrival
 from stockade.node.attached import Joining, PodAttachment
@@ -39,7 +38,7 @@ from stockade.sandbox.joined import Joined
 from stockade.service.order import Order
 from stockade.service.slots import Slot
 from stockade.service.watch import Watch
-from stockade.types import Action, Effect, Level, Outcome, Reason, Record, Sandbox, StockadeError
+from stockade.types import StockadeError
 
 if TYPE_CHECKING:
     from stockade.node.station import Pods
@@ -388,7 +387,8 @@ class HeldPod:
                 self._say("failed", self._wanted, why=ORPHANED)
         if self._gate:
             await self._shut()
-            self._record_ungoverned(found, container)
+            said = ungoverned.record(self._standing, self._wanted, container.name, found, self._loose_of(container))
+            self._pods.station.trail.append(*said)
         if (volume := self._volume()) is not None:  # the variables of its containers lead there
             await asyncio.to_thread(trust.give, volume)
 
@@ -491,32 +491,7 @@ class HeldPod:
         return tuple(found)
 
     def _loose_of(self, container: _Container) -> list[str]:
-        can = container.powers or Powers()
-        found = [f"{container.name} keeps {each}" for each in can.fatal]
-        if can.raw and self._devices.shared:
-            found.append(f"{container.name} may send packets of its own on the node's network (CAP_NET_RAW)")
-        elif can.raw and self._devices.failure:
-            found.append(f"{container.name} may send packets of its own (CAP_NET_RAW): {self._devices.failure}")
-        return found
-
-    def _record_ungoverned(self, found: Arrival, container: _Container) -> None:
-        """One that begins in a pod that nobody governs. Raises AuditError."""
-        wanted, standing, unheld = self._wanted, self._standing, self._loose_of(container)
-        name, known = (wanted.pod.called, wanted.pod.labels) if wanted is not None else (f"pod-{self.uid}", {"pod_uid": self.uid})
-        image = (wanted.pod.containers.get(container.name, "") if wanted is not None else "") or found.bundle.image
-        labels = known | {"container": container.name, "container_id": found.identity[:12]} | ({"image": image} if image else {})
-        detail: dict[str, str | int | list[str]] = {
-            "started": "container",
-            "governed": "no: everything it asks for is refused",
-            "state": standing.state,
-            "why": standing.why or "nobody has said yet what it is to be held to",
-            "held": "yes" if not unheld else "no",
-            "not_held": unheld,
-        }
-        self._pods.station.trail.append(
-            Sandbox(uuid.uuid4().hex[:12], name, "", 0, labels),
-            Record(Action.LIFECYCLE, Outcome.DENY, Effect.REFUSE, Level.STATIC, Reason.STARTED, detail=detail),
-        )
+        return ungoverned.loose(container.name, container.powers or Powers(), self._devices)
 
 
 def _is_the_nodes(process: First) -> bool:
