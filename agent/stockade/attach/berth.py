@@ -62,6 +62,24 @@ def sweep(directory: Path, bpffs: Path) -> None:
             os.close(lock)
 
 
+def left(directory: Path) -> list[Path]:
+    """Cgroups that live and whose agent is dead. Takes nothing away."""
+    found = []
+    for path in sorted(directory.glob("*")):
+        with contextlib.suppress(OSError):
+            if not path.name.isdigit():
+                continue
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                place = Path(os.fsdecode(os.pread(lock, 65536, 0)))
+                if place.name and place.stat().st_ino == int(path.name):
+                    found.append(place)
+            finally:
+                os.close(lock)
+    return found
+
+
 def _locked(path: Path) -> int | None:
     """None while somebody else has it."""
     lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from stockade.service.settings import Settings
 
     if args.action == "node":
-        print(json.dumps(node.here(Settings().control, problems).as_json()))
+        print(json.dumps(node.here(Settings(), problems).as_json()))
         return 0
     way = reach.Way(args.command, tuple(args.ssh_option), args.seconds)
     if not args.host and not args.kubernetes:

@@ -10,7 +10,10 @@ from typing import Any
 
 from stockade.cli.top.text import plain
 
-SUMMARY = "Say which sandboxes run: policy, generation, workers, counts, and whether something is wrong. Exit 1 when something is."
+SUMMARY = (
+    "Say which sandboxes run: policy, generation, workers, counts, and whether something is wrong, as one that is held and has no agent. "
+    "Exit 1 when something is. For root; through a daemon also for members of the group stockade."
+)
 EXAMPLES = """\
   stockade status
   stockade status box-0 -o json
@@ -24,22 +27,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from stockade.service.control import ask, running
+    from stockade.daemon import overview
     from stockade.service.settings import Settings
-    from stockade.types import StockadeError
 
-    directory = Settings().control
-    found: list[dict[str, Any]] = []
-    for name in dict.fromkeys(args.sandbox) or running(directory):
-        try:
-            found.append(_of(ask(directory, name, "status"), ask(directory, name, "statistics")))
-        except StockadeError as error:
-            if error.code == "control":  # somebody is there, and stuck or very busy
-                found.append({"sandbox": name, "problems": [error.message]})
-            elif args.sandbox or error.code == "not_root":
-                raise
-            else:
-                print(f"{name}: {error.message}", file=sys.stderr)  # it ended just now
+    told = overview.overview(Settings(), list(dict.fromkeys(args.sandbox)))
+    found = [_of(each["status"], each["statistics"]) if "status" in each else _unserved(each) for each in told["sandboxes"]]
+    if wrong := overview.problems(told["daemon"]):
+        found.append({"sandbox": "daemon", "problems": wrong})
     if args.output == "json":
         print(json.dumps(found, indent=2))
     elif not found:
@@ -60,6 +54,10 @@ def _line(each: dict[str, Any]) -> str:
         f"{plain(each['sandbox'], 16)} {plain(each['policy'], 20)} {each['generation']:>4} {each['mode']:8} {each['since']:20}"
         f" {each['processes']:>5} {sum(each['connections'].values()):>5} {each['allowed']:>8} {each['denied'] - each['unenforced']:>8}"
     )
+
+
+def _unserved(each: dict[str, Any]) -> dict[str, Any]:
+    return {"sandbox": each["sandbox"], "problems": [each["problem"]]}
 
 
 def _of(status: dict[str, Any], statistics: dict[str, Any]) -> dict[str, Any]:

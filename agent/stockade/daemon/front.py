@@ -26,7 +26,7 @@ from stockade.types import StockadeError
 log = logging.getLogger(__name__)
 
 GROUP = "stockade"
-LOOKS = frozenset({"node"})  # what members of the group may ask
+LOOKS = frozenset({"node", "overview"})  # what members of the group may ask
 GUESTS = 32  # connections of others than root at once
 PATIENCE = 10.0  # seconds that one of them may take
 LAST_WORDS = 5.0  # seconds in which an answer may be read

@@ -9,11 +9,13 @@ import resource
 import signal
 import sys
 
+from stockade import __version__
 from stockade.daemon import notify
 from stockade.daemon.front import Front, Json, Spoken
 from stockade.daemon.host import Host
 from stockade.daemon.mounts import must_outlive
 from stockade.daemon.nursery import Nursery
+from stockade.daemon.overview import sandboxes
 from stockade.daemon.programs import Programs, listeners
 from stockade.daemon.run import run
 from stockade.kernel.load import mounted_bpffs
@@ -60,6 +62,13 @@ async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host)
     async def node(_arguments: Json, spoken: Spoken) -> None:
         spoken.say(ok=True, answer=host.node())
 
+    one = asyncio.Lock()  # looks at a time, however many ask
+
+    async def overview(_arguments: Json, spoken: Spoken) -> None:
+        async with one:
+            found = await sandboxes(settings, True)
+        spoken.say(ok=True, answer={"daemon": {"version": __version__, "pid": os.getpid()}, "sandboxes": found})
+
     def reload() -> None:
         notify.reloading()
         for hosted in host.hosted.values():
@@ -70,7 +79,7 @@ async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host)
         for line in await host.begin_all(stack):
             print(f"stockade: {line}", file=sys.stderr, flush=True)
         loop.add_signal_handler(signal.SIGHUP, reload)
-        front.serve({"run": ran, "node": node})
+        front.serve({"run": ran, "node": node, "overview": overview})
         awake = asyncio.create_task(notify.keep_awake())
         stack.callback(awake.cancel)
         notify.tell("READY=1", f"STATUS=serves {len(host.hosted)} sandboxes")

@@ -12,7 +12,7 @@ from stockade.fleet.reach import Asked
 
 class Kind(StrEnum):
     UNREACHED = "unreached"
-    VERSION = "version"  # a host runs another one than most, or an agent another than its host
+    VERSION = "version"  # a host runs another one than most, or an agent or a daemon another than its host
     POLICY = "policy"  # a policy of one name says something else than on most
     PROBLEM = "problem"  # of a sandbox, in its agent's words
 
@@ -43,6 +43,9 @@ def _versions(asked: Sequence[Asked]) -> Iterator[Finding]:
     for each in asked:
         if each.node is not None and most is not None and each.node.version != most:
             yield Finding(Kind.VERSION, each.host.name, "", f"{each.node.version}, and most run {most}")
+        if each.node is not None and each.node.daemon_version not in ("", each.node.version):
+            text = f"its daemon is {each.node.daemon_version}, and {each.node.version} is installed"
+            yield Finding(Kind.VERSION, each.host.name, "", text)
         for sandbox in each.node.sandboxes if each.node is not None else ():
             if each.node is not None and sandbox.version and sandbox.version != each.node.version:
                 text = f"its agent is {sandbox.version}, and {each.node.version} is installed"

@@ -2,7 +2,8 @@
 
 {"version": …, "host": …, "kernel": …, "sandboxes": [
     {"name": …, "version": …, "policy": …, "policy_sha256": …, "generation": …, "mode": …, "allowed": …, "denied": …, "unenforced": …,
-     "refused": […], "problems": […]}]}
+     "refused": […], "problems": […]}],
+ "daemon_version": …, "daemon_pid": …}
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from stockade import __version__
-from stockade.service.control import ask, running
-from stockade.types import StockadeError
+from stockade.daemon.overview import overview
+from stockade.service.settings import Settings
 
 TOP = 3  # reasons of refusals that are told
 MOST = 10_000  # sandboxes that one host may name
@@ -53,45 +53,44 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True)
 class Node:
+    """version: of what is installed. daemon_version: of the daemon that runs, which may be another; empty and pid 0 without one."""
+
     version: str
     host: str
     kernel: str
     sandboxes: tuple[Sandbox, ...] = field(default_factory=tuple)
+    daemon_version: str = ""
+    daemon_pid: int = 0
 
     def as_json(self) -> Json:
         return dataclasses.asdict(self)
 
 
-def here(control: Path, problems: Callable[[Json], list[str]]) -> Node:
+def here(settings: Settings, problems: Callable[[Json], list[str]]) -> Node:
     """This host, by what the agent of each sandbox says. problems: what is to be looked at, of its statistics. Raises StockadeError."""
-    return Node(__version__, socket.gethostname(), platform.release(), tuple(_told(control, problems)))
+    told = overview(settings)
+    found = tuple(_told(each, problems) for each in told["sandboxes"])
+    daemon = told["daemon"] or {"version": "", "pid": 0}
+    if daemon.get("problem"):
+        found = (*found, Sandbox("daemon", problems=(daemon["problem"],)))
+    return Node(__version__, socket.gethostname(), platform.release(), found, daemon["version"], daemon["pid"])
 
 
-def _told(control: Path, problems: Callable[[Json], list[str]]) -> list[Sandbox]:
-    found = []
-    for name in running(control):
-        try:
-            status, statistics = ask(control, name, "status"), ask(control, name, "statistics")
-        except StockadeError as error:
-            if error.code == "not_root":
-                raise
-            if error.code != "no_sandbox":  # that one has just ended
-                found.append(Sandbox(name, problems=(error.message,)))
-            continue
-        counts: Counter[str] = Counter()
-        for _action, decision, _level, reason, count in statistics["decisions"]:
-            if decision == "deny":
-                counts[str(reason)] += int(count)
-        found.append(
-            Sandbox(
-                name,
-                **{key: status.get(key, "") for key in ("version", "policy", "policy_sha256", "generation", "mode")},
-                **{key: statistics[key] for key in ("allowed", "denied", "unenforced")},
-                refused=tuple(f"{reason} × {count}" for reason, count in counts.most_common(TOP)),
-                problems=tuple(problems(statistics)),
-            )
-        )
-    return found
+def _told(each: Json, problems: Callable[[Json], list[str]]) -> Sandbox:
+    if "status" not in each:
+        return Sandbox(each["sandbox"], problems=(each["problem"],))
+    status, statistics = each["status"], each["statistics"]
+    counts: Counter[str] = Counter()
+    for _action, decision, _level, reason, count in statistics["decisions"]:
+        if decision == "deny":
+            counts[str(reason)] += int(count)
+    return Sandbox(
+        each["sandbox"],
+        **{key: status.get(key, "") for key in ("version", "policy", "policy_sha256", "generation", "mode")},
+        **{key: statistics[key] for key in ("allowed", "denied", "unenforced")},
+        refused=tuple(f"{reason} × {count}" for reason, count in counts.most_common(TOP)),
+        problems=tuple(problems(statistics)),
+    )
 
 
 def read(value: Any) -> Node:
@@ -99,7 +98,10 @@ def read(value: Any) -> Node:
     if not isinstance(value, dict) or not isinstance(value.get("sandboxes"), list) or len(value["sandboxes"]) > MOST:
         raise ValueError("no `sandboxes` in it")
     version, host, kernel = (_text(value, name) for name in ("version", "host", "kernel"))
-    return Node(version, host, kernel, tuple(map(_sandbox, value["sandboxes"])))
+    # one that is older says nothing of its daemon
+    daemon = _text(value, "daemon_version") if "daemon_version" in value else ""
+    pid = _number(value, "daemon_pid") if "daemon_pid" in value else 0
+    return Node(version, host, kernel, tuple(map(_sandbox, value["sandboxes"])), daemon, pid)
 
 
 def _sandbox(value: Any) -> Sandbox:

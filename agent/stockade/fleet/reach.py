@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from stockade.fleet import node
 from stockade.fleet.hosts import Host
 from stockade.fleet.node import Json, Node
+from stockade.service.settings import Settings
 from stockade.types import StockadeError
 
 AT_ONCE = 16
@@ -50,7 +51,7 @@ def ask_all(hosts: Sequence[Host], way: Way, problems: Callable[[Json], list[str
 
 def _ask(host: Host, way: Way, problems: Callable[[Json], list[str]]) -> Asked:
     try:
-        return Asked(host, node.here(host.run / "control", problems) if host.ssh is None else _by_ssh(host.ssh, way))
+        return Asked(host, node.here(Settings(run=host.run), problems) if host.ssh is None else _by_ssh(host.ssh, way))
     except StockadeError as error:
         return Asked(host, None, error.message)
 

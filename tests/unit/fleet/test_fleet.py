@@ -47,6 +47,9 @@ def test_an_answer_is_read_as_it_was_said() -> None:
     said = NODE.as_json()
     said["sandboxes"] = [each | {"refused": list(each["refused"]), "problems": list(each["problems"])} for each in said["sandboxes"]]
     assert node.read(said) == NODE and NODE.sandboxes[0].kept_out == 3
+    assert node.read(said | {"daemon_version": "0.9", "daemon_pid": 7}) == dataclasses.replace(NODE, daemon_version="0.9", daemon_pid=7)
+    older = {key: value for key, value in said.items() if not key.startswith("daemon_")}
+    assert node.read(older) == NODE
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,8 @@ def test_an_answer_is_read_as_it_was_said() -> None:
         *([], None, {}, {"sandboxes": {}}),
         {"version": 1, "host": "a", "kernel": "b", "sandboxes": []},
         {"version": "1", "host": "a", "kernel": "b", "sandboxes": [{}]},
+        {"version": "1", "host": "a", "kernel": "b", "sandboxes": [], "daemon_version": 1},
+        {"version": "1", "host": "a", "kernel": "b", "sandboxes": [], "daemon_pid": "1"},
         {"version": "1", "host": "a", "kernel": "b", "sandboxes": [{"name": "x", "generation": True}]},
     ],
 )
@@ -88,6 +93,11 @@ def test_what_differs_from_most_is() -> None:
         ("version", "d", "box"),
         ("policy", "c", "box"),
     ]
+
+
+def test_a_daemon_that_was_not_replaced_is_named_apart_from_what_is_installed() -> None:
+    found = findings([Asked(Host("a"), dataclasses.replace(NODE, daemon_version="0.9")), Asked(Host("b"), NODE)])
+    assert [(each.kind, each.host, each.text) for each in found] == [("version", "a", "its daemon is 0.9, and 1.0 is installed")]
 
 
 def test_another_generation_of_the_same_policy_is_no_drift() -> None:
