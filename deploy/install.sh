@@ -3,8 +3,9 @@
 #
 #   install.sh --from URL|DIRECTORY              the release's files: a wheel, SHA256SUMS, and this script
 #   install.sh --from URL --sha256 HEX           and the wheel must be this one, whatever SHA256SUMS says
-#   install.sh --uninstall                       everything but trails and settings; refuses while a sandbox lives
-#   install.sh --uninstall --force --purge       ends the sandboxes, and removes trails and settings too
+#   install.sh --from URL --service              and a unit of systemd for `stockade daemon`, started, with a group `stockade` that may look
+#   install.sh --uninstall                       everything but trails and settings; refuses while a sandbox lives, or a container is held
+#   install.sh --uninstall --force --purge       ends the sandboxes, lets go of the containers, and removes trails and settings too
 #
 #   --prefix DIR    where it is kept (default /opt/stockade): a directory for each version, and `current`, which is switched at once
 #   --command FILE  the command on the PATH (default /usr/local/bin/stockade)
@@ -89,16 +90,31 @@ fetched() {  # FROM NAME TO: one file of the release
     esac
 }
 
+summed() { awk -v name="$2" '$2 == name || $2 == "*" name {print $1}' "$1/SHA256SUMS"; }  # ROOM NAME: what SHA256SUMS says of it
+
+checked() {  # FILE SUM
+    [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ] || fail "${1##*/} is not the file whose SHA-256 is ${2:-in SHA256SUMS}" "nothing was installed"
+}
+
 the_wheel() {  # FROM ROOM: fetches the release's wheel into ROOM, checked, and prints its name
     local name sum
     fetched "$1" SHA256SUMS "$2/SHA256SUMS"
     name=$(awk '$2 ~ /^\*?stockade-[0-9A-Za-z.+]+-py3-none-any\.whl$/ {sub(/^\*/, "", $2); print $2}' "$2/SHA256SUMS")
     [ "$(wc -w <<<"$name")" = 1 ] || fail "SHA256SUMS names ${name:-no wheel}, where one stockade-VERSION-py3-none-any.whl is due"
-    sum=$(awk -v name="$name" '$2 == name || $2 == "*" name {print $1}' "$2/SHA256SUMS")
+    sum=$(summed "$2" "$name")
     fetched "$1" "$name" "$2/$name"
-    [ -z "$SHA256" ] || sum=$SHA256
-    [ "$(sha256sum "$2/$name" | cut -d' ' -f1)" = "$sum" ] || fail "$name is not the file whose SHA-256 is $sum" "nothing was installed"
+    checked "$2/$name" "${SHA256:-$sum}"
     echo "$name"
+}
+
+this_script() {  # FROM ROOM: into ROOM, to be kept: root runs it again to uninstall
+    # The file that bash reads this from, by a path, or the release's own. Never $0: with `curl … | bash` that is `bash`, and who owns the
+    # current directory may have put a file of that name there.
+    case $SCRIPT in
+        */*) if [ -f "$SCRIPT" ]; then cp "$SCRIPT" "$2/install.sh"; return; fi ;;
+    esac
+    fetched "$1" install.sh "$2/install.sh"
+    checked "$2/install.sh" "$(summed "$2" install.sh)"
 }
 
 install_release() {
@@ -114,6 +130,7 @@ install_release() {
     python=$(find_python)
     room=$(mktemp -d)
     name=$(the_wheel "$FROM" "$room")
+    this_script "$FROM" "$room"
     version=$(cut -d- -f2 <<<"$name")
     mkdir -p "$PREFIX"
     place=$PREFIX/$version
@@ -131,13 +148,30 @@ install_release() {
     ln -sfn "$place" "$PREFIX/.next" && mv -T "$PREFIX/.next" "$PREFIX/current"
     mkdir -p "$(dirname "$COMMAND")"
     ln -sfn "$PREFIX/current/bin/stockade" "$COMMAND"
-    cp "$0" "$PREFIX/install.sh" 2>/dev/null || fetched "$FROM" install.sh "$PREFIX/install.sh"  # `curl … | bash` has no file of its own
-    chmod 755 "$PREFIX/install.sh"
+    install -m 755 "$room/install.sh" "$PREFIX/.install.sh" && mv -T "$PREFIX/.install.sh" "$PREFIX/install.sh"  # bash may be reading it
     mkdir -p -m 755 /etc/stockade
     rm -rf "$room"
     forget_others "$place"
+    serviced
     say "$("$COMMAND" --version): $COMMAND"
     say "next: $COMMAND doctor; $COMMAND init"
+}
+
+serviced() {  # the unit of the daemon, when asked for; and what to do where it runs already
+    local ran=no
+    ! systemctl is-active --quiet stockade 2>/dev/null || ran=yes
+    if [ "$SERVICE" = yes ]; then
+        getent group stockade >/dev/null || groupadd --system stockade
+        mkdir -p "${UNIT%/*}"
+        "$COMMAND" daemon --unit >"$UNIT.next" && mv "$UNIT.next" "$UNIT"
+        if [ -d /run/systemd/system ]; then
+            systemctl daemon-reload
+            systemctl enable --now stockade || fail "the service does not start" "systemctl status stockade; $COMMAND daemon --check"
+        else
+            say "$UNIT is there; systemd does not run here, so nothing was started"
+        fi
+    fi
+    [ $ran = no ] || say "the daemon is still the one before: systemctl restart stockade starts this one, which takes the sandboxes over"
 }
 
 in_use() { grep -lzqF "$1/" /proc/[0-9]*/cmdline /proc/[0-9]*/maps 2>/dev/null; }  # VERSION: whether a process runs of it
@@ -175,28 +209,103 @@ emptied() {  # DIR…: gone, but for a directory that is a mount of its own, whi
 }
 
 no_daemon() {  # the service and its unit; one that somebody started by hand is theirs to end
-    local unit=/etc/systemd/system/stockade.service pid
-    if [ -e "$unit" ]; then
-        systemctl disable --now stockade >/dev/null 2>&1 || say "systemd does not answer: $unit is removed all the same"
-        rm -f "$unit"
+    local pid
+    if [ -e "$UNIT" ]; then
+        systemctl disable --now stockade >/dev/null 2>&1 || say "systemd does not answer: $UNIT is removed all the same"
+        rm -f "$UNIT"
+        systemctl daemon-reload >/dev/null 2>&1 || true
     fi
     if pid=$(pgrep -o -f "^$PREFIX/.*/stockade daemon( |\$)"); then fail "a daemon runs (pid $pid)" "end it first: kill $pid"; fi
 }
 
-uninstall() {
-    local name mounted left
-    [ "$(id -u)" = 0 ] || fail "needs root" "sudo $0 …"
-    [ -x "$COMMAND" ] || say "there is no $COMMAND: what else is left is removed"
-    if [ -x "$COMMAND" ]; then
-        mapfile -t living < <("$COMMAND" sandbox ls -o json | "$PREFIX/current/bin/python" -c 'import json, sys
-for each in json.load(sys.stdin): print(each["name"])')
-        if [ ${#living[@]} -gt 0 ]; then
-            [ "$FORCE" = yes ] || fail "these sandboxes live: ${living[*]}" "stockade sandbox kill NAME ends one; --force ends them all"
-            for name in "${living[@]}"; do "$COMMAND" sandbox kill "$name" || fail "$name could not be ended"; done
-        fi
-        no_daemon
-        [ ${#living[@]} -eq 0 ] || at_rest
+living() {  # names of sandboxes, and of containers that are governed and have an agent; fails when that cannot be known
+    local said
+    said=$("$COMMAND" sandbox ls -o json) || return 1
+    "$PREFIX/current/bin/python" -c 'import json, sys
+for each in json.load(sys.stdin): print(each["name"])' <<<"$said"
+}
+
+ended() {  # NAME: a container is let go of and runs on, a sandbox ends
+    local said
+    if said=$("$COMMAND" attach --let-go "$1" 2>&1); then say "$said"; return; fi
+    case $said in
+        *'[no_verb]'*|*'[no_sandbox]'*) "$COMMAND" sandbox kill "$1" ;;
+        *)                              say "$said"; return 1 ;;
+    esac
+}
+
+held() {  # containers that somebody attached to, with an agent or without: their cgroups, each with processes in it (attach/berth.py)
+    local file cgroup
+    for file in "$ATTACHED"/[0-9]*; do
+        [[ -f $file && ${file##*/} =~ ^[0-9]+$ ]] || continue
+        cgroup=$(<"$file")
+        [ -n "$cgroup" ] && [ "$(stat -c %i "$cgroup" 2>/dev/null)" = "${file##*/}" ] || continue
+        ! grep -qx 'populated 1' "$cgroup/cgroup.events" || echo "$cgroup"
+    done
+}
+
+let_go() {  # CGROUP: of a container whose agent died: its devices are opened. Its programs go with their pins
+    local number pid namespace seen='' own
+    number=$(stat -c %i "$1")
+    flock --nonblock "$ATTACHED/$number" true || { say "$1 has an agent, which did not let go"; return 1; }
+    own=$(readlink /proc/self/ns/net)
+    while read -r pid; do
+        namespace=$(readlink "/proc/$pid/ns/net") || continue  # it has just ended
+        [ "$namespace" != "$own" ] || continue  # there is no device to open
+        case $seen in *"$namespace"*) continue ;; esac
+        seen+=$namespace
+        nsenter --net="/proc/$pid/ns/net" nft delete table netdev stockade 2>/dev/null || true  # it is not there, or the process is not
+        ! nsenter --net="/proc/$pid/ns/net" nft list tables netdev 2>/dev/null | grep -qx 'table netdev stockade' || return 1
+    done < <(find "$1" -name cgroup.procs -exec cat {} +)
+    nft delete table netdev "stockade_$number" 2>/dev/null || true  # where its devices were closed at the host's end
+    rm -rf "/run/stockade/bpf/attached-$number-"*
+    rm -f "$ATTACHED/$number"
+    say "$1: let go of; what runs there is not governed any more"
+}
+
+nobody_held() {  # refuses while somebody is; --force ends sandboxes and lets go of containers
+    local names containers name cgroup
+    names=$(living) || fail "which sandboxes live cannot be known: $COMMAND sandbox ls fails" "install that version again; nothing was removed"
+    containers=$(held)
+    [ -n "$names$containers" ] || { no_daemon; return; }
+    if [ "$FORCE" != yes ]; then
+        [ -z "$names" ] || say "these sandboxes live: ${names//$'\n'/ }"
+        [ -z "$containers" ] || say "these containers are held: ${containers//$'\n'/ }"
+        fail "nothing was removed" "stockade sandbox kill NAME ends a sandbox; stockade attach --let-go NAME lets go of a container that has an agent" \
+             "--force ends every sandbox and lets go of every container, also of those whose agent died"
     fi
+    while read -r name; do [ -z "$name" ] || ended "$name" || fail "$name could not be ended"; done <<<"$names"
+    no_daemon
+    containers=$(held)
+    while read -r cgroup; do [ -z "$cgroup" ] || let_go "$cgroup" || fail "$cgroup could not be let go of"; done <<<"$containers"
+    at_rest
+}
+
+no_hooks() {  # podman's file, when its hook is our command: without that no such container would start. Of others that is said
+    local file
+    for file in /etc/containers/oci/hooks.d/*.json /usr/share/containers/oci/hooks.d/*.json; do
+        [ -f "$file" ] && grep -qF -e "\"$COMMAND\"" -e "\"$PREFIX/current/bin/stockade\"" "$file" || continue
+        if [ "${file##*/}" = stockade.json ]; then
+            rm -f "$file"
+            say "$file is removed: podman starts containers without Stockade from here on"
+        else
+            say "$file still names Stockade's hook: no container that it is for will start"
+        fi
+    done
+}
+
+uninstall() {
+    local mounted left
+    [ "$(id -u)" = 0 ] || fail "needs root" "sudo $0 …"
+    if [ -x "$COMMAND" ]; then
+        nobody_held
+    else
+        left=$(held)
+        [ -z "$left" ] || fail "these containers are held, and there is no $COMMAND to let go of them: ${left//$'\n'/ }" "install that version again"
+        say "there is no $COMMAND: what else is left is removed"
+        no_daemon
+    fi
+    no_hooks
     if mountpoint -q /run/stockade/bpf; then umount /run/stockade/bpf; fi  # with the pins go the programs
     emptied /run/stockade /var/cache/stockade
     while read -r mounted; do
@@ -209,6 +318,8 @@ for each in json.load(sys.stdin): print(each["name"])')
     rmdir "$PREFIX" 2>/dev/null || [ ! -d "$PREFIX" ] || say "$PREFIX holds something that is not Stockade's: it stays"
     if [ "$PURGE" = yes ]; then
         emptied /etc/stockade /var/log/stockade
+        # the group that --service made, unless somebody was put into it
+        [ "$(getent group stockade | cut -d: -f4)" ] || groupdel stockade 2>/dev/null || true
         say "removed, with settings and trails"
     else
         rmdir /etc/stockade 2>/dev/null || true
@@ -217,7 +328,8 @@ for each in json.load(sys.stdin): print(each["name"])')
 }
 
 main() {
-    FROM='' SHA256='' PREFIX=/opt/stockade COMMAND=/usr/local/bin/stockade APT=yes FORCE=no PURGE=no
+    FROM='' SHA256='' PREFIX=/opt/stockade COMMAND=/usr/local/bin/stockade APT=yes FORCE=no PURGE=no SERVICE=no
+    UNIT=/etc/systemd/system/stockade.service ATTACHED=/run/stockade/attached
     local what=install_release
     while [ $# -gt 0 ]; do
         case $1 in
@@ -227,10 +339,12 @@ main() {
             --prefix)    PREFIX=$2; shift ;;
             --command)   COMMAND=$2; shift ;;
             --no-apt)    APT=no ;;
+            --service)   SERVICE=yes ;;
             --uninstall) what=uninstall ;;
             --force)     FORCE=yes ;;
             --purge)     PURGE=yes ;;
-            -h|--help)   sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+            -h|--help)   [ -f "$SCRIPT" ] || fail "the script's own head says what there is"
+                         sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$SCRIPT"; exit 0 ;;
             *)           fail "unknown argument: $1" "--help shows what there is" ;;
         esac
         shift
@@ -238,6 +352,8 @@ main() {
     case $PREFIX in /?*) ;; *) fail "--prefix $PREFIX: an absolute path is wanted" ;; esac
     $what
 }
+
+SCRIPT=${BASH_SOURCE[0]:-}  # empty when bash reads this from its input
 
 # deploy/setup.sh reads this file for what both need.
 if [ "${BASH_SOURCE[0]:-$0}" = "$0" ]; then main "$@"; fi

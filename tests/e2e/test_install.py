@@ -1,11 +1,12 @@
 """A release is made, served, installed, replaced and taken away again, each as somebody with a shell does it.
 
-In a mount namespace whose /run/stockade, /etc/stockade and trails are its own: what is installed on the machine is not touched. Packages of
+In a mount namespace whose /run/stockade, /etc and trails are its own: what is installed on the machine is not touched. Packages of
 pip's come from wherever pip fetches them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.server
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from framework.machine import wait_for
+from stockade.sandbox.cgroup import mounted
 
 REPOSITORY = Path(__file__).parents[2]
 OWN = ("/run/stockade", "/etc/stockade", "/var/log/stockade", "/var/cache/stockade")
@@ -40,7 +42,14 @@ class Place:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         for path in OWN:
             Path(path).mkdir(parents=True, exist_ok=True)
-        mounts = " && ".join(f"mount -t tmpfs none {path}" for path in OWN)
+        etc = room / "etc"
+        etc.mkdir()
+        own_etc = (
+            f"mount -t tmpfs none {etc} && mkdir {etc}/upper {etc}/work && cp -L /etc/hosts /etc/resolv.conf {etc}/upper",
+            f"mount -t overlay overlay -o lowerdir=/etc,upperdir={etc}/upper,workdir={etc}/work /etc",
+            "if [ -d /run/systemd/system ]; then mount -t tmpfs none /run/systemd; fi",  # no unit of the machine's is touched
+        )
+        mounts = " && ".join([*own_etc, *(f"mount -t tmpfs none {path}" for path in OWN)])
         holder = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f"{mounts} && echo ready && exec sleep infinity"]
         self._holder = subprocess.Popen(holder, stdout=subprocess.PIPE, text=True)
         assert self._holder.stdout is not None and self._holder.stdout.readline() == "ready\n"
@@ -91,10 +100,12 @@ def place(tmp_path: Path, release: Path) -> Iterator[Place]:
     found.close()
 
 
-def test_a_release_is_installed_replaced_and_taken_away(place: Place) -> None:
+def test_a_release_is_installed_replaced_and_taken_away(place: Place, release: Path) -> None:
+    (place.prefix.parent / "bash").write_text("#!/bin/sh\necho somebody else\n")  # what $0 says of a script that bash reads from a pipe
     status, _, said = place.install()
     assert status == 0, said
     first = place.current
+    assert (place.prefix / "install.sh").read_bytes() == (release / "install.sh").read_bytes(), "and nothing that lay where it was started"
     assert place.run(place.command, "--version")[1].startswith("stockade ")
     work = place.prefix.parent / "work"
     work.mkdir()
@@ -125,6 +136,94 @@ def test_a_release_is_installed_replaced_and_taken_away(place: Place) -> None:
     assert not [line for line in left.split() if not line.isdecimal()], left
 
 
+class Contained:
+    """A process in a cgroup and a network namespace of its own, with a device: what `attach` needs of a container."""
+
+    def __init__(self, name: str) -> None:
+        self.cgroup = mounted() / name
+        self.cgroup.mkdir()
+        device = "ip link add outside type veth peer name other && ip link set outside up && echo ready && exec sleep 600"
+        line = f"echo $$ >{self.cgroup}/cgroup.procs && exec unshare --net sh -ec '{device}'"
+        self.process = subprocess.Popen(["sh", "-ec", line], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
+
+    def tables(self) -> str:
+        listed = ["nsenter", "--net", f"--target={self.process.pid}", "nft", "list", "tables"]
+        return subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+
+    def programs(self) -> str:
+        return subprocess.run(["bpftool", "cgroup", "show", self.cgroup], capture_output=True, text=True, check=False).stdout
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        wait_for(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), "its end")
+        self.cgroup.rmdir()
+
+
+@pytest.fixture
+def contained() -> Iterator[tuple[Contained, Contained]]:
+    with contextlib.ExitStack() as stack:
+        pair = Contained(f"led-{os.getpid()}"), Contained(f"left-{os.getpid()}")
+        for each in pair:
+            stack.callback(each.close)
+        yield pair
+
+
+def test_what_it_governs_is_not_let_go_without_a_word(place: Place, contained: tuple[Contained, Contained]) -> None:
+    """A container whose agent lives, and one whose agent was killed; and a runtime that would ask for a command that is gone."""
+    status, _, said = place.install("--service")
+    assert status == 0, said
+    unit, hook = "/etc/systemd/system/stockade.service", "/etc/containers/oci/hooks.d/stockade.json"
+    assert f"{unit} is there; systemd does not run here" in said, said
+    assert f"ExecStart={place.command} daemon\n" in place.run("cat", unit)[1]
+    assert place.run("grep", "^stockade:", "/etc/group")[0] == 0
+    status, _, said = place.run("sh", "-ec", f"mkdir -p {Path(hook).parent} && {place.command} oci-hook --install podman >{hook}")
+    assert status == 0, said
+    policy = place.prefix.parent / "policy.yaml"
+    policy.write_text("version: 1\nname: held\nexec: {allow: [sleep]}\n")
+    bare = [each.programs() for each in contained]
+
+    def attach(to: Contained) -> subprocess.Popen[str]:
+        agent = place.start(place.command, "attach", "--cgroup", to.cgroup, "--policy", policy, "--name", to.cgroup.name)
+        assert agent.stdout is not None and f"{to.cgroup.name}: governed" in agent.stdout.readline()
+        return agent
+
+    def governed() -> bool:
+        return all("stockade" in each.tables() and each.programs() != programs for each, programs in zip(contained, bare, strict=True))
+
+    led, left = contained
+    with attach(led) as agent:
+        with attach(left) as dead:
+            dead.kill()
+        assert governed()
+        status, _, said = place.uninstall()
+        assert status == 1 and "nothing was removed" in said, said
+        assert f"these sandboxes live: {led.cgroup.name}" in said and f"{left.cgroup}" in said.partition("are held: ")[2], said
+        assert place.command.exists() and governed() and place.run("test", "-e", hook)[0] == 0
+
+        status, _, said = place.uninstall("--force", "--purge")
+        assert status == 0 and f"{led.cgroup.name}: let go of" in said and f"{left.cgroup}: let go of" in said, said
+        assert agent.wait(60) == 0
+    assert [each.programs() for each in contained] == bare
+    assert [each.tables() for each in contained] == ["", ""]
+    assert [each.process.poll() for each in contained] == [None, None], "they run on"
+    assert f"{hook} is removed" in said
+    assert place.run("ls", hook, unit)[0] != 0 and place.run("grep", "^stockade:", "/etc/group")[0] != 0
+
+
+def test_what_cannot_be_known_is_not_removed(place: Place) -> None:
+    """An installation whose command fails: nobody says what lives."""
+    place.command.parent.mkdir(parents=True)
+    place.command.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
+    place.command.chmod(0o755)
+    place.prefix.mkdir()
+    where = ("--prefix", place.prefix, "--command", place.command)
+    for words in ((), ("--force",)):
+        status, _, said = place.run(place.release / "install.sh", "--uninstall", *where, *words)
+        assert status == 1 and "cannot be known" in said and place.prefix.exists(), said
+
+
 def test_what_is_not_the_release_is_not_installed(place: Place, release: Path) -> None:
     wheel = next(release.glob("*.whl"))
     whole = wheel.read_bytes()
@@ -134,6 +233,14 @@ def test_what_is_not_the_release_is_not_installed(place: Place, release: Path) -
         assert status == 1 and "is not the file whose SHA-256 is" in said, said
     finally:
         wheel.write_bytes(whole)
+    script = release / "install.sh"
+    ours = script.read_bytes()
+    try:
+        script.write_bytes(ours + b"# another\n")
+        status, _, said = place.install()
+        assert status == 1 and "install.sh is not the file whose SHA-256 is" in said, said
+    finally:
+        script.write_bytes(ours)
     status, _, said = place.install("--sha256", hashlib.sha256(b"another").hexdigest())
     assert status == 1 and "nothing was installed" in said, said
     assert not os.path.lexists(place.command) and not (place.prefix / "current").exists()
