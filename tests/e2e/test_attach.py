@@ -433,16 +433,16 @@ def test_who_outlives_the_first_process_of_a_container_is_held(
 
 
 class Several:
-    """A cgroup of the test's own, with a process in each of these namespaces, in this order."""
+    """A cgroup of the test's own, with a process in each of these network namespaces, in this order."""
 
-    def __init__(self, place: Path, inside: dict[str, str], *networks: Place) -> None:
+    def __init__(self, place: Path, inside: dict[str, str], *networks: Path) -> None:
         self.cgroup = mounted() / f"stockade-tests-{os.getpid()}-several"
         self.cgroup.mkdir()
         self.processes: list[subprocess.Popen[bytes]] = []
         self.containers: list[Container] = []
         for network in networks:
             work = containers.work_directory(place, inside)
-            line = ["nsenter", f"--net={network.path}", "/usr/bin/python3", str(work / "contained.py"), str(work)]
+            line = ["nsenter", f"--net={network}", "/usr/bin/python3", str(work / "contained.py"), str(work)]
             process = subprocess.Popen(["sh", "-c", f'echo $$ > {self.cgroup}/cgroup.procs; exec "$0" "$@"', *line])
             self.processes.append(process)
             self.containers.append(Container("several", work, process.pid, []))
@@ -463,7 +463,7 @@ def test_a_cgroup_is_held_when_the_first_of_its_processes_has_ended(
     machine: Machine, network: Place, place: Path, inside: dict[str, str]
 ) -> None:
     """In a network namespace of its own: its devices are looked after, and its policy is read, as before."""
-    with Several(place, inside, network, network) as several:
+    with Several(place, inside, network.path, network.path) as several:
         ends, stays = several.containers
         with attached(machine, machine.room(), POLICY, "--cgroup", str(several.cgroup)) as running:
             ends.begin("exit 0")
@@ -484,9 +484,67 @@ def test_a_cgroup_is_held_when_the_first_of_its_processes_has_ended(
         assert not [words for words in started["detail"]["not_held"] if "namespace, whose" in words]
 
 
+TRIES = """
+import contextlib, pathlib, socket, sys, threading, time
+host, tcp, udp = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+here = pathlib.Path(sys.argv[4])
+tried = {"tcp": 0, "udp": 0}
+def until_stopped(kind, attempt):
+    while not (here / "stop").exists():
+        with contextlib.suppress(OSError):
+            attempt()
+        tried[kind] += 1
+        time.sleep(0.001)
+def connect():
+    with socket.socket() as sock:
+        sock.settimeout(0.05)
+        sock.connect((host, tcp))
+        sock.sendall(b"stockade-leak")
+threads = [threading.Thread(target=until_stopped, args=("tcp", connect))]
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+threads.append(threading.Thread(target=until_stopped, args=("udp", lambda: datagrams.sendto(b"stockade-leak", (host, udp)))))
+for thread in threads:
+    thread.start()
+(here / "begun").touch()
+for thread in threads:
+    thread.join()
+print(*tried.values(), flush=True)
+"""
+
+
+def test_nothing_gets_out_while_another_agent_takes_over_on_the_hosts_network(
+    machine: Machine, network: Place, place: Path, inside: dict[str, str]
+) -> None:
+    """No device is closed there, so the programs alone hold it: the new ones are there before the dead agent's are taken away."""
+    host = Path("/proc/self/ns/net")
+    with Several(place, inside, host, host) as several:
+        trying, other = several.containers
+        (trying.work / "tries.py").write_text(TRIES)
+        line = f"run /usr/bin/python3 {trying.work}/tries.py {network.host} {network.tcp} {network.udp} {trying.work}"
+        with attached(machine, machine.room(), POLICY, "--cgroup", str(several.cgroup)) as first:
+            first.process.kill()
+            first.process.wait()
+        number = trying.begin(line)
+        wait_for((trying.work / "begun").exists, "the first attempts")
+        for _ in range(3):
+            with attached(machine, machine.room(), POLICY, "--cgroup", str(several.cgroup)) as next_:
+                next_.process.kill()
+                next_.process.wait()
+        (trying.work / "stop").touch()
+        wait_for((trying.work / f"done-{number}").exists, "how often it tried")
+        status, *tried = (trying.work / f"done-{number}").read_text().split()
+        assert status == "0" and all(int(count) > 20 for count in tried), tried
+        assert network.heard == []
+        with attached(machine, machine.room(), POLICY, "--cgroup", str(several.cgroup)):
+            assert other.do(f"tcp {network.host} {network.tcp}").startswith("failed")
+        assert other.do(f"tcp {network.host} {network.tcp}") == "outside"  # whoever is let go of is heard
+        assert other.do(f"udp {network.host} {network.udp}") == "sent"
+        wait_for(lambda: set(network.heard) == {"tcp", "udp"}, "both")
+
+
 def test_a_process_of_another_network_is_said_not_to_be_held(machine: Machine, network: Place, place: Path, inside: dict[str, str]) -> None:
     """Its programs hold it, and its frames leave by a device that nobody closed."""
-    with Place() as other, Several(place, inside, network, other) as several:
+    with Place() as other, Several(place, inside, network.path, other.path) as several:
         with attached(machine, machine.room(), POLICY, "--cgroup", str(several.cgroup)) as running:
             assert several.containers[1].do(f"tcp {other.host} {other.tcp}").startswith("failed")
             several.containers[1].do("packet eth0")

@@ -12,8 +12,8 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +38,7 @@ from stockade.sandbox.launch import Sockets
 from stockade.sandbox.limits import Limits
 from stockade.sandbox.roster import PATH, Resolver, Roster
 from stockade.service import verbs
-from stockade.service.control import Control
+from stockade.service.control import Control, Verb
 from stockade.service.enforcement import lost_of
 from stockade.service.generations import Load
 from stockade.service.governed import Governed
@@ -61,7 +61,10 @@ Serve = Callable[[contextlib.AsyncExitStack], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """What somebody attaches with. trusted: what of the trust store the container was given before it started, in words."""
+    """What somebody attaches with. trusted: what of the trust store the container was given before it started, in words.
+
+    verbs: of its control socket, besides those of every sandbox.
+    """
 
     order: Order
     policy: Policy
@@ -70,6 +73,7 @@ class Charged:
     authority: Authority
     existing: Existing = "cut"
     trusted: str = ""
+    verbs: Mapping[str, Verb] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +137,12 @@ class Attachment:
             await asyncio.to_thread(self._device.admit, entrances(policy))
         # 4) what it had before
         connections = await asyncio.to_thread(self._connections)
+        # 5) last, what a dead agent left: until here it held the container, and still does where any of this failed
+        await asyncio.to_thread(self._sweep)
         standing = Standing(self.name, tuple(processes), connections, self._device.by, tuple(self._unheld()), roster.missing, self._written)
         station.agent.lifecycle(governed, Reason.STARTED, self._said(standing, policy))
-        control.serve(verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal))
+        every = verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal)
+        control.serve({**every, **self._charged.verbs})
         return standing
 
     def _made(self, sandbox: Sandbox, roster: Roster) -> Contained:
@@ -159,7 +166,6 @@ class Attachment:
         self._device.open()
 
     def _govern(self) -> None:
-        self._sweep()
         self._own(lambda: self._kernel.govern(self.target.cgroup.path))
 
     def _roster(self, policy: Policy) -> Roster:
@@ -223,7 +229,7 @@ class Attachment:
         return Charge(self._slot, governed, self._sockets, limits, charged.watch, charged.load, self._lost_links, kept, "")
 
     def _sweep(self) -> None:
-        """What an agent that died left on this cgroup. Beside it nothing gets through: each would take the other's address for a trick."""
+        """What an agent that died left on this cgroup. Beside it nothing gets through: each takes the other's address for a trick."""
         for pins in self._kernel.pins.parent.glob(f"{berth.pins_of(self._cgroup)}*"):
             if pins != self._kernel.pins:
                 shutil.rmtree(pins, ignore_errors=True)
