@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from framework.containers import Container, Place
 from framework.internet import ECHO, OTHER
 from framework.machine import STOCKADE, Machine, Record, read_records, select, wait_for
 from framework.policy import http, whole
-from stockade.service.control import running
+from stockade.service.control import ask, running
 from stockade.service.settings import Settings
 
 if missing := containers.lacking("runc"):
@@ -82,6 +83,29 @@ def test_a_container_is_held_from_its_first_instruction(container: Container, di
     container.end()
     wait_for(lambda: select(records_of(container.id, directory), reason="stopped"), "the end of its agent")
     wait_for(lambda: container.id not in running(Settings().control), "nobody to ask")
+
+
+def test_a_signal_to_the_agent_lets_go_of_nothing_and_a_command_does(container: Container, directory: Path, network: Place) -> None:
+    """Whoever ends processes that are in the way does not mean to let a container out."""
+    agent = ask(Settings().control, container.id, "status")["pid"]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        os.kill(agent, number)
+    words = [
+        f"stockade: {name}: the agent stays until its container ends, or `stockade attach --let-go {container.id}`"
+        for name in ("SIGTERM", "SIGINT", "SIGQUIT")
+    ]
+    wait_for(lambda: set(words) <= set((directory / "audit" / f"{container.id}.log").read_text().splitlines()), "its words")
+    assert container.do(f"run {CURL} https://{ECHO}/open/a") == "0 200"  # and serves on
+    assert container.do(f"tcp {network.host} {network.tcp}").startswith("failed")
+    assert network.heard == [] and not select(records_of(container.id, directory), reason="stopped")
+    done = subprocess.run([STOCKADE, "attach", "--let-go", container.id], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    assert container.id not in running(Settings().control)
+    (stopped,) = select(records_of(container.id, directory), reason="stopped")
+    assert stopped["detail"]["why"] == "it was let go of, and is not governed any more"
+    assert container.do(f"tcp {network.host} {network.tcp}") == "outside"
+    again = subprocess.run([STOCKADE, "attach", "--let-go", container.id], capture_output=True, text=True, check=False)
+    assert (again.returncode, f"no sandbox called {container.id} is running [no_sandbox]" in again.stderr) == (2, True), again
 
 
 def test_what_the_container_could_write_is_not_read_later_either(container: Container, directory: Path) -> None:

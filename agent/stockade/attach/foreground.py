@@ -1,4 +1,8 @@
-"""`stockade attach`: an agent for one container that runs already, inside the command itself. Ends with it, or lets go on a signal."""
+"""`stockade attach`: an agent for one container that runs already, inside the command itself. Ends with it, or lets go when told to.
+
+Told by a signal, where somebody runs the command; the agent that `oci-hook` leaves behind is told by a verb of its control socket alone. A
+signal there comes from who ends whatever is in the way (earlyoom, a shutdown), and not from who wants the container ungoverned.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ from stockade.policy import Policy
 from stockade.policy.rego import judge
 from stockade.sandbox.joined import Joined
 from stockade.sandbox.launch import Sockets, listen_again
+from stockade.service.control import Json, Peer, Verb
 from stockade.service.order import Order
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
@@ -45,10 +50,12 @@ def attach(
     *,
     existing: Existing = "cut",
     trust: Trust | None = None,
+    stays: bool = False,
 ) -> int:
-    """Govern the target until it ends or a signal comes. Returns 0, or the status of a container that ended.
+    """Govern the target until it ends, a signal comes, or the verb `let_go`. Returns 0, or the status of a container that ended.
 
     done: called when it is governed. trust: gives the container the sandbox's own CA, while it has not started; says what it was given.
+    stays: no signal lets go.
     Raises StockadeError: it is not governed.
     """
     if os.geteuid() != 0:
@@ -79,7 +86,7 @@ def attach(
         finally:
             os.close(init)
         pins = bpffs / f"{berth.pins_of(target.cgroup.id)}{os.getpid()}"
-        agent = _Agent(order, settings, target, policy, watch, existing, trust, done)
+        agent = _Agent(order, settings, target, policy, watch, existing, trust, done, stays)
         return asyncio.run(agent.main(slot, workers, joined, sockets, pins))
 
 
@@ -87,6 +94,15 @@ def prepared(policy: Policy, target: Target) -> Policy:
     """A policy for what Stockade did not start: labels of its own, no promise that its files are not its own to write, and no doors."""
     exec_ = dataclasses.replace(policy.exec, writable=True)
     return Entered.of(dataclasses.replace(policy, labels=dict(policy.labels) | target.labels, exec=exec_))
+
+
+def _let_go(leave: asyncio.Event) -> Verb:
+    async def let_go(_arguments: Json, peer: Peer) -> Json:
+        print(f"stockade: let go of by a command of {peer}", file=sys.stderr, flush=True)
+        leave.set()
+        return {"let_go": True}
+
+    return let_go
 
 
 class _Agent:
@@ -100,14 +116,18 @@ class _Agent:
         existing: Existing,
         trust: Trust | None,
         done: Callable[[Standing], None],
+        stays: bool,
     ) -> None:
         self._order, self._settings, self._target, self._policy = order, settings, target, policy
-        self._watch, self._existing, self._trust, self._done = watch, existing, trust, done
+        self._watch, self._existing, self._trust, self._done, self._stays = watch, existing, trust, done, stays
 
     async def main(self, slot: Slot, workers: Workers, joined: Joined, sockets: Sockets, pins: Path) -> int:
         leave, loop, order, target = asyncio.Event(), asyncio.get_running_loop(), self._order, self._target
         for number in _SIGNALS:
-            loop.add_signal_handler(number, leave.set)
+            if self._stays:
+                loop.add_signal_handler(number, self._stay, number)
+            else:
+                loop.add_signal_handler(number, leave.set)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(workers.end)
             name = order.name or target.called
@@ -119,7 +139,7 @@ class _Agent:
             load = load_for(order, target, lambda found, at: dataclasses.replace(prepared(found, at), sandbox=name))
             trail = Trail.open(self._path(name), self._settings.configured.audit, human=sys.stderr if order.verbose else None)
             stack.callback(trail.close)
-            charged = Charged(order, policy, self._watch, load, authority, self._existing, trusted)
+            charged = Charged(order, policy, self._watch, load, authority, self._existing, trusted, {"let_go": _let_go(leave)})
             station = Station(name, self._settings, kernel, trail, workers, order.listen(self._settings.configured.metrics))
             attachment = Attachment(station, slot, target, charged, joined, sockets)
             standing = await attachment.begin(stack, station.begin)
@@ -128,6 +148,11 @@ class _Agent:
             self._done(standing)
             status = await self._hold(attachment, leave)
         return 0 if leave.is_set() or status is None else status
+
+    def _stay(self, number: signal.Signals) -> None:
+        name = self._order.name or self._target.called
+        said = f"stays until its container ends, or `stockade attach --let-go {name}`"
+        print(f"stockade: {signal.Signals(number).name}: the agent {said}", file=sys.stderr, flush=True)
 
     @staticmethod
     async def _hold(attachment: Attachment, leave: asyncio.Event) -> int | None:

@@ -146,7 +146,8 @@ def _serve(order: Order, settings: Settings, found: Target, done: int) -> int:
     _wait_for_the_last(settings.control, found.called)
     place = berth.bundles_of(settings.run / "attached", found.cgroup.id)
     try:
-        return attach(order, settings, found, governed, trust=functools.partial(trust.give, found.init, found.directory, place))
+        given = functools.partial(trust.give, found.init, found.directory, place)
+        return attach(order, settings, found, governed, trust=given, stays=True)
     finally:
         trust.remove(place)
 

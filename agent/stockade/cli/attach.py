@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockade.cli.ordered import add_order, order_of
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 SUMMARY = (
     "Hold what runs already to a policy: a container of runc, podman, containerd or docker, a unit of systemd, or any cgroup. Its "
     "processes are identified, its devices are closed, and what it asks for is decided as in `stockade run`. Until it ends (0, or the "
-    "status of the container), or a signal comes, which lets go of it (0). 2 when it is not governed."
+    "status of the container), or a signal or --let-go comes, which lets go of it (0). 2 when it is not governed."
 )
+LETS_GO = 30.0  # seconds, in which the last records are written
 EXAMPLES = """\
   stockade attach --container web --policy web.yaml
   stockade attach --container 3f9c2a --policy web.yaml --existing keep
@@ -24,6 +27,7 @@ EXAMPLES = """\
   stockade attach --cgroup /kubepods/burstable/pod1b2c/77ab --policy pod.yaml
   stockade attach --cgroup kubepods-besteffort-pod1b2c.slice:cri-containerd:77ab --policy pod.yaml
   stockade attach --pid 4242 --policy agent.yaml -v
+  stockade attach --let-go web            # also what `stockade oci-hook` governs; it runs on, ungoverned
 """
 
 
@@ -33,6 +37,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--cgroup", metavar="PATH", help="of the v2 hierarchy; also systemd's SLICE:PREFIX:NAME")
     which.add_argument("--systemd", metavar="UNIT", help="a unit of systemd's")
     which.add_argument("--pid", type=int, metavar="N", help="the whole cgroup of a process")
+    which.add_argument(
+        "--let-go", metavar="NAME", help="govern it no more: one that is governed, by its name in records; nothing else is done"
+    )
     add_order(parser, "its name in every record (default: the container's)")
     parser.add_argument(
         "--existing", choices=("cut", "keep"), default="cut", help="connections that it has already (default: cut; both are recorded)"
@@ -45,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from stockade.service.settings import Settings
     from stockade.settings import configured
 
+    if args.let_go is not None:
+        return _let_go(Settings().control, args.let_go)
     if not args.policy and not args.preset:
         raise StockadeError("no policy given", hint="stockade attach --container ID --policy FILE", code="no_policy")
     if args.container is not None:
@@ -56,6 +65,25 @@ def run(args: argparse.Namespace) -> int:
     else:
         found = target.of_process(args.pid)
     return attach(order_of(args), Settings.of(configured(args.settings)), found, said, existing=args.existing)
+
+
+def _let_go(control: Path, name: str) -> int:
+    """Returns when nobody governs it any more."""
+    from stockade.service.control import ask, running
+
+    try:
+        ask(control, name, "let_go")
+    except StockadeError as error:
+        if error.code != "no_verb":
+            raise
+        raise StockadeError(f"{name} was not attached to", hint=f"stockade sandbox kill {name}", code="no_verb") from None
+    until = time.monotonic() + LETS_GO
+    while name in running(control):
+        if time.monotonic() > until:
+            raise StockadeError(f"the agent of {name} is still there", hint="stockade status says how it goes", code="control")
+        time.sleep(0.05)
+    print(f"{name}: let go of; what runs there is not governed any more")
+    return 0
 
 
 def said(standing: Standing) -> None:
