@@ -457,6 +457,31 @@ def test_nothing_is_left_of_those_that_ended(serving: Daemon, request: pytest.Fi
     assert not any(entries.values()), entries
 
 
+def nursery_of(daemon: Daemon) -> int | None:
+    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+    return next((int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"stockade-nursery")), None)
+
+
+def test_one_that_hangs_while_it_ends_ends_all_the_same(serving: Daemon, inside: dict[str, str], request: pytest.FixtureRequest) -> None:
+    """What it waits for stands still: its sandboxes would be without egress for as long, and an upgrade would not go on."""
+    box = Obeying(serving, inside, allowed(ECHO), name_of(request))
+    assert box.do(f"GET https://{ECHO}/obeys") == "200"
+    nursery = wait_for(lambda: nursery_of(serving), "whoever makes sandboxes")
+    os.kill(nursery, signal.SIGSTOP)
+    try:
+        serving.end(signal.SIGTERM)
+        assert serving.process is not None and serving.process.returncode == 70, serving.said
+    finally:
+        os.kill(nursery, signal.SIGKILL)
+    assert "as if killed" in serving.said and box.client.poll() is None
+    assert box.do("run /usr/bin/id") not in ("0", ""), "what may not run does not"
+    serving.start()
+    assert f"took over {box.name}" in serving.said and box.do(f"GET https://{ECHO}/obeys") == "200"
+    assert box.exit(3) == 3
+    own = [record for record in serving.records(action="lifecycle") if record["sandbox"]["name"] == box.name]
+    assert [record["reason"] for record in own] == ["started", "adopted", "stopped"]
+
+
 def test_who_may_ask_what(serving: Daemon) -> None:
     as_nobody = (
         "import json, os, socket, sys\n"

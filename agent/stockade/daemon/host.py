@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 
 UNKNOWN = 125  # exit status of a command that nobody was told of
+BEGINS = 4.0  # seconds in which it is known that a command has begun, when the daemon is to end
 
 
 @dataclass(slots=True)
@@ -232,7 +233,8 @@ class Host:
     async def keep_all(self) -> None:
         """Leave every sandbox to the next daemon: held, and from now on without egress."""
         self._keeping = True
-        while any(hosted.begins for hosted in self.hosted.values()):
+        until = time.monotonic() + BEGINS
+        while any(hosted.begins for hosted in self.hosted.values()) and time.monotonic() < until:
             await asyncio.sleep(0.02)  # a command may have begun
         for hosted in list(self.hosted.values()):
             if hosted.session is not None:

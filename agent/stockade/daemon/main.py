@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 
 from stockade import __version__
 from stockade.daemon import notify
@@ -25,6 +26,9 @@ from stockade.service.settings import Settings
 from stockade.service.state import build
 from stockade.service.workers import Workers
 from stockade.types import StockadeError
+
+ENDS = 15.0  # seconds in which it has ended, once it is told to: sandboxes have no egress meanwhile, and the unit gives it 20
+_FAILED = 70  # EX_SOFTWARE (sysexits.h)
 
 
 def serve(settings: Settings) -> None:
@@ -85,7 +89,16 @@ async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host)
         notify.tell("READY=1", f"STATUS=serves {len(host.hosted)} sandboxes")
         await host.programs.over.wait()
         notify.tell("STOPPING=1")
+        late = threading.Timer(ENDS, _give_up)
+        late.daemon = True
+        late.start()
         if host.programs.broken:
             await host.emptied()
             said = "what holds every sandbox was taken away: they were killed"
             raise StockadeError(said, hint="the next daemon begins anew", code="enforcement_lost")
+
+
+def _give_up() -> None:
+    """Something hangs, a thread or a child, for which an orderly end would wait for ever. It is held as after kill -9."""
+    print(f"stockade: it did not end in {ENDS:.0f} seconds, and ends as if killed; its sandboxes stay held", file=sys.stderr, flush=True)
+    os._exit(_FAILED)
