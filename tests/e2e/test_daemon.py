@@ -457,9 +457,10 @@ def test_nothing_is_left_of_those_that_ended(serving: Daemon, request: pytest.Fi
     assert not any(entries.values()), entries
 
 
-def nursery_of(daemon: Daemon) -> int | None:
+def nursery_of(daemon: Daemon) -> int:
+    """0 while it is not listed."""
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
-    return next((int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"stockade-nursery")), None)
+    return next((int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"stockade-nursery")), 0)
 
 
 def test_one_that_hangs_while_it_ends_ends_all_the_same(serving: Daemon, inside: dict[str, str], request: pytest.FixtureRequest) -> None:
