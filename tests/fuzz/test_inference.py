@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +78,48 @@ def test_any_value_in_a_field_that_is_known_is_read_or_refused() -> None:
     known = st.sampled_from(names)
     bodies = st.recursive(VALUES, lambda inner: st.dictionaries(known, inner, max_size=4) | st.lists(inner, max_size=3), max_leaves=12)
     mutate(st.tuples(st.sampled_from(APIS), st.dictionaries(known, bodies, max_size=5)), check)
+
+
+MARKS = ("Qzx, Mark; 7", "qzxmark")  # the second has the letters of many a strict form
+SEALS = {"signature", "thoughtSignature", "thought_signature", "encrypted_content", "redacted_thinking"}  # any letters are one
+HEADS = ("", "data:text/plain,", "data:text/x-note;name=a,", "data:;charset=utf-8,", "data: ", "data:image/svg+xml;charset=utf-8,")
+
+
+@st.composite
+def marked(draw: st.DrawFn) -> tuple[Api, str, bytes]:
+    """A seed with a mark at any place of any string or key of it, and perhaps the head of a data URL before that string."""
+    call, mark = draw(st.sampled_from(CALLS)), draw(st.sampled_from(MARKS))
+    text = json.dumps(call["body"], ensure_ascii=False)
+    inside = [each for each in _STRING.finditer(text) if mark == MARKS[0] or not sealed(text, each)]
+    string = draw(st.sampled_from(inside))
+    said = draw(st.sampled_from(HEADS)) + json.loads(string[0])
+    at = draw(st.integers(0, len(said)))
+    said = said[:at] + mark + said[at:]
+    return Api(call["api"]), mark, (text[: string.start()] + json.dumps(said) + text[string.end() :]).encode()
+
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def sealed(text: str, string: re.Match[str]) -> bool:
+    """Whether a string is a seal, or the kind of thing that `data` of redacted thinking is: base64, which any letters are."""
+    name = re.search(r'"(\w+)"\s*:\s*\Z', text[: string.start()])
+    return name is not None and (name[1] in SEALS or re.fullmatch(r'"[A-Za-z0-9+/_-]{16,}={0,2}"', string[0]) is not None)
+
+
+def test_a_mark_anywhere_in_a_body_is_in_a_piece_or_the_body_is_refused() -> None:
+    read = 0
+
+    def check(drawn: tuple[Api, str, bytes]) -> None:
+        nonlocal read
+        api, mark, body = drawn
+        with contextlib.suppress(Unreadable):
+            pieces = extract(api, [], body).texts
+            read += 1
+            assert any(mark in each for each in pieces), body
+
+    mutate(marked(), check, examples=600)
+    assert read
 
 
 SECRET = "Qzx Secret; 7"  # no field of a strict form can hold it

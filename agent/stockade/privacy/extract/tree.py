@@ -51,6 +51,14 @@ class Step(StrEnum):
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]*|[A-Za-z0-9_-]*)={0,2}")
 _DATA_URL = re.compile(r"data:(?P<type>[^,;]*)(?P<parameters>(?:;[^,;]*)*?)(?P<base64>;base64)?,(?P<data>.*)", re.I | re.S)
+# A head that says nothing but how its data is read. Types of text are a closed list: a free one is a word that somebody chose.
+_TEXTS = (
+    r"text/(?:plain|markdown|x-markdown|csv|tab-separated-values|html|css|xml|calendar|javascript|yaml|x-yaml|x-python|x-c|x-java|x-sh|x-log)"
+    r"|application/(?:json|jsonl|x-ndjson|ndjson|ld\+json|xml|xhtml\+xml|csv|yaml|x-yaml|toml|javascript|x-python|sql|x-sh|graphql)"
+    r"|image/svg\+xml"
+)
+_PLAIN_HEAD = re.compile(rf"data:(?:{_TEXTS})?(?:;charset=[\w-]{{1,40}})?(?:;base64)?,", re.I | re.A)
+_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
 
 
 def parse(text: str) -> Json:
@@ -154,10 +162,14 @@ def _exchange_below(node: str, step: Step, inner: Mapping[At, str]) -> str:
 
 
 class DataUrl:
-    """`data:` with what it says about itself (RFC 2397)."""
+    """`data:` with what it says about itself (RFC 2397). plain: its head can hold nothing else, so that its data is all there is to read.
+    typed: it names a type, or is encoded; one that is neither may be any text that begins with that word.
+    """
 
     def __init__(self, head: str, media_type: str, charset: str, encoded: bool, data: str) -> None:
         self.head, self.media_type, self.charset, self.encoded, self.data = head, media_type, charset, encoded, data
+        self.plain = _PLAIN_HEAD.fullmatch(head) is not None
+        self.typed = encoded or _TYPE.fullmatch(media_type) is not None
 
     @classmethod
     def parse(cls, text: str) -> DataUrl | None:

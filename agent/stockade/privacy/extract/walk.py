@@ -39,8 +39,11 @@ class Walk:
 
     def text(self, text: str, role: Role, at: At) -> None:
         """A text; or what it holds, where it is a data URL, or JSON in which escapes would hide it from a reader of the text."""
-        if (url := DataUrl.parse(text)) is not None:
-            self.media(url.media_type, lambda: self.text(url.text(), role, (*at, Step.DATA_URL)))
+        url = DataUrl.parse(text)
+        if url is not None and url.typed and (why := unreadable_media(url.media_type)) is not None:
+            raise Unreadable(why)
+        if url is not None and url.plain:
+            self.text(url.text(), role, (*at, Step.DATA_URL))
         elif "\\" in text and (inner := embedded_json(text)) is not None:
             self.data(inner, role, (*at, Step.JSON))
         else:

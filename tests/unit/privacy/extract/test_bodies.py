@@ -314,3 +314,33 @@ def test_what_can_be_read_in_the_guise_of_a_seal_is_a_piece(sealed: str) -> None
 def test_a_seal_is_no_text() -> None:
     body = message({"type": "thinking", "thinking": "", "signature": base64.b64encode(bytes(range(128, 256))).decode()})
     assert extract(Api.ANTHROPIC_MESSAGES, [], json.dumps(body).encode()).texts == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data:text/patient John Carmichael MRN 84739201 has HIV,hello",
+        "data:text/x-john-carmichael,hello",
+        "data:;name=John Carmichael,hello",
+        "data:text/plain;John Carmichael;base64,aGVsbG8=",
+        "data:text/plain;charset=utf-8;x=John,hello",
+        "Data: John Carmichael, MRN 84739201",
+    ],
+)
+def test_a_text_whose_head_may_say_more_than_how_it_is_read_is_read_whole(text: str) -> None:
+    assert extract(Api.OPENAI_CHAT, [], json.dumps(chat(text)).encode()).texts == [text]
+
+
+@pytest.mark.parametrize("head", ["data:,", "data:text/plain,", "DATA:Text/Markdown;charset=UTF-8,", "data:application/json;base64,"])
+def test_a_data_url_of_a_known_head_is_read_as_what_it_holds(head: str) -> None:
+    data = base64.b64encode(b"John Carmichael").decode() if head.endswith(";base64,") else "John%20Carmichael"
+    assert extract(Api.OPENAI_CHAT, [], json.dumps(chat(head + data)).encode()).texts == ["John Carmichael"]
+
+
+@pytest.mark.parametrize(
+    ("head", "why"), [("image/png;name=x", "image"), ("application/john", "binary"), ("text/plain;charset=x", "encoding")]
+)
+def test_a_data_url_of_what_is_no_text_is_unreadable_whatever_else_it_says(head: str, why: str) -> None:
+    with pytest.raises(Unreadable) as refused:
+        extract(Api.OPENAI_CHAT, [], json.dumps(chat(f"data:{head};base64,AAAA")).encode())
+    assert refused.value.why == why
