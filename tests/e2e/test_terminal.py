@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from framework.machine import STOCKADE, Machine, read_records, wait_for
+from framework.machine import STOCKADE, Machine, read_records, select, wait_for
 from framework.policy import whole
 from framework.terminal import Terminal
 
@@ -105,3 +105,16 @@ def test_ctrl_c_reaches_a_command_that_is_no_shell_and_the_agent_sees_it_to_its_
         terminal.wait_for("caught")
         assert terminal.finish() == 9
     assert [record["detail"]["status"] for record in read_records(room / "audit.jsonl") if record["reason"] == "stopped"] == [9]
+
+
+def test_who_was_started_to_ignore_hang_ups_takes_the_end_of_its_terminal_for_none(machine: Machine) -> None:
+    """As under nohup: the agent passes nothing on and reads its policy again, and the command goes on."""
+    room = machine.room()
+    script = ": >begun; while [ ! -e stop ]; do sleep 0.1; done"
+    behind = ["sh", "-c", 'nohup "$@" </dev/null >../said 2>&1 & wait', "sh", *line(machine, room, "sh", "-c", script)]
+    with Terminal(behind, room / "work"):
+        wait_for((room / "work/begun").exists, "the command", 60)
+    wait_for(lambda: select(read_records(room / "audit.jsonl"), reason="reloaded"), "what a hang-up means to it")
+    (room / "work/stop").touch()
+    (stopped,) = wait_for(lambda: select(read_records(room / "audit.jsonl"), reason="stopped"), "the last record")
+    assert stopped["detail"]["status"] == 0
