@@ -113,6 +113,7 @@ class Node:
     def task(self) -> tuple[str, int]:
         """The container of the pod `held`: its id, and its first process."""
         started = [each for each in self.records(reason="started") if each["detail"].get("started") == "container"]
+        started = [each for each in started if each["sandbox"]["labels"]["pod"] == "held"]
         container = started[-1]["sandbox"]["labels"]["container_id"]
         listed = [line.split() for line in self.cluster.host(*self.runtime, "ls").stdout.splitlines()]
         ((identity, pid),) = [(words[0], int(words[1])) for words in listed if words[0].startswith(container)]
@@ -300,6 +301,69 @@ def test_every_container_of_a_pod_is_told_apart(node: Node) -> None:
     decided = {(each["sandbox"]["labels"]["container"], each["http"]["path"], each["decision"]) for each in select(records, action="http")}
     assert decided == {("first", "/open/init", "allow"), ("main", "/open/first", "allow"), ("side", "/shut", "deny")}
     cluster.kubectl("delete", "pod", "pair", "--wait")
+
+
+FRAME = """
+import socket, struct, sys
+own, node, port = sys.argv[1:]
+said = b"by a frame"
+ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(said), 1, 0, 64, 17, 0, socket.inet_aton(own), socket.inet_aton(node))
+total = sum(struct.unpack("!10H", ip))
+total = (total & 0xFFFF) + (total >> 16)
+ip = ip[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + ip[12:]
+frame = b"\\xff" * 6 + b"\\x02" + bytes(5) + b"\\x08\\x00" + ip + struct.pack("!HHHH", 4711, int(port), 8 + len(said), 0) + said
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(("eth0", 0))
+try:
+    raw.send(frame)
+except OSError:  # a filter that drops it may say so
+    print("refused")
+"""
+
+
+def test_a_pod_that_is_refused_sends_no_frames_of_its_own(node: Node) -> None:
+    """It was made past the webhook, so it has what its runtime gives, NET_RAW too; and its policy has never loaded. One on the node's
+    network has no device that could be closed: it is told as not held."""
+    cluster, before = node.cluster, len(node.heard())
+    cluster.kubectl("label", "namespace", "default", "stockade.internal/ignore=yes")
+    try:
+        cluster.apply(policy("/open/**", name="broken", selector={"matchLabels": {"app": "loose"}}, netwrk=[]))
+        loads = 'jsonpath={.status.conditions[?(@.type=="Loaded")].status}'
+        node.until(lambda: cluster.kubectl("get", "stp", "broken", "-o", loads).stdout == "False", "a word on the policy")
+        for name in ("loose", "shared"):
+            made = json.loads(pod(name, command=["sleep", "1000"], readinessProbe=None, ports=[]))
+            made["metadata"]["labels"] = {"app": "loose"}
+            made["spec"]["hostNetwork"] = name == "shared"
+            cluster.apply(json.dumps(made))
+        cluster.wait("pod/loose", "condition=Ready", 120)
+        cluster.wait("pod/shared", "condition=Ready", 120)
+    finally:
+        cluster.kubectl("label", "namespace", "default", "stockade.internal/ignore-")
+    address = cluster.kubectl("get", "pod", "loose", "-o", "jsonpath={.status.podIP}").stdout
+    words = ["python3", "-c", FRAME, address, NODE, str(RAW)]
+    assert node.run(*words, name="loose")[0] == 0, "it may have a packet socket"
+    code = f"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('{NODE}', {RAW})); s.send(b'out')"
+    assert node.run("python3", "-c", code, name="loose")[0] == 1
+    told = {each["sandbox"]["labels"]["pod"]: each["detail"] for each in node.records(reason="started", decision="deny")}
+    assert {name: (detail["governed"].partition(":")[0], detail["held"]) for name, detail in told.items()} == {
+        "loose": ("no", "yes"),
+        "shared": ("no", "no"),
+    }
+    (why,) = told["shared"]["not_held"]
+    assert "CAP_NET_RAW" in why and told["loose"]["not_held"] == []
+    status = "jsonpath={.status.nodes[*].unheld}"
+    node.until(
+        lambda: f"default/shared: {why}" in cluster.kubectl("get", "stp", "broken", "-o", status).stdout,
+        "a word on the one that is not held",
+    )
+    assert (
+        "CAP_NET_RAW"
+        not in cluster.kubectl("get", "stp", "broken", "-o", status).stdout.partition("default/loose")[2].partition("default/")[0]
+    )
+    assert [line for line in node.heard()[before:] if line.startswith("raw")] == []
+    cluster.kubectl("delete", "stp", "broken")
+    node.until(lambda: node.run(*words, name="loose") and "raw udp" in node.heard()[before:], "a frame, when it is let go of")
+    cluster.kubectl("delete", "pod", "loose", "shared", "--wait")
 
 
 def test_names_of_the_cluster_are_found_as_pods_look_for_them(node: Node) -> None:
