@@ -25,14 +25,14 @@ from stockade.proxy.screen import Budget, Screening, Verdict
 from stockade.proxy.settings import Settings
 from stockade.types import Action, Effect
 
-TAIL = 300  # octets of a message that are read again with the next
+TAIL = 300  # octets of what was said before that are read again with a message, in however many messages it was said
 
 
 class Router:
     def __init__(self, client: Client, locals_: LocalModels, settings: Settings) -> None:
         self._client, self._locals, self._settings = client, locals_, settings
         self._vaults: dict[int, Vault] = {}  # by sandbox; in the memory of this process alone
-        self._before: weakref.WeakKeyDictionary[Exchange, str] = weakref.WeakKeyDictionary()  # the end of the message before
+        self._before: weakref.WeakKeyDictionary[Exchange, bytes] = weakref.WeakKeyDictionary()  # the end of what was said before
         self._detections: dict[int, tuple[Privacy, Detection]] = {}  # by sandbox, of the privacy section that was last in force
 
     def figures(self, policy: object) -> LocalModel | None:
@@ -89,7 +89,8 @@ class Router:
         scan = self._scan(connection, connection.served.policy, exchange.rules())
         if scan is None:
             return None
-        before, self._before[exchange] = self._before.get(exchange, ""), content[-TAIL:].decode(errors="ignore")
+        before = self._before.get(exchange, b"")
+        self._before[exchange] = (before + content)[-TAIL:]
         return await scan.message(content, before)
 
     def withheld(self, connection: Connection) -> bool:

@@ -6,6 +6,7 @@ and where it has none, denied.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -55,13 +56,25 @@ class Scan:
             text = ""
         return await self._judge(of_head, text, lambda found: self._rewritten(head, of_head, text, found, body or b""))
 
-    async def message(self, content: bytes, before: str) -> Verdict | None:
-        """The same of a message on a WebSocket. before: the end of the one that went before it: a value may be cut in two."""
+    async def message(self, content: bytes, before: bytes) -> Verdict | None:
+        """The same of a message on a WebSocket. before: the end of what was said there earlier: a value may be cut, and so may a letter."""
+        earlier, begun = _letters(_from_a_letter(before), "replace")
         try:
-            text = content.decode()
+            try:
+                text, rest = _letters(begun + content)
+            except UnicodeDecodeError:
+                begun = b""  # what was begun there was no letter
+                text, rest = _letters(content)
         except UnicodeDecodeError:
             return None if self._unreadable == "pass" else self._unread("a message that is no text", "encoding")
-        return await self._judge([], text, lambda found: Rewritten(_same_form(text, masked(text, found[-1])).encode()), before)
+
+        def rewritten(found: list[list[Finding]]) -> Rewritten:
+            made = _same_form(text, masked(text, found[-1])).encode() + rest
+            if not made.startswith(begun):
+                raise Fixed("the beginning of one of its letters was sent before")
+            return Rewritten(made[len(begun) :])
+
+        return await self._judge([], text, rewritten, earlier)
 
     async def _judge(
         self, of_head: list[Part], text: str, rewrite: Callable[[list[list[Finding]]], Rewritten], before: str = ""
@@ -163,6 +176,17 @@ def without(target: str, values: Sequence[str]) -> str:
     if left or any(value in reading for value in values for reading in (unquote(path), unquote_plus(path))):
         raise Fixed("it stands in the path, or over several parameters of the query")
     return f"{path}{asked}{'&'.join(kept)}"
+
+
+def _letters(data: bytes, errors: str = "strict") -> tuple[str, bytes]:
+    """Octets as text, and the beginning of a letter that ends them. Raises UnicodeDecodeError."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors)
+    return decoder.decode(data), decoder.getstate()[0]
+
+
+def _from_a_letter(data: bytes) -> bytes:
+    """Without the end of a letter that begins them."""
+    return data[next((at for at, octet in enumerate(data[:3]) if octet & 0xC0 != 0x80), min(3, len(data))) :]
 
 
 def _same_form(text: str, made: str) -> str:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from stockade.policy import Policy
+from stockade.policy.model import Destination, Names, Rule
+from stockade.policy.privacy import Custom, Privacy
+from stockade.privacy.classify import Classifier
 from stockade.privacy.finding import Finding
+from stockade.privacy.patterns import Credentials, Patterns
 from stockade.privacy.redact import masked
+from stockade.privacy.serve.client import Client
+from stockade.privacy.serve.wire import Hello
+from stockade.privacy.settings import Settings
 from stockade.proxy.ladder import Head
-from stockade.proxy.router import after, both
+from stockade.proxy.router import Router, after, both
 from stockade.proxy.scan import Fixed, _same_form, without
 from stockade.proxy.screen import Verdict
 from stockade.types import Action, Effect, Reason
@@ -69,3 +82,87 @@ def test_what_a_scan_took_out_stays_out_of_a_call_whatever_becomes_of_it() -> No
     assert again is not None
     assert again.otherwise is not None
     assert again.otherwise(None).body == b"scanned"  # type: ignore[arg-type]
+
+
+KEY = "AKIA" + "Q3EGRTSY5ZPWN7VU"
+CARD = "4111 1111 1111 1111"
+
+
+class InProcess(Client):
+    """The classifier without its process, with the detectors that need no model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hello = Hello(None, None, {}, {})
+        self._classifier = Classifier([Patterns(), Credentials()])
+
+    async def classify(
+        self,
+        texts: Sequence[str],
+        settings: Settings,
+        *,
+        seconds: float,
+        lanes: Sequence[Sequence[int]] = (),
+        formed: Sequence[int] = (),
+        apart: Sequence[int] = (),
+    ) -> list[list[Finding]]:
+        return self._classifier.classify(texts, settings, conversation=True, lanes=lanes, formed=formed, apart=apart)
+
+
+class Socket:
+    """A WebSocket that rules of these names let pass."""
+
+    def __init__(self, rules: dict[str, dict[str, Any]], **more: Any) -> None:
+        made = tuple(Rule(name, Names(()), Destination(()), **more) for name, more in rules.items())
+        policy = Policy(name="sockets", rules=made, privacy=Privacy(**more))
+        self._router = Router(InProcess(), None, SimpleNamespace(classify_seconds=5.0))  # type: ignore[arg-type]
+        self._connection: Any = SimpleNamespace(served=SimpleNamespace(policy=policy, sandbox=1))
+        self._exchange: Any = Opened(frozenset(rules))
+
+    def say(self, content: bytes) -> Verdict | None:
+        return asyncio.run(self._router.message(self._connection, self._exchange, content))
+
+
+class Opened:
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+
+    def rules(self) -> frozenset[str]:
+        return self._names
+
+
+SECRETS = {"keys": {"scan": ("credential.*",)}}
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 13])
+def test_a_value_is_found_in_however_many_messages_it_is_said(size: int) -> None:
+    socket, said = Socket(SECRETS), f"the key is {KEY}".encode()
+    verdicts = [socket.say(said[at : at + size]) for at in range(0, len(said), size)]
+    assert verdicts[-1] is not None
+    assert (verdicts[-1].effect, verdicts[-1].reason) == (Effect.REFUSE, Reason.SCAN_FOUND)
+    assert verdicts[:3] == [None] * 3 or size == 13
+
+
+def test_a_letter_may_be_cut_by_two_messages() -> None:
+    socket = Socket(SECRETS, custom=(Custom("name", "Zoë Müllé", "credential.key"),))
+    octets = [bytes([octet]) for octet in "ask Zoë Müllé".encode()]
+    *before, last = [socket.say(octet) for octet in octets]
+    assert before == [None] * len(before)
+    assert last is not None and last.effect is Effect.REFUSE
+    assert Socket(SECRETS).say(b"ab\xff") is not None  # no letter at all
+    passing = Socket(SECRETS, unreadable="pass")
+    assert passing.say(b"ab\xc3") is None
+    refused = passing.say(f"{KEY} ".encode())  # which does not go on with that letter, and is read for itself
+    assert refused is not None and refused.reason is Reason.SCAN_FOUND
+
+
+def test_what_is_masked_of_a_letter_that_has_begun_is_all_of_it_or_the_message_is_refused() -> None:
+    def said(*messages: bytes) -> Verdict | None:
+        mask = {"scan": ("credential.*",), "on_found": "redact"}
+        socket = Socket({"names": mask}, custom=(Custom("name", "[éë]mil", "credential.key"),))
+        return [socket.say(each) for each in messages][-1]
+
+    made = said(b"x \xc3", b"\xab: \xc3\xabmil \xc3")
+    assert made is not None and made.body == b"\xab: ******** \xc3"
+    refused = said(b"x \xc3", b"\xabmil now")
+    assert refused is not None and refused.effect is Effect.REFUSE
