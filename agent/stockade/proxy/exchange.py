@@ -156,7 +156,7 @@ async def judged(connection: Connection, head: Head, policy: Any) -> Admitted | 
     if isinstance(theirs, Refusal):
         said = f"{other.binary.path} speaks on this connection too, and may not do this itself"
         return dataclasses.replace(theirs, reason=Reason.SOCKET_TAINTED, error=said, hint="each program has to open its own connection")
-    return outcome if theirs.decision.allowed else theirs
+    return dataclasses.replace(outcome if theirs.decision.allowed else theirs, rules=outcome.rules | theirs.rules)
 
 
 def _with_verdict(record: Record, verdict: Verdict) -> Record:

@@ -65,13 +65,16 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """It may go on. target: canonical path and the query, as it is sent. path: what was matched and is recorded."""
+    """It may go on. target: canonical path and the query, as it is sent. path: what was matched and is recorded. rules: all that say so,
+    for every reading of the path and for each program that speaks.
+    """
 
     action: Action
     decision: Decision
     path: str
     target: str
     drop_upgrade: bool = False  # an offer of h2c is taken out: the answer stays HTTP/1.1, and no frame passes unseen
+    rules: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +197,14 @@ def judge(head: Head, caller: Caller, policy: Any, decide: Decide) -> Admitted |
     # 7) the policy, on every reading of the path
     assert caller.host is not None
     spoken: Decision | None = None
+    rules: set[str] = set()
     for reading in readings(path):
         decision = decide(Request(caller.binary, caller.host, caller.port, head.method, reading, caller.ancestry), policy)
         if not decision.passes:
             return Refusal(decision.level, decision.reason, "the policy denies this request", path, decision=decision, action=action)
+        rules |= set() if decision.rule is None else {decision.rule}
         if spoken is None or (spoken.allowed and not decision.allowed):
             spoken = decision
     assert spoken is not None
     target = f"{path}?{query}" if "?" in head.path else path
-    return Admitted(action, spoken, path, target, drop_upgrade)
+    return Admitted(action, spoken, path, target, drop_upgrade, frozenset(rules))

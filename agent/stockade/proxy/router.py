@@ -18,7 +18,7 @@ from stockade.privacy.settings import Settings as Detection
 from stockade.proxy.connection import Connection
 from stockade.proxy.exchange import Exchange, judged
 from stockade.proxy.inference import Inference, detection_of
-from stockade.proxy.ladder import Admitted, Head, Refusal
+from stockade.proxy.ladder import Head, Refusal
 from stockade.proxy.local import LocalModels
 from stockade.proxy.scan import Scan
 from stockade.proxy.screen import Budget, Screening, Verdict
@@ -62,7 +62,7 @@ class Router:
             return None  # the agent is gone: opening will say so
         if isinstance(admitted, Refusal):
             return None
-        if self._scan(connection, policy, _named(admitted)) is None and not _inference(policy, connection.caller.host or "", head):
+        if self._scan(connection, policy, admitted.rules) is None and not _inference(policy, connection.caller.host or "", head):
             return None
         return Screening(head, admitted, policy, budget.hold())
 
@@ -70,7 +70,7 @@ class Router:
         """What becomes of it. None: it passes like any other."""
         head = screening.head
         assert connection.caller is not None
-        scan = self._scan(connection, policy, _named(screening.admitted))
+        scan = self._scan(connection, policy, await self._rules(connection, screening, policy))
         found = None if scan is None else await scan.request(head, body)
         if found is not None and found.effect is Effect.REFUSE:
             return found
@@ -83,6 +83,14 @@ class Router:
         detection, seconds = self._detection(connection, policy.privacy), self._settings.classify_seconds
         inference = Inference(self._client, self._locals, policy, policy.privacy, vault, detection, seconds)
         return both(found, await inference.verdict(connection, head, body))
+
+    async def _rules(self, connection: Connection, screening: Screening, policy: Policy) -> frozenset[str]:
+        """By which it may go on now that its body is here: the policy may be another one, and another program may have spoken since."""
+        try:
+            admitted = await judged(connection, screening.head, policy)
+        except ConnectionError:
+            return screening.admitted.rules
+        return screening.admitted.rules if isinstance(admitted, Refusal) else admitted.rules
 
     async def message(self, connection: Connection, exchange: Exchange, content: bytes) -> Verdict | None:
         """The same of what is said on a WebSocket that is open."""
@@ -125,27 +133,24 @@ class Router:
         return known[1]
 
     def _scan(self, connection: Connection, policy: object, names: frozenset[str]) -> Scan | None:
+        """What all these rules want read, as one: no category that any of them names leaves, and it is masked where none of them denies."""
         if not isinstance(policy, Policy):  # what a test decides by
             return None
-        rule = next((rule for rule in policy.rules if rule.scan and rule.name in names), None)
-        if rule is None:
+        rules = [rule for rule in policy.rules if rule.scan and rule.name in names]
+        if not rules:
             return None
         seconds, privacy = self._settings.classify_seconds, policy.privacy
         unreadable = privacy.unreadable if privacy is not None else "deny"
         detection = self._detection(connection, privacy)
         return Scan(
             self._client,
-            rule.scan,
+            tuple(dict.fromkeys(category for rule in rules for category in rule.scan)),
             detection,
-            redact=rule.on_found == "redact",
+            redact=all(rule.on_found == "redact" for rule in rules),
             unreadable=unreadable,
             seconds=seconds,
             enforced=policy.enforced,
         )
-
-
-def _named(admitted: Admitted) -> frozenset[str]:
-    return frozenset() if admitted.decision.rule is None else frozenset({admitted.decision.rule})
 
 
 def _reads(policy: Policy) -> bool:

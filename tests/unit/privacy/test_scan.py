@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,8 +23,9 @@ from stockade.privacy.settings import Settings
 from stockade.proxy.ladder import Head
 from stockade.proxy.router import Router, after, both
 from stockade.proxy.scan import Fixed, _same_form, without
-from stockade.proxy.screen import Verdict
-from stockade.types import Action, Effect, Reason
+from stockade.proxy.screen import Budget, Screening, Verdict
+from stockade.proxy.spine import Caller
+from stockade.types import Action, Binary, Decision, Effect, Level, Outcome, Reason, Request
 
 
 @pytest.mark.parametrize(
@@ -166,3 +168,72 @@ def test_what_is_masked_of_a_letter_that_has_begun_is_all_of_it_or_the_message_i
     assert made is not None and made.body == b"\xab: ******** \xc3"
     refused = said(b"x \xc3", b"\xabmil now")
     assert refused is not None and refused.effect is Effect.REFUSE
+
+
+def test_every_rule_by_which_a_socket_is_open_has_its_messages_read() -> None:
+    rules = {
+        "cards": {"scan": ("financial.card",), "on_found": "redact"},
+        "keys": {"scan": ("credential.*",), "on_found": "redact"},
+        "none": {"on_found": "deny"},
+    }
+    both_kinds = Socket(rules).say(f"{CARD} and {KEY}".encode())
+    assert both_kinds is not None and both_kinds.body == b"******** and ********"
+    denied = Socket(rules | {"strict": {"scan": ("pii.contact",)}}).say(KEY.encode())
+    assert denied is not None and denied.effect is Effect.REFUSE
+
+
+class Opening:
+    """A GET of api.example.com by curl, and the program that speaks on its connection beside it, if any."""
+
+    def __init__(self, decides: Any, path: str, other: str | None = None) -> None:
+        self.other, self._head = other, Head("GET", path, None, (("host", "api.example.com"), ("x-note", KEY)))
+        self._caller = Caller(Binary.named("curl"), (), "api.example.com", 443)
+        self._router = Router(InProcess(), None, SimpleNamespace(classify_seconds=5.0))  # type: ignore[arg-type]
+        served = SimpleNamespace(policy=None, sandbox=1)
+        self._connection: Any = SimpleNamespace(served=served, caller=self._caller, decider=decides, other=self._second)
+
+    async def _second(self) -> Caller | None:
+        return None if self.other is None else replace(self._caller, binary=Binary.named(self.other))
+
+    def screening(self, policy: Policy) -> Screening | None:
+        self._connection.served.policy = policy
+        return asyncio.run(self._router.screening(self._connection, self._head, Budget(1 << 20, 1 << 20)))
+
+    def verdict(self, screening: Screening, policy: Policy) -> Verdict | None:
+        self._connection.served.policy = policy
+        return asyncio.run(self._router.verdict(self._connection, screening, policy, b""))
+
+
+def policy_of(**rules: tuple[str, ...]) -> Policy:
+    """Names of rules and what they scan for."""
+    return Policy(name="x", rules=tuple(Rule(name, Names(()), Destination(()), scan=scan) for name, scan in rules.items()))
+
+
+def decides(request: Request, _policy: object) -> Decision:
+    read = request.binary.name == "python3" or (request.path or "").startswith("/a/b")
+    return Decision(Outcome.ALLOW, Effect.PASS, Level.PATH, Reason.RULE_ALLOW, "second" if read else "first", 1)
+
+
+def test_the_scan_of_a_rule_for_the_other_speaker_or_another_reading_of_the_path_reads_a_request() -> None:
+    policy = policy_of(first=(), second=("credential.*",))
+    assert Opening(decides, "/x").screening(policy) is None
+    assert Opening(decides, "/x", "curl").screening(policy) is None
+    for opening in (Opening(decides, "/x", "python3"), Opening(decides, "/a%2Fb")):
+        screening = opening.screening(policy)
+        assert screening is not None and screening.admitted.rules == {"first", "second"}
+        verdict = opening.verdict(screening, policy)
+        assert verdict is not None and (verdict.effect, verdict.reason) == (Effect.REFUSE, Reason.SCAN_FOUND)
+
+
+def test_who_speaks_while_the_body_comes_and_a_policy_that_came_meanwhile_have_their_scan_too() -> None:
+    before, now = policy_of(first=("financial.card",), second=("credential.*",)), policy_of(third=("credential.*",))
+    opening = Opening(decides, "/x")
+    screening = opening.screening(before)
+    assert screening is not None
+    assert opening.verdict(screening, before) is None
+    opening.other = "python3"
+    verdict = opening.verdict(screening, before)
+    assert verdict is not None and verdict.reason is Reason.SCAN_FOUND
+    renamed = Opening(lambda *_: replace(decides(*_), rule="third"), "/x")
+    verdict = renamed.verdict(screening, now)
+    assert verdict is not None and verdict.reason is Reason.SCAN_FOUND
