@@ -219,8 +219,11 @@ no_daemon() {  # the service and its unit; one that somebody started by hand is 
 }
 
 living() {  # names of sandboxes, and of containers that are governed and have an agent; fails when that cannot be known
-    local said
-    said=$("$COMMAND" sandbox ls -o json) || return 1
+    local said unsaid
+    unsaid=$(mktemp)
+    # An agent that does not answer is told of there, and is in no list.
+    if ! said=$("$COMMAND" sandbox ls -o json 2>"$unsaid") || [ -s "$unsaid" ]; then cat "$unsaid" >&2; rm -f "$unsaid"; return 1; fi
+    rm -f "$unsaid"
     "$PREFIX/current/bin/python" -c 'import json, sys
 for each in json.load(sys.stdin): print(each["name"])' <<<"$said"
 }
@@ -265,7 +268,8 @@ let_go() {  # CGROUP: of a container whose agent died: its devices are opened. I
 
 nobody_held() {  # refuses while somebody is; --force ends sandboxes and lets go of containers
     local names containers name cgroup
-    names=$(living) || fail "which sandboxes live cannot be known: $COMMAND sandbox ls fails" "install that version again; nothing was removed"
+    names=$(living) || fail "which sandboxes live cannot be known: $COMMAND sandbox ls does not say" "nothing was removed" \
+        "an agent that does not answer: end it (kill -9), and its sandbox is in the list; a command that fails: install that version again"
     containers=$(held)
     [ -n "$names$containers" ] || { no_daemon; return; }
     if [ "$FORCE" != yes ]; then

@@ -213,15 +213,16 @@ def test_what_it_governs_is_not_let_go_without_a_word(place: Place, contained: t
 
 
 def test_what_cannot_be_known_is_not_removed(place: Place) -> None:
-    """An installation whose command fails: nobody says what lives."""
+    """An installation whose command fails, and one whose agent does not answer: nobody says what lives."""
     place.command.parent.mkdir(parents=True)
-    place.command.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
-    place.command.chmod(0o755)
     place.prefix.mkdir()
     where = ("--prefix", place.prefix, "--command", place.command)
-    for words in ((), ("--force",)):
-        status, _, said = place.run(place.release / "install.sh", "--uninstall", *where, *words)
-        assert status == 1 and "cannot be known" in said and place.prefix.exists(), said
+    for says in ("echo broken >&2; exit 1", "echo '[]'; echo 'box: the agent of box does not answer' >&2"):
+        place.command.write_text(f"#!/bin/sh\n{says}\n")
+        place.command.chmod(0o755)
+        for words in ((), ("--force",)):
+            status, _, said = place.run(place.release / "install.sh", "--uninstall", *where, *words)
+            assert status == 1 and "cannot be known" in said and place.prefix.exists(), said
 
 
 def test_what_is_not_the_release_is_not_installed(place: Place, release: Path) -> None:
