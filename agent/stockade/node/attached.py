@@ -90,6 +90,9 @@ class PodAttachment(Attachment):
     def _govern(self) -> None:
         """It is already."""
 
+    def _sweep(self) -> None:
+        """What held the pod before is taken away by what holds it now."""
+
     def _open_device(self) -> None:
         """Whoever lets go of the pod does."""
 
