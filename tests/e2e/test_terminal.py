@@ -112,9 +112,11 @@ def test_who_was_started_to_ignore_hang_ups_takes_the_end_of_its_terminal_for_no
     room = machine.room()
     script = ": >begun; while [ ! -e stop ]; do sleep 0.1; done"
     behind = ["sh", "-c", 'nohup "$@" </dev/null >../said 2>&1 & wait', "sh", *line(machine, room, "sh", "-c", script)]
-    with Terminal(behind, room / "work"):
-        wait_for((room / "work/begun").exists, "the command", 60)
-    wait_for(lambda: select(read_records(room / "audit.jsonl"), reason="reloaded"), "what a hang-up means to it")
-    (room / "work/stop").touch()
+    try:
+        with Terminal(behind, room / "work"):
+            wait_for((room / "work/begun").exists, "the command", 60)
+        wait_for(lambda: select(read_records(room / "audit.jsonl"), reason="reloaded"), "what a hang-up means to it")
+    finally:
+        (room / "work/stop").touch()
     (stopped,) = wait_for(lambda: select(read_records(room / "audit.jsonl"), reason="stopped"), "the last record")
     assert stopped["detail"]["status"] == 0
