@@ -237,3 +237,15 @@ def test_who_speaks_while_the_body_comes_and_a_policy_that_came_meanwhile_have_t
     renamed = Opening(lambda *_: replace(decides(*_), rule="third"), "/x")
     verdict = renamed.verdict(screening, now)
     assert verdict is not None and verdict.reason is Reason.SCAN_FOUND
+
+
+@pytest.mark.parametrize("host", ["chatgpt.com", "cloudcode-pa.googleapis.com", "aiplatform.eu.rep.googleapis.com"])
+def test_what_command_lines_say_to_their_models_is_not_relayed_unread(host: str) -> None:
+    router = Router(InProcess(), None, SimpleNamespace(classify_seconds=5.0))  # type: ignore[arg-type]
+    caller = Caller(Binary.named("codex"), (), host, 443)
+
+    def withheld(**more: Any) -> bool:
+        policy = Policy(name="x", rules=(), privacy=Privacy(**more))
+        return router.withheld(SimpleNamespace(served=SimpleNamespace(policy=policy), caller=caller))  # type: ignore[arg-type]
+
+    assert withheld() and not withheld(unreadable="pass")

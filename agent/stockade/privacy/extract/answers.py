@@ -63,7 +63,7 @@ class AnswerReader:
         if self._frames is not None:
             return self._read(self._frames, self._frames.feed(data))
         self._body += data
-        if self._api is Api.GEMINI and self._body.lstrip(b" \t\r\n").startswith(b"["):
+        if self._api in (Api.GEMINI, Api.GEMINI_CODE_ASSIST) and self._body.lstrip(b" \t\r\n").startswith(b"["):
             self._frames = Elements()
             return self._read(self._frames, self._frames.feed(self._rest()))
         return self._give_up("too_large", self._rest()) if len(self._body) > WHOLE else b""

@@ -25,6 +25,7 @@ SCHEMAS: dict[Api, Reader] = {
     Api.GEMINI: gemini.generate,
     Api.GEMINI_COUNT_TOKENS: gemini.count_tokens,
     Api.GEMINI_EMBED: gemini.embed,
+    Api.GEMINI_CODE_ASSIST: gemini.code_assist,
     Api.BEDROCK_INVOKE: bedrock.invoke,
     Api.BEDROCK_CONVERSE: bedrock.converse,
     Api.OLLAMA_CHAT: ollama.chat,

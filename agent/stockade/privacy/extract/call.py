@@ -24,6 +24,7 @@ class Api(StrEnum):
     GEMINI = "gemini"
     GEMINI_COUNT_TOKENS = "gemini_count_tokens"
     GEMINI_EMBED = "gemini_embed"
+    GEMINI_CODE_ASSIST = "gemini_code_assist"  # what Google's own command line asks: Gemini's body inside another
     BEDROCK_INVOKE = "bedrock_invoke"
     BEDROCK_CONVERSE = "bedrock_converse"
     OLLAMA_CHAT = "ollama_chat"

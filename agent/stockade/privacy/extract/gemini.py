@@ -20,6 +20,7 @@ from stockade.privacy.extract.walk import (
     model_name,
     one_of,
     opaque,
+    pseudonym,
     setting,
     text,
     tool_name,
@@ -137,9 +138,12 @@ _KNOWN = _either(
         "safetySettings": each(fields({"category": form(_HARMS), "threshold": form(_THRESHOLDS)})),
         "generationConfig": _generation,
         "cachedContent": unreadable("reference"),
+        "sessionId": pseudonym,
     }
 )
 generate = fields(_KNOWN)
+# Also what is said there beside calls of the model: who asks, for which project, with which tools.
+code_assist = fields({**_KNOWN, "request": generate, "user_prompt_id": pseudonym})
 count_tokens = fields({**_KNOWN, **_either({"generateContentRequest": generate})})
 _embedding: dict[str, Reader] = {
     "model": model_name,

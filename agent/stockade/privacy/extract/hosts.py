@@ -1,7 +1,7 @@
 """The hosts that serve models to the public. A policy adds its own (`endpoints`); local servers are known by their paths.
 
 Every request to one of these that is not of a known schema is an unknown body, so the table is about hosts, never about paths of them.
-`*.` is one or more labels. Each is the host of the provider's own API reference.
+`*.` is one or more labels. Each is the host of the provider's own API reference, or the one that the provider's own command line asks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ HOSTS = (
     # OpenAI, Azure, GitHub
     "api.openai.com",
     "*.api.openai.com",  # regional: eu., us.
+    "chatgpt.com",  # Codex, for who pays by subscription
     "*.openai.azure.com",
     "*.services.ai.azure.com",
     "*.models.ai.azure.com",
@@ -25,6 +26,10 @@ HOSTS = (
     "aiplatform.googleapis.com",
     "*.aiplatform.googleapis.com",
     "*-aiplatform.googleapis.com",
+    "aiplatform.*.rep.googleapis.com",
+    "cloudcode-pa.googleapis.com",  # Gemini's command line
+    "*-cloudcode-pa.googleapis.com",
+    "*cloudcode-pa.sandbox.googleapis.com",
     # Amazon
     "bedrock-runtime.*.amazonaws.com",
     "bedrock-runtime-fips.*.amazonaws.com",
@@ -32,6 +37,8 @@ HOSTS = (
     "bedrock-runtime.*.api.aws",
     "bedrock-agent-runtime.*.amazonaws.com",
     "runtime.sagemaker.*.amazonaws.com",
+    "q.*.amazonaws.com",  # its command line
+    "codewhisperer.*.amazonaws.com",
     # others, most with OpenAI's schema
     "openrouter.ai",
     "api.mistral.ai",

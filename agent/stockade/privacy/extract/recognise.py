@@ -22,7 +22,7 @@ _PATHS: tuple[tuple[str, Api], ...] = (
     (r"(?:/chat|/agents)/completions", Api.OPENAI_CHAT),
     (rf"{_VERSION}(?:/fim|/engines/[^/]+)?/completions", Api.OPENAI_COMPLETIONS),
     (r"/deployments/[^/]+/completions", Api.OPENAI_COMPLETIONS),
-    (rf"(?:{_VERSION}|/openai|/deployments/[^/]+)/responses", Api.OPENAI_RESPONSES),
+    (rf"(?:{_VERSION}|/openai|/codex|/deployments/[^/]+)/responses", Api.OPENAI_RESPONSES),
     (rf"(?:{_VERSION}(?:/engines/[^/]+)?|/openai|/deployments/[^/]+)/embeddings", Api.OPENAI_EMBEDDINGS),
     (rf"{_VERSION}(?:/chat)?/moderations", Api.OPENAI_MODERATIONS),
     (rf"{_VERSION}/messages", Api.ANTHROPIC_MESSAGES),
@@ -32,6 +32,7 @@ _PATHS: tuple[tuple[str, Api], ...] = (
     (r"/(?:models|tunedmodels|endpoints|deployments)/[^/]+:(?:stream)?generatecontent", Api.GEMINI),
     (r"/models/[^/]+:counttokens", Api.GEMINI_COUNT_TOKENS),
     (r"/models/[^/]+:(?:batch)?embedcontents?", Api.GEMINI_EMBED),
+    (r"/v1internal:(?:(?:stream)?generatecontent|counttokens)", Api.GEMINI_CODE_ASSIST),
     (r"/model/.+/invoke(?:-with-response-stream)?", Api.BEDROCK_INVOKE),
     (r"/model/.+/converse(?:-stream)?", Api.BEDROCK_CONVERSE),
 )
@@ -46,6 +47,7 @@ _LOCAL_PATHS: tuple[tuple[str, Api], ...] = (
     (r"/(?:v\d/)?(?:rerank|score)", Api.COHERE_RERANK),
 )
 _ENDPOINT_PATHS: tuple[tuple[str, Api], ...] = (
+    (r"/v1internal:[a-z]+", Api.GEMINI_CODE_ASSIST),
     (rf"{_VERSION}/files", Api.OPENAI_FILES),
     (rf"{_VERSION}/chat", Api.COHERE_CHAT),
     (rf"{_VERSION}/embed", Api.COHERE_EMBED),
@@ -55,7 +57,7 @@ _NO_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _TALKS = re.compile(r"/realtime|/live|bidigeneratecontent|/listen|/ws(?:/|\Z)", re.I)  # a socket is opened by a GET
 # What the providers' own clients put in a query. Anything else there is text that nobody classified.
 _QUERY = re.compile(
-    r"(?:(?:alt|\$alt)=(?:sse|json|json%3Benum-encoding%3Dint)|key=[\w.\-]{1,128}|api-version=[\w.\-]{1,32}|beta=true|stream=(?:true|false)"
+    r"(?:(?:alt|\$alt)=(?:sse|json|json%3Benum-encoding%3Dint)|key=[\w.\-]{1,128}|(?:api-|client_)version=[\w.\-]{1,32}|beta=true|stream=(?:true|false)"
     r"|(?:limit|page_?size|page)=\d{1,6}|order=(?:asc|desc)|(?:after|before|after_id|before_id|pagetoken)=[\w=\-]{1,64}|purpose=[a-z_\-]{1,32}"
     r"|include(?:%5B%5D|\[\])?=[a-z_.*\[\]%0-9]{1,64})(?:&|\Z)",
     re.I,

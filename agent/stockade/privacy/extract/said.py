@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stockade.privacy.extract.call import Api, At
 from stockade.privacy.extract.tree import Json, Number, exchange
@@ -249,6 +249,19 @@ def _gemini(message: dict[str, Json], found: Said) -> None:
             found.over.append((index,))
 
 
+def _code_assist(message: dict[str, Json], found: Said) -> None:
+    """The same below one key more."""
+    inner, says = message.get("response"), Said()
+    if not isinstance(inner, dict):
+        return
+    _gemini(inner, says)
+    for each in says.deltas:
+        form: Json = {**message, "response": each.form}
+        found.deltas.append(replace(each, at=("response", *each.at), form=form, slot=("response", *each.slot)))
+    found.wholes += [replace(each, at=("response", *each.at)) for each in says.wholes]
+    found.over += says.over
+
+
 def _converse(message: dict[str, Json], found: Said, at: At = (), outer: str = "") -> None:
     """Bedrock's converse-stream. The kind of a message is in its headers, and its keys tell it as well."""
     index, delta = _index(message, 0, "contentBlockIndex"), message.get("delta")
@@ -300,6 +313,7 @@ _READERS: dict[Api, Callable[[dict[str, Json], Said], None]] = {
     Api.ANTHROPIC_MESSAGES: _anthropic,
     Api.ANTHROPIC_COMPLETE: _anthropic,
     Api.GEMINI: _gemini,
+    Api.GEMINI_CODE_ASSIST: _code_assist,
     Api.BEDROCK_INVOKE: _invoke,
     Api.BEDROCK_CONVERSE: _converse,
     Api.OLLAMA_CHAT: _ollama,

@@ -39,6 +39,7 @@ REFUSED: dict[Api, str] = {
     Api.ANTHROPIC_COMPLETE: "Anthropic's old completion has marks of turns in its text that no local model knows: use messages",
     **dict.fromkeys((Api.COHERE_CHAT, Api.COHERE_EMBED), "Cohere's API is not translated"),
     Api.COHERE_RERANK: "a local model gives no order of documents",
+    Api.GEMINI_CODE_ASSIST: "the calls of Gemini's own command line are not translated: give it an API key",
     Api.GEMINI_EMBED: "Gemini's embeddings are not translated",
     Api.OPENAI_MODERATIONS: "a local model is no classifier of moderation",
     Api.OPENAI_FILES: "a file is kept by the provider, and a local model keeps none",

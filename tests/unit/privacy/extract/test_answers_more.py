@@ -116,3 +116,15 @@ def test_a_gemini_array_keeps_its_form() -> None:
     assert passed(reader(of, Api.GEMINI, "application/json"), *(stream[at : at + 1] for at in range(len(stream)))) == stream
     one = json.dumps(gemini(mark, "")[2]).encode()
     assert said_by_gemini([json.loads(passed(reader(of, Api.GEMINI, "application/json"), one))])[1] == f'"{{ I am \\ {VALUE}'
+
+
+def test_gemini_as_its_command_line_hears_it() -> None:
+    of, mark = vault()
+    for cut in range(len(mark) + 1):
+        told = [{"response": each, "traceId": "t"} for each in gemini(mark[:cut], mark[cut:])]
+        for kind, said in ((SSE, sse(*told)), ("application/json", array(told))):
+            read = reader(of, Api.GEMINI_CODE_ASSIST, kind)
+            made = passed(read, said)
+            heard = messages(made) if kind == SSE else json.loads(made)
+            assert said_by_gemini([each["response"] for each in heard]) == (f"ü {VALUE}", f'"{{ I am \\ {VALUE}', [{"name": VALUE}])
+            assert read.tools == ["find"] and read.unreadable is None

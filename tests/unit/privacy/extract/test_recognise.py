@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stockade.privacy.extract import Api, Unknown, leaves_nothing, recognise
+from stockade.privacy.extract import Api, Unknown, is_endpoint, leaves_nothing, recognise
 
 UNKNOWN = Unknown("unknown_body")
 
@@ -21,6 +21,12 @@ KNOWN = [
         "/v1/projects/p/locations/l/publishers/anthropic/models/c:rawPredict",
         Api.ANTHROPIC_MESSAGES,
     ),
+    ("chatgpt.com", "/backend-api/codex/responses", Api.OPENAI_RESPONSES),
+    ("gateway.example.com", "/codex/responses", Api.OPENAI_RESPONSES),
+    ("cloudcode-pa.googleapis.com", "/v1internal:streamGenerateContent?alt=sse", Api.GEMINI_CODE_ASSIST),
+    ("gateway.example.com", "/v1internal:generateContent", Api.GEMINI_CODE_ASSIST),
+    ("cloudcode-pa.googleapis.com", "/v1internal:loadCodeAssist", Api.GEMINI_CODE_ASSIST),
+    ("aiplatform.eu.rep.googleapis.com", "/v1/projects/p/locations/eu/publishers/google/models/g:generateContent", Api.GEMINI),
     ("bedrock-runtime.eu-west-1.amazonaws.com", "/model/anthropic.claude-v2/invoke-with-response-stream", Api.BEDROCK_INVOKE),
     ("bedrock-runtime.eu-west-1.amazonaws.com", "/model/arn%3Aaws%3Abedrock%3Ax%2Fy/converse", Api.BEDROCK_CONVERSE),
     ("127.0.0.1:11434", "/api/chat", Api.OLLAMA_CHAT),
@@ -61,9 +67,25 @@ def test_any_other_body_at_such_a_host_is_unknown(path: str) -> None:
     assert recognise("models.corp.example", "POST", path, ["*.corp.example"]) == UNKNOWN
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("chatgpt.com", "cloudcode-pa.googleapis.com", "daily-cloudcode-pa.googleapis.com", "aiplatform.us-central1.rep.googleapis.com"),
+        *("q.us-east-1.amazonaws.com", "codewhisperer.us-east-1.amazonaws.com"),
+    ],
+)
+def test_whatever_else_is_said_to_the_host_of_a_command_line_is_unknown(host: str) -> None:
+    assert is_endpoint(host)
+    assert recognise(host, "POST", "/anything") == UNKNOWN
+    for other in (f"{host}.example.com", f"{host}x", "notchatgpt.com", "storage.us-central1.rep.googleapis.com", "s3.us-east-1.amazonaws.com"):
+        assert not is_endpoint(other)
+
+
 def test_only_a_listing_leaves_nothing() -> None:
     listing = recognise("api.openai.com", "GET", "/v1/models?limit=20")
     assert isinstance(listing, Unknown) and leaves_nothing(listing, [("accept", "*/*")], b"")
+    models = recognise("chatgpt.com", "GET", "/backend-api/codex/models?client_version=0.60.1")
+    assert isinstance(models, Unknown) and leaves_nothing(models, [], b"")
     assert not leaves_nothing(listing, [], b"{}")
     assert not leaves_nothing(listing, [("Upgrade", "websocket")], b"")
     for method, path in (
