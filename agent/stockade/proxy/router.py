@@ -11,7 +11,7 @@ from dataclasses import replace
 from stockade.metrics.figures import LocalModel
 from stockade.policy import Policy, own
 from stockade.policy.privacy import Privacy
-from stockade.privacy.extract.recognise import is_endpoint, recognise
+from stockade.privacy.extract.recognise import is_endpoint, ordinary, recognise
 from stockade.privacy.redact import Vault
 from stockade.privacy.serve.client import Client
 from stockade.privacy.settings import Settings as Detection
@@ -74,7 +74,10 @@ class Router:
         found = None if scan is None else await scan.request(head, body)
         if found is not None and found.effect is Effect.REFUSE:
             return found
-        if policy.privacy is None or not _inference(policy, connection.caller.host or "", head):
+        host = connection.caller.host or ""
+        if policy.privacy is None or not _inference(policy, host, head):
+            return found
+        if ordinary(host, (head.method, head.path), head.headers, body, policy.privacy.endpoints):
             return found
         if found is not None:
             head, body = after(found, head, body)

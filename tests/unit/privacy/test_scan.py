@@ -183,11 +183,11 @@ def test_every_rule_by_which_a_socket_is_open_has_its_messages_read() -> None:
 
 
 class Opening:
-    """A GET of api.example.com by curl, and the program that speaks on its connection beside it, if any."""
+    """A POST by curl, and the program that speaks on its connection beside it, if any."""
 
-    def __init__(self, decides: Any, path: str, other: str | None = None) -> None:
-        self.other, self._head = other, Head("GET", path, None, (("host", "api.example.com"), ("x-note", KEY)))
-        self._caller = Caller(Binary.named("curl"), (), "api.example.com", 443)
+    def __init__(self, decides: Any, path: str, other: str | None = None, *, host: str = "api.example.com") -> None:
+        self.other, self._head = other, Head("POST", path, None, (("host", host),))
+        self._caller = Caller(Binary.named("curl"), (), host, 443)
         self._router = Router(InProcess(), None, SimpleNamespace(classify_seconds=5.0))  # type: ignore[arg-type]
         served = SimpleNamespace(policy=None, sandbox=1)
         self._connection: Any = SimpleNamespace(served=served, caller=self._caller, decider=decides, other=self._second)
@@ -199,9 +199,9 @@ class Opening:
         self._connection.served.policy = policy
         return asyncio.run(self._router.screening(self._connection, self._head, Budget(1 << 20, 1 << 20)))
 
-    def verdict(self, screening: Screening, policy: Policy) -> Verdict | None:
+    def verdict(self, screening: Screening, policy: Policy, body: bytes = KEY.encode()) -> Verdict | None:
         self._connection.served.policy = policy
-        return asyncio.run(self._router.verdict(self._connection, screening, policy, b""))
+        return asyncio.run(self._router.verdict(self._connection, screening, policy, body))
 
 
 def policy_of(**rules: tuple[str, ...]) -> Policy:
@@ -249,3 +249,22 @@ def test_what_command_lines_say_to_their_models_is_not_relayed_unread(host: str)
         return router.withheld(SimpleNamespace(served=SimpleNamespace(policy=policy), caller=caller))  # type: ignore[arg-type]
 
     assert withheld() and not withheld(unreadable="pass")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"model": "m", "messages": [{"role": "user", "content": "KEY"}]}', Reason.PRIVACY_DEFAULT),
+        (b'{"model": "m", "messages": [{"role": "user", "content": "a", "images": ["AAAA"]}]}', Reason.PRIVACY_UNREADABLE),
+        (b'{"room": "lobby", "text": "KEY", "image": "data:image/png;base64,AAAA"}', None),
+        (b"room=lobby", None),
+    ],
+)
+def test_a_path_that_others_have_too_is_a_call_only_where_its_body_may_be_one(body: bytes, reason: Reason | None) -> None:
+    allowed = Decision(Outcome.ALLOW, Effect.PASS, Level.PATH, Reason.RULE_ALLOW, "app", 1)
+    opening = Opening(lambda *_: allowed, "/api/chat", host="chat.example.org")
+    policy = replace(policy_of(app=()), privacy=Privacy())
+    screening = opening.screening(policy)
+    assert screening is not None
+    verdict = opening.verdict(screening, policy, body.replace(b"KEY", KEY.encode()))
+    assert (None if verdict is None else verdict.reason) is reason

@@ -2,7 +2,7 @@
 
 from stockade.privacy.extract.body import extract, rewrite
 from stockade.privacy.extract.call import Api, Call, Piece, Role, Unknown, Unreadable
-from stockade.privacy.extract.recognise import is_endpoint, is_local, leaves_nothing, recognise
+from stockade.privacy.extract.recognise import is_endpoint, is_local, leaves_nothing, ordinary, recognise
 
 __all__ = [
     "Api",
@@ -15,6 +15,7 @@ __all__ = [
     "is_endpoint",
     "is_local",
     "leaves_nothing",
+    "ordinary",
     "recognise",
     "rewrite",
 ]

@@ -1,7 +1,8 @@
-"""Which request is an inference call, by its host and its path. Pure; nothing of the body is looked at.
+"""Which request is an inference call, by its host and its path. Pure; the body is looked at where the path alone says too little.
 
 On a host that serves models (the table, or the policy's `endpoints`) a request is of a known schema or it is Unknown: there is no third
-way for text to leave. On any other host the paths of the common schemas are recognised, for local servers and gateways have any name.
+way for text to leave. On any other host the paths of the common schemas are recognised, for local servers and gateways have any name;
+those that other services have as well count unless the body is plainly of another kind (`ordinary`).
 The path is read as loosely as any server might (case, closing slash, dots, empty segments, percent encoding, whatever stands before the
 version): a request wrongly taken for an inference call is classified, one that is missed is not.
 """
@@ -14,8 +15,10 @@ import re
 from collections.abc import Collection, Sequence
 from urllib.parse import unquote
 
-from stockade.privacy.extract.call import Api, Unknown
+from stockade.privacy.extract.call import Api, Unknown, Unreadable
+from stockade.privacy.extract.decode import decoded, encodings
 from stockade.privacy.extract.hosts import HOSTS
+from stockade.privacy.extract.tree import parse_bytes
 
 _VERSION = r"/(?:v\d+[a-z0-9.]*|latest)"
 _PATHS: tuple[tuple[str, Api], ...] = (
@@ -36,11 +39,16 @@ _PATHS: tuple[tuple[str, Api], ...] = (
     (r"/model/.+/invoke(?:-with-response-stream)?", Api.BEDROCK_INVOKE),
     (r"/model/.+/converse(?:-stream)?", Api.BEDROCK_CONVERSE),
 )
-_LOCAL_PATHS: tuple[tuple[str, Api], ...] = (
-    # Names so common that on a host of the internet they are more likely another thing.
+_SHARED_PATHS: tuple[tuple[str, Api], ...] = (
+    # Of model servers on any host, and of other services too.
     (r"/api/chat", Api.OLLAMA_CHAT),
     (r"/api/generate", Api.OLLAMA_GENERATE),
     (r"/api/embed(?:dings)?", Api.OLLAMA_EMBED),
+    (rf"{_VERSION}/rerank", Api.COHERE_RERANK),
+)
+_TELLING = frozenset({"model", "prompt", "messages", "query", "documents"})  # keys, case folded: Go reads them in any case
+_LOCAL_PATHS: tuple[tuple[str, Api], ...] = (
+    # Names so common that on a host of the internet they are more likely another thing.
     (r"/(?:de)?tokenize", Api.TOKENIZE),
     (r"/completions?", Api.OPENAI_COMPLETIONS),  # llama.cpp's server has both, without a version
     (r"/embeddings?", Api.OPENAI_EMBEDDINGS),
@@ -73,15 +81,37 @@ def recognise(host: str, method: str, path: str, endpoints: Collection[str] = ()
     path, _, query = path.partition("?")
     path = _plain(path)
     serves = is_endpoint(host, endpoints)
-    tables = _PATHS + (_ENDPOINT_PATHS if serves else ()) + (_LOCAL_PATHS if serves or is_local(host) else ())
-    api = next((api for pattern, api in tables if _compiled(pattern).search(path)), None)
+    api = _listed(_PATHS + (_ENDPOINT_PATHS if serves else ()) + (_SHARED_PATHS + _LOCAL_PATHS if serves or is_local(host) else ()), path)
     if api is None and not serves:
-        return None
+        return _shared(method, path)
     if not _known_query(query):
         return Unknown("unknown_body")
     if method.upper() in _NO_BODY:
         return Unknown("unknown_body", bodyless=_TALKS.search(path) is None)
     return api if api is not None and method.upper() == "POST" else Unknown("unknown_body")
+
+
+def ordinary(
+    host: str, head: tuple[str, str], headers: Sequence[tuple[str, str]], body: bytes | None, endpoints: Collection[str] = ()
+) -> bool:
+    """Whether a request that is an inference call by nothing but its path is plainly none: without a body, or with one that is no JSON
+    object, or an object without a key that tells of a model. One that cannot be read, or that two readers may read differently, may be one.
+
+    head: method and path. body: as it came; None for one that is too long.
+    """
+    method, path = head
+    host, path = _bare(host), _plain(path.partition("?")[0])
+    if is_endpoint(host, endpoints) or is_local(host) or _listed(_PATHS, path) is not None or _shared(method, path) is None:
+        return False
+    if body is None:
+        return False
+    try:
+        plain = decoded(body, encodings(headers))
+        found = parse_bytes(plain)
+    except Unreadable as problem:
+        # Servers take what follows the object, and what Python calls no JSON, as they like: what begins as an object may be one.
+        return problem.why == "not_json" and not plain.lstrip(b"\xef\xbb\xbf \t\r\n\f\v").startswith(b"{")
+    return not isinstance(found, dict) or not any(key.casefold() in _TELLING for key in found)
 
 
 def leaves_nothing(found: Unknown, headers: Sequence[tuple[str, str]], body: bytes) -> bool:
@@ -104,6 +134,15 @@ def is_local(host: str) -> bool:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
         return "." not in host or host.endswith((".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test", ".svc", ".intranet"))
+
+
+def _shared(method: str, path: str) -> Api | None:
+    """The call that a path is on any host. All of these are posted: what is asked for there by other methods is another service's."""
+    return _listed(_SHARED_PATHS, path) if method.upper() == "POST" else None
+
+
+def _listed(table: Sequence[tuple[str, Api]], path: str) -> Api | None:
+    return next((api for pattern, api in table if _compiled(pattern).search(path)), None)
 
 
 def _bare(host: str) -> str:

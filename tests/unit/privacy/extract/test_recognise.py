@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
-from stockade.privacy.extract import Api, Unknown, is_endpoint, leaves_nothing, recognise
+from stockade.privacy.extract import Api, Unknown, is_endpoint, leaves_nothing, ordinary, recognise
 
 UNKNOWN = Unknown("unknown_body")
 
@@ -77,7 +79,7 @@ def test_any_other_body_at_such_a_host_is_unknown(path: str) -> None:
 def test_whatever_else_is_said_to_the_host_of_a_command_line_is_unknown(host: str) -> None:
     assert is_endpoint(host)
     assert recognise(host, "POST", "/anything") == UNKNOWN
-    for other in (f"{host}.example.com", f"{host}x", "notchatgpt.com", "storage.us-central1.rep.googleapis.com", "s3.us-east-1.amazonaws.com"):
+    for other in (f"{host}.example.com", f"{host}x", "notchatgpt.com", "storage.eu.rep.googleapis.com", "s3.us-east-1.amazonaws.com"):
         assert not is_endpoint(other)
 
 
@@ -100,7 +102,58 @@ def test_only_a_listing_leaves_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("host", "path"),
-    [("example.com", "/api/chat"), ("example.com", "/"), ("api.openai.com.evil.example", "/v1/x"), ("localhost", "/api/tags"), ("", "")],
+    [("example.com", "/"), ("api.openai.com.evil.example", "/v1/x"), ("localhost", "/api/tags"), ("", "")],
 )
 def test_no_endpoint(host: str, path: str) -> None:
     assert recognise(host, "POST", path) is None
+
+
+SHARED = [
+    ("ollama.hospital.org", "/api/chat", Api.OLLAMA_CHAT),
+    ("llm.corp.example:8443", "/api/generate/", Api.OLLAMA_GENERATE),
+    ("llm.corp.example", "/ollama/api/embed", Api.OLLAMA_EMBED),
+    ("llm.corp.example", "/api/embeddings", Api.OLLAMA_EMBED),
+    ("vllm.corp.example", "/v1/rerank", Api.COHERE_RERANK),
+]
+
+
+@pytest.mark.parametrize(("host", "path", "api"), SHARED)
+def test_a_model_server_of_any_name_is_known_by_paths_that_others_have_too(host: str, path: str, api: Api) -> None:
+    assert recognise(host, "POST", path) is recognise(host, "post", f"{path}?stream=maybe") is api
+    assert [recognise(host, method, path) for method in ("GET", "PUT", "OPTIONS")] == [None] * 3
+
+
+JSON = ("content-type", "application/json")
+CALLS = [
+    b'{"model": "m", "messages": []}',
+    b' {"MODEL": "m"}',
+    b'{"me\\u017f\\u017fages": []}',  # which Go folds into an s
+    b'{"prompt": "x"} and more',
+    b'{"model": "m", "model": "n"}',
+    b'\xef\xbb\xbf{"query": "x", "documents": []}',
+    '{"prompt": "x"}'.encode("utf-16"),
+    b"{",
+]
+OTHERS = [
+    b"",
+    b"prompt=x&model=m",
+    b'{"room": "lobby", "text": "model"}',
+    b"[1]",
+    b'"model"',
+    b"--x\r\nContent-Disposition: form-data",
+    b"\n7",
+]
+
+
+def test_what_is_plainly_no_call_is_left_to_the_service_whose_path_it_is() -> None:
+    at = ("POST", "/api/chat")
+    assert [body for body in CALLS if ordinary("app.example.com", at, [JSON], body)] == []
+    assert [body for body in OTHERS if not ordinary("app.example.com", at, [], body)] == []
+    assert not ordinary("app.example.com", at, [], None)
+    packed = [("content-encoding", "gzip")]
+    assert ordinary("app.example.com", at, packed, gzip.compress(OTHERS[2]))
+    assert not ordinary("app.example.com", at, packed, gzip.compress(CALLS[0]))
+    assert not ordinary("app.example.com", at, [("content-encoding", "x-own")], OTHERS[2])
+    for host, path in (("localhost", "/api/chat"), ("api.openai.com", "/v1/rerank"), ("app.example.com", "/v1/chat/completions")):
+        assert not ordinary(host, ("POST", path), [], OTHERS[2])
+    assert not ordinary("llm.corp.example", at, [], OTHERS[2], ["*.corp.example"])
