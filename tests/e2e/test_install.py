@@ -186,7 +186,8 @@ def test_what_it_governs_is_not_let_go_without_a_word(place: Place, contained: t
 
     def attach(to: Contained) -> subprocess.Popen[str]:
         agent = place.start(place.command, "attach", "--cgroup", to.cgroup, "--policy", policy, "--name", to.cgroup.name)
-        assert agent.stdout is not None and f"{to.cgroup.name}: governed" in agent.stdout.readline()
+        assert agent.stdout is not None
+        assert f"{to.cgroup.name}: governed" in agent.stdout.readline(), agent.communicate(timeout=60)
         return agent
 
     def governed() -> bool:
