@@ -2,15 +2,17 @@
 
 Every text is read in its views (views.py) by every detector; what the policy adds (dictionaries, patterns) and the registered documents
 are read as well; context names what was found (context.py); thresholds drop what is too unsure; what overlaps is united. A conversation
-is read once more across the borders of its texts, since a value may be cut in two.
+is read once more across the borders of its texts, since a value may be cut in two; by what is dear only where a sentence may go on.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from stockade.privacy import context, deadline
 from stockade.privacy.dictionary import Custom, Dictionary, Terms
@@ -22,6 +24,7 @@ from stockade.privacy.views import View, views
 __all__ = ["DEFAULT_THRESHOLD", "Classifier", "Custom", "Dictionary", "Settings", "unite"]
 
 BORDER = 300  # characters on either side of a border that are read together: more than any value but a private key
+STRETCH = 120  # the same for what is dear: no name or finding about somebody is longer
 CUSTOM_MEMORY = 2 << 20  # bytes RE2 may take for a pattern of the policy
 
 _NOTHING = Settings()
@@ -82,19 +85,24 @@ class Classifier:
         lanes: Sequence[Sequence[int]] = (),
         formed: Sequence[int] = (),
         apart: Sequence[int] = (),
+        spoken: Sequence[int] = (),
     ) -> list[list[Finding]]:
         """The findings of each text, sorted, none overlapping another of its category.
 
         conversation: the texts follow each other, and are read across their borders too. lanes: further orders in which they follow, as
         indices into texts: what one role said, with the answers between left out. formed: texts that only those detectors read which know
-        forms. apart: texts that follow nothing and are followed by nothing. Raises Late (privacy/deadline.py).
+        forms. apart: texts that follow nothing and are followed by nothing. spoken: those that are words of somebody, no keys and values: a
+        sentence may go on in the next of the same lane (of all, where there are none), and is read so by what is dear too. Raises Late
+        (privacy/deadline.py).
         """
         own, alone = self._rules(settings), frozenset(apart)
         found = self._read(texts, own, frozenset(formed))
         if conversation:
-            for lane in ([number for number in range(len(texts)) if number not in alone], *lanes):
-                if len(lane) > 1:
-                    self._across(texts, lane, own, found)
+            orders = [lane for lane in ([number for number in range(len(texts)) if number not in alone], *lanes) if len(lane) > 1]
+            for lane in orders:
+                self._across(texts, lane, own, found)
+            words = frozenset(spoken)
+            self._over(texts, [tuple(number for number in lane if number in words) for lane in lanes or orders], found)
         around = context.situation(texts, found) if conversation and any(found) else context.Situation()
         return [self._finish(text, findings, settings, around) for text, findings in zip(texts, found, strict=True)]
 
@@ -140,9 +148,50 @@ class Classifier:
                             for place, part in joined.parts(finding, window_start):
                                 found[lane[place]].append(part)
 
+    def _over(self, texts: Sequence[str], lanes: Iterable[Sequence[int]], found: list[list[Finding]]) -> None:
+        """The same by detectors that are dear, where a sentence may go on over a border: what is read more is about as much as that."""
+        read: dict[str, list[tuple[Sequence[int], _Joined, int]]] = {}
+        for lane in lanes:
+            inside = [texts[number] for number in lane]
+            goes = [goes_on(*pair) for pair in pairwise(inside)]
+            for glue in ("", " "):
+                joined = _Joined(inside, glue)
+                wanted = [on and (_two_words if glue else _one_word)(*pair) for on, pair in zip(goes, pairwise(inside), strict=True)]
+                for start, window in joined.stretches(wanted):
+                    read.setdefault(window, []).append((lane, joined, start))
+        windows = list(read)
+        for detector in self._dear if windows else ():
+            deadline.keep()
+            for window, findings in zip(windows, detector.find(windows), strict=True):
+                for lane, joined, start in read[window]:
+                    for finding in findings:
+                        for place, part in joined.parts(finding, start):
+                            found[lane[place]].append(part)
+
     def _finish(self, text: str, findings: Iterable[Finding], settings: Settings, around: context.Situation) -> list[Finding]:
         refined = context.refine(text, sorted(findings), around)
         return unite(finding for finding in refined if finding.score >= settings.threshold(finding.category))
+
+
+_ENDS = re.compile(r"(?:[^\w\s,'’/&(-]|\n)\s*\Z")
+_SHORT = re.compile(r"(?:\A|[^\w])\w{1,3}\.\s*\Z")  # Dr. and an initial end no sentence
+
+
+def goes_on(text: str, after: str) -> bool:
+    """Whether a sentence of one text may go on in the next."""
+    tail, first = text[-40:], after[:40].lstrip(" \t")[:1]
+    ends = not tail.strip() or (_ENDS.search(tail) is not None and _SHORT.search(tail) is None)
+    return not ends and (first.isalnum() or first in ("'", "’", "-", ",", "("))
+
+
+def _two_words(text: str, after: str) -> bool:
+    """Whether there may be a space between them that neither has."""
+    return not (text[-1:].isspace() or after[:1].isspace())
+
+
+def _one_word(text: str, after: str) -> bool:
+    """Whether they may be read as they are. A word that goes on with a capital is short (Mc) or has nothing else."""
+    return not (text[-4:].isalpha() and text[-1:].islower() and after[:1].isupper())
 
 
 def _after(beside: Future[list[tuple[int, Finding]]], work: Callable[[], list[tuple[int, Finding]]]) -> list[tuple[int, Finding]]:
@@ -187,6 +236,20 @@ class _Joined:
             last = end
         if first >= 0:
             yield first, self.text[first:last]
+
+    def stretches(self, wanted: Sequence[bool]) -> Iterator[tuple[int, str]]:
+        """What stands around the wanted borders, cut from the front, so that what is added to a conversation changes the last of them only.
+        One holds all borders of its middle, so that no more than twice the text is read however many there are.
+        """
+        borders = [border for border, want in zip(self.starts[1:], wanted, strict=True) if want]
+        at = 0
+        while at < len(borders):
+            first = last = borders[at]
+            while at < len(borders) and borders[at] <= first + 2 * STRETCH:
+                last = borders[at]
+                at += 1
+            start = max(0, first - STRETCH)
+            yield start, self.text[start : last + STRETCH]
 
     def parts(self, finding: Finding, offset: int) -> list[tuple[int, Finding]]:
         """The pieces of a finding that crosses a border, in each text; nothing for one that lies inside a text: it was seen there."""

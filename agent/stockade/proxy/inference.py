@@ -19,7 +19,7 @@ from stockade.policy.privacy import Local, Privacy, Style
 from stockade.privacy.dictionary import Custom, Dictionary
 from stockade.privacy.extract.answers import AnswerReader, Restore
 from stockade.privacy.extract.body import extract, rewrite
-from stockade.privacy.extract.call import Api, Call, Unknown, Unreadable
+from stockade.privacy.extract.call import Api, Call, Role, Unknown, Unreadable
 from stockade.privacy.extract.decode import decoded
 from stockade.privacy.extract.recognise import leaves_nothing, recognise
 from stockade.privacy.finding import Finding
@@ -55,6 +55,11 @@ def detection_of(privacy: Privacy) -> Detection:
     """What the classifier is told of a policy."""
     dictionaries = tuple(Dictionary(each.name, each.category, each.terms) for each in privacy.dictionaries)
     return Detection(privacy.thresholds, dictionaries, tuple(Custom(each.name, each.pattern, each.category) for each in privacy.custom))
+
+
+def spoken(call: Call) -> list[int]:
+    """What somebody said or wrote. Names of tools and keys of their arguments are no sentence that goes on."""
+    return [place for place, piece in enumerate(call.pieces) if piece.role in (Role.SYSTEM, Role.USER, Role.ASSISTANT, Role.DOCUMENT)]
 
 
 def lanes(call: Call) -> list[list[int]]:
@@ -103,7 +108,8 @@ class Inference:
         texts = [part.text for part in seen.parts]
         asked = [self._client.classify(texts, self._detection, seconds=self._seconds, formed=formed(seen.parts), apart=apart(seen.parts))]
         if seen.call is not None:  # first: what the head says is mostly known, and is told while the body is read
-            asked.insert(0, self._client.classify(seen.call.texts, self._detection, seconds=self._seconds, lanes=lanes(seen.call)))
+            orders, words = lanes(seen.call), spoken(seen.call)
+            asked.insert(0, self._client.classify(seen.call.texts, self._detection, seconds=self._seconds, lanes=orders, spoken=words))
         try:
             *of_body, of_head = await asyncio.gather(*asked)
         except Failed as failure:

@@ -81,7 +81,9 @@ class Scan:
     ) -> Verdict | None:
         texts = [*(part.text for part in of_head), *([before] if before else []), text]
         try:
-            found = await self._client.classify(texts, self._settings, seconds=self._seconds, formed=formed(of_head), apart=apart(of_head))
+            words = range(len(texts)) if before else ()
+            forms, alone = formed(of_head), apart(of_head)
+            found = await self._client.classify(texts, self._settings, seconds=self._seconds, formed=forms, apart=alone, spoken=words)
         except Failed as failure:
             return self._refused(Reason.PRIVACY_FAILURE, "nobody could look at what this request carries", {"failure": failure.why})
         hello = self._client.hello

@@ -107,8 +107,10 @@ class InProcess(Client):
         lanes: Sequence[Sequence[int]] = (),
         formed: Sequence[int] = (),
         apart: Sequence[int] = (),
+        spoken: Sequence[int] = (),
     ) -> list[list[Finding]]:
-        return self._classifier.classify(texts, settings, conversation=True, lanes=lanes, formed=formed, apart=apart)
+        more = {"formed": formed, "apart": apart, "spoken": spoken}
+        return self._classifier.classify(texts, settings, conversation=True, lanes=lanes, **more)
 
 
 class Socket:

@@ -102,13 +102,14 @@ class Client:
         lanes: Sequence[Sequence[int]] = (),
         formed: Sequence[int] = (),
         apart: Sequence[int] = (),
+        spoken: Sequence[int] = (),
     ) -> list[list[Finding]]:
-        """The findings of each text. lanes, formed, apart: as of Classifier.classify. Raises Failed."""
+        """The findings of each text. lanes, formed, apart, spoken: as of Classifier.classify. Raises Failed."""
         self.counters.asked += 1
         began = time.monotonic()
         try:
             async with asyncio.timeout(seconds):
-                found = await self._ask(texts, settings, seconds, lanes=lanes, formed=formed, apart=apart)
+                found = await self._ask(texts, settings, seconds, lanes=lanes, formed=formed, apart=apart, spoken=spoken)
         except TimeoutError:
             raise self.counters.fail("timeout") from None
         except Failed as failure:
@@ -133,6 +134,7 @@ class Client:
         lanes: Sequence[Sequence[int]],
         formed: Sequence[int],
         apart: Sequence[int],
+        spoken: Sequence[int],
     ) -> list[Any]:
         channel, greeted = self._channel, self._greeted
         if channel is None:
@@ -144,7 +146,7 @@ class Client:
         number = self._number
         key = self._tell(channel, settings)
         orders = tuple(map(tuple, lanes))
-        asked = wire.encode_asked(wire.Asked(number, tuple(texts), orders, key, seconds, tuple(formed), tuple(apart)))
+        asked = wire.encode_asked(wire.Asked(number, tuple(texts), orders, key, seconds, tuple(formed), tuple(apart), tuple(spoken)))
         answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:

@@ -170,7 +170,13 @@ class Process:
         try:
             with deadline.until(until):
                 found = layers.classifier.classify(
-                    asked.texts, settings, conversation=True, lanes=asked.lanes, formed=asked.formed, apart=asked.apart
+                    asked.texts,
+                    settings,
+                    conversation=True,
+                    lanes=asked.lanes,
+                    formed=asked.formed,
+                    apart=asked.apart,
+                    spoken=asked.spoken,
                 )
         except deadline.Late:
             return wire.Told(asked.number, failed="deadline")
@@ -181,7 +187,8 @@ class Process:
         return wire.Told(asked.number, tuple(map(tuple, found)))
 
     def _key(self, asked: wire.Asked) -> bytes:
-        return digest(asked.settings + repr((asked.lanes, asked.formed, asked.apart)) + "".join(digest(text).hex() for text in asked.texts))
+        orders = repr((asked.lanes, asked.formed, asked.apart, asked.spoken))
+        return digest(asked.settings + orders + "".join(digest(text).hex() for text in asked.texts))
 
     def _remember(self, key: bytes, findings: tuple[tuple[Finding, ...], ...]) -> None:
         self._held += sum(map(len, findings)) - sum(map(len, self._verdicts.get(key, ())))

@@ -36,7 +36,7 @@ class Hello:
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One request. settings: the key under which the sender's settings were sent. seconds: after which nobody waits any more. lanes,
-    formed, apart: as of Classifier.classify.
+    formed, apart, spoken: as of Classifier.classify.
     """
 
     number: int
@@ -46,6 +46,7 @@ class Asked:
     seconds: float
     formed: tuple[int, ...] = ()
     apart: tuple[int, ...] = ()
+    spoken: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def decode_hello(message: Json) -> Hello:
 
 def encode_asked(asked: Asked) -> Json:
     told = {"id": asked.number, "texts": asked.texts, "lanes": asked.lanes, "settings": asked.settings, "seconds": asked.seconds}
-    return told | ({"formed": asked.formed} if asked.formed else {}) | ({"apart": asked.apart} if asked.apart else {})
+    places = {"formed": asked.formed, "apart": asked.apart, "spoken": asked.spoken}
+    return told | {name: value for name, value in places.items() if value}
 
 
 def decode_asked(message: Json) -> Asked:
@@ -95,15 +97,15 @@ def decode_asked(message: Json) -> Asked:
     if not isinstance(lanes, list) or len(lanes) > 64:
         raise ValueError("lanes: a list is wanted")
     orders = [_places(lane, len(texts)) for lane in lanes]
-    formed, apart = (_places(message.get(name, []), len(texts)) for name in ("formed", "apart"))
+    formed, apart, spoken = (_places(message.get(name, []), len(texts)) for name in ("formed", "apart", "spoken"))
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds <= 3600:
         raise ValueError("seconds: a time is wanted")
-    return Asked(_number(message), tuple(texts), tuple(orders), _name(message, "settings"), float(seconds), formed, apart)
+    return Asked(_number(message), tuple(texts), tuple(orders), _name(message, "settings"), float(seconds), formed, apart, spoken)
 
 
 def _places(value: Any, texts: int) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > texts or not all(type(place) is int and 0 <= place < texts for place in value):
-        raise ValueError("lanes, formed, apart: indices of texts are wanted")
+        raise ValueError("lanes, formed, apart, spoken: indices of texts are wanted")
     return tuple(value)
 
 
