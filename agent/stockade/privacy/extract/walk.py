@@ -14,6 +14,7 @@ from stockade.privacy.extract.tree import DEPTH, DataUrl, Json, Number, Step, pa
 
 DIGITS = 5  # of a number that may mean somebody: a postal code, a record number, a card
 TOKENS = 16  # whole numbers in a row, outside of texts and arguments, are text as tokens or as character codes
+ROWS = 64  # the same of all rows of a body together, however short each is
 PIECES = 100_000
 
 # What is random has digits, capitals and small letters; a run of this many octets that can be read is rare in it (1 in 20 seals of 1 KiB).
@@ -29,6 +30,14 @@ class Walk:
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
         self.tools: dict[str, None] = {}
+        self._in_rows = 0
+
+    def row(self, node: list[Json]) -> None:
+        """The numbers of a list that no schema has. Raises Unreadable where they are text in another form, or may be."""
+        numbers = sum(isinstance(each, Number) for each in node)
+        self._in_rows += numbers
+        if self._in_rows >= ROWS or (len(node) >= TOKENS and numbers == len(node)):
+            raise Unreadable("tokens")
 
     def piece(self, text: str, role: Role, at: At) -> None:
         """An empty text is none."""
@@ -88,8 +97,6 @@ class Walk:
 
 def everything(walk: Walk, node: Json, at: At, role: Role) -> None:
     """A node that the schema does not have."""
-    if isinstance(node, list) and len(node) >= TOKENS and all(isinstance(each, Number) for each in node):
-        raise Unreadable("tokens")
     match node:
         case str() if len(node) >= 256 and (opaque := _blob(node)) is not None:
             if not opaque:
@@ -100,6 +107,7 @@ def everything(walk: Walk, node: Json, at: At, role: Role) -> None:
                 walk.text(key, role, (*at, index))
                 everything(walk, value, (*at, key), role)
         case list():
+            walk.row(node)
             for index, value in enumerate(node):
                 everything(walk, value, (*at, index), role)
         case _:

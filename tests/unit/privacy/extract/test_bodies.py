@@ -344,3 +344,24 @@ def test_a_data_url_of_what_is_no_text_is_unreadable_whatever_else_it_says(head:
     with pytest.raises(Unreadable) as refused:
         extract(Api.OPENAI_CHAT, [], json.dumps(chat(f"data:{head};base64,AAAA")).encode())
     assert refused.value.why == why
+
+
+@pytest.mark.parametrize(("lists", "refused"), [(4, False), (5, True)])
+def test_numbers_in_short_rows_are_counted_over_the_whole_body(lists: int, refused: bool) -> None:
+    row = [ord(letter) for letter in "John Carmichael"]
+    body = chat("x") | {f"x{number}": row for number in range(lists - 1)} | {"extra": {"deep": [["a", *row[:7]], row[7:]]}}
+    if refused:
+        with pytest.raises(Unreadable) as problem:
+            extract(Api.OPENAI_CHAT, [], json.dumps(body).encode())
+        assert problem.value.why == "tokens"
+    else:
+        assert extract(Api.OPENAI_CHAT, [], json.dumps(body).encode()).pieces
+
+
+def test_numbers_of_arguments_settings_and_citations_are_not_counted() -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "plot", "arguments": json.dumps({"rows": [list(range(99))]})}}
+    body = {"model": "gpt-4o", "messages": [{"role": "assistant", "tool_calls": [call]}], "max_tokens": 5}
+    assert extract(Api.OPENAI_CHAT, [], json.dumps(body).encode()).tools == ("plot",)
+    cited = [{"type": "char_location", "document_index": 0, "start_char_index": each, "end_char_index": each + 9} for each in range(99)]
+    text = {"role": "assistant", "content": [{"type": "text", "text": "so", "citations": cited}]}
+    assert extract(Api.ANTHROPIC_MESSAGES, [], json.dumps({"model": "claude", "messages": [text]}).encode()).pieces
