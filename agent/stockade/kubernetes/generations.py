@@ -128,25 +128,31 @@ class Generations:
             await self._settle(policy)
 
     async def _settle(self, policy: Policy) -> None:
-        """What of a policy is in force, and what is only looked at."""
-        latest, verdict = policy.latest, policy.verdict
+        """What of a policy is in force, and what is only looked at.
+
+        Every node may write the status. So it says how far a roll-out is, and never what is in force instead of what this node has itself:
+        only a node that has nothing of the policy takes what was stable before from there.
+        """
+        latest, verdict, good = policy.latest, policy.verdict, policy.good
         if latest is None or not isinstance(verdict, Loaded) or not policy.tried:
             return
         stand = Stand.of(latest)
         begun = stand is not None and stand.generation == latest.generation
-        if verdict.plan is None or (stand is not None and begun and stand.state == "Complete"):
+        mine = good is not None and good.uid == latest.uid
+        over = mine and good is not None and good.generation == latest.generation  # it was complete, whatever is said of it now
+        if verdict.plan is None or over or (stand is not None and begun and stand.state == "Complete"):
             policy.good, policy.source, policy.percent = verdict, latest, None
             return
         policy.percent = stand.percent(verdict.plan) if stand is not None and begun else 0
-        if stand is None or (policy.good is not None and not begun):
+        if mine or stand is None or (good is not None and not begun):
             return
         if stand.stable is None:
-            policy.good = policy.source = None
-        elif policy.good is None or (policy.good.uid, policy.good.generation) != (latest.uid, stand.stable[0]):
-            source = replace(latest, generation=stand.stable[0], spec=stand.stable[1])
-            was = await self._tried(source)
-            if isinstance(was, Loaded):
-                policy.good, policy.source = was, source
+            policy.good = policy.source = None  # it was of another policy of that name
+            return
+        source = replace(latest, generation=stand.stable[0], spec=stand.stable[1])
+        was = await self._tried(source)
+        if isinstance(was, Loaded):
+            policy.good, policy.source = was, source
 
     async def _tried(self, resource: Resource) -> Loaded | Broken | None:
         try:
