@@ -298,7 +298,7 @@ class Controller:
                 faults.append(Fault("spec", f"with the other policies of pod {name}: {held.answer.why}"))
             if stands is None or stands.state in ("waiting", "ended"):
                 continue
-            if stands.unheld or stands.problems or stands.state == "refused":
+            if stands.unheld or stands.problems or stands.why or stands.state in ("refused", "failed"):
                 unheld.append(f"{name}: {'; '.join([*stands.unheld, *stands.problems, stands.why]).strip('; ')}"[:200])
             if stands.state == "governed" and not stands.trust:
                 untrusting.append(name)

@@ -100,7 +100,7 @@ def merged(resource: Resource, own: Entry, now: str, gone: Iterable[str] = ()) -
         "pods": sum(_number(each.get("pods")) for each in nodes),
         "sandboxes": sum(_number(each.get("sandboxes")) for each in nodes),
         "refused": sum(_number(each.get("refused")) for each in nodes),
-        "conditions": conditions(before, [_loaded(verdicts, generation), _enforced(nodes), _trusted(nodes)], generation, now),
+        "conditions": conditions(before, [_loaded(verdicts, generation), _enforced(nodes, resource), _trusted(nodes)], generation, now),
         "nodes": nodes,
     }
     if "rollout" in before:  # rollout.py's
@@ -140,13 +140,15 @@ def _loaded(nodes: Sequence[Json], generation: int) -> tuple[str, str, str, str]
     return "Loaded", "True", "Loaded", f"{_count(pods, 'pod')} on {_count(len(nodes), 'node')}" if pods else "it means no pod"
 
 
-def _enforced(nodes: Sequence[Json]) -> tuple[str, str, str, str]:
+def _enforced(nodes: Sequence[Json], resource: Resource) -> tuple[str, str, str, str]:
     loose = [f"{each.get('name')}: {text}" for each in nodes for text in _of_texts(each, "unheld")]
     if loose:
         return "Enforced", "False", "NotHeld", _listed(loose)
     waiting = sum(_number(each.get("pods")) - _number(each.get("sandboxes")) for each in nodes)
     if waiting > 0:
         return "Enforced", "Unknown", "Waiting", f"{_count(waiting, 'pod')} not governed yet"
+    if resource.spec.get("mode") == "observe":
+        return "Enforced", "False", "Observing", "it observes: what it would refuse is recorded, and goes through"
     return "Enforced", "True", "Held", "every pod that it means is held"
 
 

@@ -94,6 +94,11 @@ def test_who_is_not_held_is_named_and_a_node_that_is_gone_is_not() -> None:
     assert condition(found, "Enforced")[0] == "True" and [each["name"] for each in found.status["nodes"]] == ["b"]
 
 
+def test_what_only_observes_is_not_called_enforced() -> None:
+    found = written(resource(mode="observe"), Entry("a", 3, 3, pods=1, governed=1))
+    assert condition(found, "Enforced") == ("False", "it observes: what it would refuse is recorded, and goes through")
+
+
 PLAN = Plan((Stage(10, 60), Stage(50, 60)))
 
 

@@ -1,0 +1,43 @@
+"""What a node says of a policy, of what its pods' agent says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stockade.kubernetes.controller import Controller, Held
+from stockade.kubernetes.generations import Policy
+from stockade.kubernetes.kept import Decided, Kept
+from stockade.kubernetes.loading import Loaded
+from stockade.kubernetes.resources import Key
+from stockade.kubernetes.selecting import Choice
+from stockade.kubernetes.wanting import Answer
+from stockade.node.pod import Pod, Standing, Wanted
+
+KEY = Key("team", "p")
+
+
+class Nobody:
+    def want(self, wanted: Wanted) -> None: ...
+
+    def leave(self, uid: str) -> None: ...
+
+    def forget(self, uid: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("standing", "said"),
+    [
+        (Standing("u", "failed", why="port 15001 is taken"), "port 15001 is taken"),
+        (Standing("u", "governed", revision="r", why="container 1 is not governed"), "container 1 is not governed"),
+        (Standing("u", "governed", revision="r", problems=("p.yaml:1:1: bad",)), "p.yaml:1:1: bad"),
+    ],
+)
+def test_what_went_wrong_with_a_pod_is_in_the_entry(tmp_path: Path, standing: Standing, said: str) -> None:
+    controller = Controller(Nobody(), "node1", Kept(tmp_path), "leave", tmp_path, "")
+    loaded = Loaded(KEY, "uid", 1, Choice(KEY), tmp_path / "p.yaml")
+    wanted = Wanted(Pod("u", "team", "box"), (loaded.file,), "r")
+    held = Held(Answer(Decided((loaded.file,), "r"), (loaded,), keys=frozenset({KEY})), wanted, standing)
+    controller.held["u"] = held
+    assert controller.entry(KEY, Policy(verdict=loaded, good=loaded)).unheld == (f"team/box: {said}",)
