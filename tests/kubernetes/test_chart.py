@@ -140,6 +140,15 @@ def test_the_plain_manifests_are_the_charts(tmp_path: Path) -> None:
     assert made == {name: (PLAIN / name).read_text() for name in made}
 
 
+@pytest.mark.parametrize("name", ["stockade.yaml", "leave.yaml"])
+def test_the_plain_manifests_have_no_field_that_an_older_server_refuses(name: str) -> None:
+    """`appArmorProfile` is a field since 1.30; the annotation before it is taken by newer servers too."""
+    template = of("DaemonSet", [each for each in yaml.safe_load_all((PLAIN / name).read_text()) if each])["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    assert "appArmorProfile" not in container["securityContext"]
+    assert template["metadata"]["annotations"][f"container.apparmor.security.beta.kubernetes.io/{container['name']}"] == "unconfined"
+
+
 # --- least right ---
 
 
