@@ -48,9 +48,14 @@ class Held:
 class Controller:
     """A Listener of the node's agent, and who hears the watches."""
 
-    def __init__(self, node: Node, name: str, kept: Kept, unmatched: Unmatched, kubelet: Path, own: str) -> None:
-        """own: the uid of the pod that this runs in, which it leaves alone whatever policies say: it would cut itself off from them."""
+    def __init__(self, node: Node, name: str, kept: Kept, unmatched: Unmatched, kubelet: Path, own: str, space: str = "") -> None:
+        """own: the uid of the pod that this runs in, which it leaves alone whatever policies say: it would cut itself off from them.
+
+        space: its namespace, where the webhook is, which is left alone too: nobody would hear that it is cut off, and pods would start
+        without trust stores. By a label, which counts there alone: who may make pods in that namespace has the node's root anyway.
+        """
         self._node, self._name, self._kept, self._unmatched, self._kubelet, self._own = node, name, kept, unmatched, kubelet, own
+        self._space = space
         self.reporter: Reporter | None = None  # before it is set nobody is told
         self.announcer: Announcer | None = None
         self.generations = Generations(kept.policies, self._wake)
@@ -198,7 +203,7 @@ class Controller:
             before = self._decided.get(uid)
             if before is None and pod.pod.namespace not in namespaces:
                 continue  # what it is labelled is not heard of yet; it is closed until then
-            if uid == self._own:
+            if uid == self._own or self._webhook(pod):
                 self._ask(pod, Answer(LEFT))
                 continue
             places = {each.key: share(each.key, uid) for each in in_force if each.trial is not None}
@@ -214,6 +219,11 @@ class Controller:
             if self.announcer is not None:
                 self.announcer.forget(uid)
         self._report(set(self.generations.policies))
+
+    def _webhook(self, pod: Seen) -> bool:
+        labels = pod.labels
+        ours = labels.get("app.kubernetes.io/name") == "stockade" and labels.get("app.kubernetes.io/component") == "webhook"
+        return bool(self._space) and pod.pod.namespace == self._space and ours
 
     async def _shadows(self, found: Answer) -> tuple[tuple[Key, Composed], ...]:
         """Of each policy that is tried on a pod which others hold: what the pod would be held to."""

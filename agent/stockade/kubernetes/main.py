@@ -36,9 +36,11 @@ class Known:
 
     async def run(self, node: Node) -> None:
         """Until it is cancelled. Raises StockadeError."""
-        said, own = self._said, os.environ.get("POD_UID", "")
+        said, own, space = self._said, os.environ.get("POD_UID", ""), os.environ.get("POD_NAMESPACE", "")
         try:
-            async with controlling(self._cluster, node, self._name, said.state, said.unmatched, said.kubelet, own) as self._controller:
+            async with controlling(
+                self._cluster, node, self._name, said.state, said.unmatched, said.kubelet, own, space
+            ) as self._controller:
                 await asyncio.get_running_loop().create_future()
         except ExceptionGroup as group:
             wrong = group.subgroup(OSError)
@@ -58,13 +60,13 @@ class Known:
 
 @contextlib.asynccontextmanager
 async def controlling(
-    cluster: Api, node: Node, name: str, state: Path, unmatched: Unmatched, kubelet: Path = KUBELET, own: str = ""
+    cluster: Api, node: Node, name: str, state: Path, unmatched: Unmatched, kubelet: Path = KUBELET, own: str = "", space: str = ""
 ) -> AsyncIterator[Controller]:
     """A controller at work on this loop, for as long as the context lasts. name: of the node; own: the uid of the pod that this is.
 
     Raises what ends one of its tasks."""
     loop = asyncio.get_running_loop()
-    controller = Controller(node, name, Kept(state), unmatched, kubelet, own)
+    controller = Controller(node, name, Kept(state), unmatched, kubelet, own, space)
     reporter = controller.reporter = Reporter(cluster, controller.generations.latest)
     announcer = controller.announcer = Announcer(cluster, name)
     watches = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from stockade.kubernetes.controller import Controller, Held
 from stockade.kubernetes.generations import Policy
 from stockade.kubernetes.kept import Decided, Kept
 from stockade.kubernetes.loading import Loaded
-from stockade.kubernetes.resources import Key
+from stockade.kubernetes.resources import Key, Seen
 from stockade.kubernetes.selecting import Choice
 from stockade.kubernetes.wanting import Answer
+from stockade.kubernetes.watching import Listed
 from stockade.node.pod import Pod, Standing, Wanted
 
 KEY = Key("team", "p")
@@ -41,3 +43,37 @@ def test_what_went_wrong_with_a_pod_is_in_the_entry(tmp_path: Path, standing: St
     held = Held(Answer(Decided((loaded.file,), "r"), (loaded,), keys=frozenset({KEY})), wanted, standing)
     controller.held["u"] = held
     assert controller.entry(KEY, Policy(verdict=loaded, good=loaded)).unheld == (f"team/box: {said}",)
+
+
+class Told(Nobody):
+    def __init__(self) -> None:
+        self.wanted: list[str] = []
+        self.left: list[str] = []
+
+    def want(self, wanted: Wanted) -> None:
+        self.wanted.append(wanted.pod.uid)
+
+    def leave(self, uid: str) -> None:
+        self.left.append(uid)
+
+
+def test_the_webhook_is_left_alone_where_all_else_is_refused_and_nobody_passes_for_it(tmp_path: Path) -> None:
+    labels = {"app.kubernetes.io/name": "stockade", "app.kubernetes.io/component": "webhook"}
+    node = Told()
+    controller = Controller(node, "node1", Kept(tmp_path), "deny", tmp_path, "", "stockade")
+    pods = (
+        Seen(Pod("webhook", "stockade", "w"), "webhook", labels),
+        Seen(Pod("tenant", "team", "w"), "tenant", labels),
+        Seen(Pod("beside", "stockade", "b"), "beside"),
+    )
+
+    async def decided() -> None:
+        running = asyncio.create_task(controller.run())
+        for kind, items in (("namespaces", (("stockade", {}), ("team", {}))), ("pods", pods), ("policies", ()), ("cluster policies", ())):
+            controller.told(Listed(kind, items))
+        while len(node.wanted) + len(node.left) < len(pods):
+            await asyncio.sleep(0.01)
+        running.cancel()
+
+    asyncio.run(decided())
+    assert (node.left, sorted(node.wanted)) == (["webhook"], ["beside", "tenant"])
