@@ -149,6 +149,16 @@ def test_the_plain_manifests_have_no_field_that_an_older_server_refuses(name: st
     assert template["metadata"]["annotations"][f"container.apparmor.security.beta.kubernetes.io/{container['name']}"] == "unconfined"
 
 
+def test_the_port_of_the_probes_is_said_once() -> None:
+    with pytest.raises(RuntimeError, match=r"say metrics\.port"):
+        helm.rendered({"agent": {"settings": {"metrics": {"listen": "127.0.0.1:9000"}}}})
+
+
+def test_a_runtime_class_is_the_agents_where_one_is_said() -> None:
+    specs = [of("DaemonSet", helm.rendered({"agent": agent}))["spec"]["template"]["spec"] for agent in ({}, {"runtimeClassName": "nvidia"})]
+    assert [each.get("runtimeClassName") for each in specs] == [None, "nvidia"]
+
+
 # --- least right ---
 
 

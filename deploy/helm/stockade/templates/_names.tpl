@@ -22,6 +22,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- define "stockade.settings" -}}
 {{- $settings := merge (dict "version" 1) (deepCopy .Values.agent.settings) }}
 {{- if .Values.metrics.enabled }}
+{{- if (.Values.agent.settings.metrics | default dict).listen }}
+{{- fail "agent.settings.metrics.listen: the probes ask at metrics.port; say metrics.port, which listen is made of" }}
+{{- end }}
 {{- $settings = merge $settings (dict "metrics" (dict "listen" (printf "0.0.0.0:%v" .Values.metrics.port))) }}
 {{- end }}
 {{- toYaml $settings }}
