@@ -180,6 +180,19 @@ def test_what_is_found_is_masked_where_the_rule_says_so_and_a_canary_is_refused_
     assert cut["detail"]["canaries"] == ["unregistered"]
 
 
+def test_a_credential_said_a_letter_at_a_time_on_a_websocket_is_cut_off_before_it_is_whole(machine: Machine) -> None:
+    cloud = CLOUD[0]
+    rule = http("python3", cloud, methods=["GET"], name="scanned", scan=["credential.*"])
+    files = {"websocket.py": (INSIDE / "websocket.py").read_text(), "run.sh": f"exec {PYTHON} websocket.py {cloud} /ws hi= {' '.join(KEY)}"}
+    result = machine.run(["/bin/sh", "run.sh"], policy=bare(rule | {"binary": {"allow": ["python3"]}}), files=files)
+    status, first, *echoed = result.stdout.split()
+    assert (status, first) == ("101", "hi="), result
+    assert "".join(echoed) == KEY[:-1], result
+    (cut,) = result.select(reason="scan_found", effect="cut")
+    assert any(each.startswith("credential.") for each in cut["detail"]["categories"])
+    assert KEY not in result.audit.read_text()
+
+
 def test_what_cannot_be_read_is_refused(machine: Machine, internet: Internet) -> None:
     uploads = len(internet.stream.uploads)
     bomb = gzip.compress(bytes(200 << 20), 9)
