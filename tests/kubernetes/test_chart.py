@@ -140,6 +140,35 @@ def test_the_plain_manifests_are_the_charts(tmp_path: Path) -> None:
     assert made == {name: (PLAIN / name).read_text() for name in made}
 
 
+def images(made: list[Json]) -> list[str]:
+    return [
+        container["image"]
+        for each in made
+        if "template" in each.get("spec", {})
+        for container in each["spec"]["template"]["spec"]["containers"]
+    ]
+
+
+def test_no_image_is_anybodys_but_the_operators() -> None:
+    """A name that whoever comes first may take would be run with CAP_SYS_ADMIN on every node."""
+    with pytest.raises(RuntimeError, match=r"image\.repository: no image is published; build one \(deploy/docker/build\.sh\)"):
+        helm.rendered({"image": {"repository": ""}})
+    with pytest.raises(RuntimeError, match=r"image\.repository: no image is published"):
+        helm.rendered({"image": {"repository": ""}, "leave": {"enabled": True}, "webhook": {"enabled": False}})
+    assert yaml.safe_load((helm.CHART / "values.yaml").read_text())["image"]["repository"] == ""
+    assert {each.rpartition(":")[0] for each in images(helm.rendered())} == {helm.IMAGE}
+
+
+@pytest.mark.parametrize("name", ["stockade.yaml", "webhook.yaml", "leave.yaml"])
+def test_the_plain_manifests_name_an_image_that_no_registry_can_have_until_one_is_put_there(name: str) -> None:
+    (command,) = re.findall(r"^sed .*$", (PLAIN / "README.md").read_text(), re.MULTILINE)
+    (expression,) = re.findall(r"'(s#.*?)'", command)
+    assert images([each for each in yaml.safe_load_all((PLAIN / name).read_text()) if each])[0].startswith("image.invalid/")
+    done = subprocess.run(["sed", expression, PLAIN / name], capture_output=True, text=True, check=True)
+    assert images([each for each in yaml.safe_load_all(done.stdout) if each]) == ["registry.example.com/stockade/agent:0.1.0"]
+    assert "image.invalid" not in done.stdout
+
+
 @pytest.mark.parametrize("name", ["stockade.yaml", "leave.yaml"])
 def test_the_plain_manifests_have_no_field_that_an_older_server_refuses(name: str) -> None:
     """`appArmorProfile` is a field since 1.30; the annotation before it is taken by newer servers too."""
