@@ -22,7 +22,8 @@ Json = dict[str, Any]
 
 TRUST, LEFT, NOT_GIVEN, NOT_HELD = f"{GROUP}/trust", f"{GROUP}/trust-left-alone", f"{GROUP}/not-given", f"{GROUP}/not-held"
 KEEP, JAVA = f"{GROUP}/keep-capabilities", f"{GROUP}/java"  # what a pod's author may ask for
-TAKEN = ("NET_ADMIN", "NET_RAW")
+_ADMIN = "NET_ADMIN"  # takes away what holds a pod; runtimes give it to whoever asks
+TAKEN = (_ADMIN, "NET_RAW")
 
 # Those with roots of their own are told of one more; the others of the whole bundle.
 VARIABLES: Mapping[str, str] = {
@@ -176,8 +177,8 @@ def _capabilities(found: _Found, container: Json, path: str, name: str, keep: fr
     more = [each for each in take if not {each, "ALL"} & without or (each not in without and "ALL" in map(_bare, asked))]
     if len(remaining) < len(asked):
         found.taken.append(f"{name}: {', '.join(sorted({_bare(each) for each in asked} & set(take)))}")
-    if has := [each for each in TAKEN if each in keep and _has(each, {_bare(each) for each in asked}, without)]:
-        found.unheld.append(f"{name}: {', '.join(has)}")
+    if _ADMIN in keep and {_bare(each) for each in asked} & {_ADMIN, "ALL"} and _ADMIN not in without:
+        found.unheld.append(f"{name}: {_ADMIN}")  # NET_RAW gets past nothing: the pod has a network of its own, and its device is closed
     if not more and len(remaining) == len(asked):
         return
     changed = {key: value for key, value in {"add": remaining, "drop": [*dropped, *more]}.items() if value}
@@ -185,13 +186,6 @@ def _capabilities(found: _Found, container: Json, path: str, name: str, keep: fr
         found.operations.append({"op": "add", "path": f"{path}/securityContext/capabilities", "value": changed})
     else:
         found.operations.append({"op": "add", "path": f"{path}/securityContext", "value": {"capabilities": changed}})
-
-
-def _has(capability: str, asked: set[str], dropped: set[str]) -> bool:
-    """Runtimes give NET_RAW to whoever does not drop it, NET_ADMIN to whoever asks."""
-    if asked & {capability, "ALL"}:
-        return capability not in dropped
-    return capability == "NET_RAW" and not dropped & {capability, "ALL"}
 
 
 def _kept(annotations: Json, may_keep: frozenset[str]) -> tuple[frozenset[str], list[str]]:

@@ -161,12 +161,23 @@ def test_a_privileged_container_is_not_held_and_that_is_said() -> None:
     assert told(result)["not-held"] == "p: privileged"
 
 
-def test_who_may_keep_a_capability_keeps_it_and_is_not_held() -> None:
-    asking = pod({"name": "dropped", "securityContext": {"capabilities": {"drop": ["ALL"]}}}, annotations={KEEP: "NET_RAW, cap_net_admin"})
+def test_who_may_keep_net_raw_keeps_it_and_is_held_by_his_device() -> None:
+    asking = pod({"name": "asks", "securityContext": {"capabilities": {"add": ["NET_RAW"]}}}, annotations={KEEP: "NET_RAW, cap_net_admin"})
     result = through(asking, frozenset({"NET_RAW"}))
-    assert result["spec"]["containers"][0]["securityContext"]["capabilities"]["drop"] == ["NET_ADMIN"]
-    assert told(result)["not-held"] == "main: NET_RAW", "not of the container that dropped it by itself"
+    assert [each["securityContext"]["capabilities"] for each in result["spec"]["containers"]] == [
+        {"drop": ["NET_ADMIN"]},
+        {"add": ["NET_RAW"], "drop": ["NET_ADMIN"]},
+    ]
+    assert "not-held" not in told(result) and not [each for each in made(asking, frozenset({"NET_RAW"})).said if "not held" in each]
     assert "NET_ADMIN" in told(result)["trust-left-alone"]
+
+
+def test_who_may_keep_net_admin_can_take_his_device_away_and_that_is_said() -> None:
+    asks = {"name": "asks", "securityContext": {"capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}}}
+    takes_back = {"name": "dropped", "securityContext": {"capabilities": {"add": ["ALL"], "drop": ["NET_ADMIN"]}}}
+    result = through(pod(asks, takes_back, annotations={KEEP: "NET_RAW, NET_ADMIN"}), frozenset(TAKEN))
+    assert result["spec"]["containers"][1]["securityContext"]["capabilities"]["add"] == ["NET_ADMIN", "NET_RAW"]
+    assert told(result)["not-held"] == "asks: NET_ADMIN", "neither of who did not ask, nor of who dropped it by himself"
 
 
 def test_who_asks_and_may_not_does_not() -> None:
