@@ -192,7 +192,7 @@ _COLUMNS = (
     ("Loaded", "string", '.status.conditions[?(@.type=="Loaded")].status', "whether the newest is in force on every node", 0),
     ("Pods", "integer", ".status.pods", "that it means", 0),
     ("Governed", "integer", ".status.sandboxes", "of those, pods that are held to it", 0),
-    ("Refused", "integer", ".status.refused", "since the agents of their nodes started", 0),
+    ("Refused", "integer", ".status.refused", "since their nodes' agents started; above 20 nodes no write is for counts alone", 0),
     ("Rollout", "string", ".status.rollout.state", "Progressing, Paused, Complete or RolledBack", 1),
     ("Message", "string", '.status.conditions[?(@.type=="Loaded")].message', "what is wrong", 1),
     ("Age", "date", ".metadata.creationTimestamp", "", 0),
