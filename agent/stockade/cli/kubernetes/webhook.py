@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAMESPACE/]CAPABILITY",
-        help="NET_RAW or NET_ADMIN, which a pod that says so in stockade.internal/keep-capabilities then keeps; with NET_ADMIN it is not held",
+        help="NET_RAW or NET_ADMIN, which a pod that asks in stockade.internal/keep-capabilities keeps; with NET_ADMIN it is not held",
     )
     parser.add_argument(
         "--policies",
