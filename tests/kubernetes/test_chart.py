@@ -183,6 +183,14 @@ def test_the_port_of_the_probes_is_said_once() -> None:
         helm.rendered({"agent": {"settings": {"metrics": {"listen": "127.0.0.1:9000"}}}})
 
 
+def test_probes_ask_at_the_page_of_metrics_and_go_with_it() -> None:
+    probes = ("startupProbe", "livenessProbe", "readinessProbe")
+    made = agent(helm.rendered({"metrics": {"port": 9999}}))
+    assert [made[each]["tcpSocket"] for each in probes] == [{"port": "metrics"}] * 3
+    assert [each["containerPort"] for each in made["ports"]] == [9999]
+    assert not {*probes, "ports"} & agent(helm.rendered({"metrics": {"enabled": False}})).keys()
+
+
 def test_a_runtime_class_is_the_agents_where_one_is_said() -> None:
     specs = [of("DaemonSet", helm.rendered({"agent": agent}))["spec"]["template"]["spec"] for agent in ({}, {"runtimeClassName": "nvidia"})]
     assert [each.get("runtimeClassName") for each in specs] == [None, "nvidia"]
