@@ -294,7 +294,7 @@ class Controller:
 
     def entry(self, key: Key, policy: Policy) -> Entry:
         """What this node says of a policy."""
-        verdict, pods, governed, looking, unheld, untrusting = policy.verdict, 0, 0, 0, [], []
+        verdict, pods, governed, observing, looking, unheld, untrusting = policy.verdict, 0, 0, 0, 0, [], []
         faults = list(verdict.faults) if isinstance(verdict, Broken) else []
         for uid, held in self.held.items():
             looking += any(each.key == key for each in held.answer.tried)
@@ -302,6 +302,7 @@ class Controller:
             if not mine and not (key in held.answer.keys and held.answer.why):
                 continue
             pods += 1
+            observing += bool(mine) and held.answer.decided.observe
             name = f"{held.wanted.pod.namespace}/{held.wanted.pod.name}" if held.wanted else uid
             stands = held.standing
             if held.answer.why and mine:
@@ -320,6 +321,7 @@ class Controller:
             faults=tuple(dict.fromkeys(faults)),
             pods=pods,
             governed=governed,
+            observing=observing,
             refused=policy.counts.refused,
             unenforced=policy.counts.unenforced,
             allowed=policy.counts.allowed,

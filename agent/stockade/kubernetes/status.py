@@ -23,7 +23,8 @@ _LONGEST = 1000  # characters of a message
 class Entry:
     """What one node says. observed: the generation that it has read last; generation: the one in force there, 0: none.
 
-    pods: that it is for, there; governed: of those. allowed, refused, unenforced: since its agent runs.
+    pods: that it is for, there; governed: of those; observing: of those, where nothing is refused.
+    allowed, refused, unenforced: since its agent runs.
 
     unheld: pods that could get something out. untrusting: those without their sandbox's trust store.
     unexpected: would-be refusals of the generation that is rolled out, each kind once.
@@ -42,6 +43,7 @@ class Entry:
     untrusting: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     looking: int = 0
+    observing: int = 0
 
     @property
     def worth(self) -> bool:
@@ -66,6 +68,8 @@ class Entry:
             found["problems"] = [_problem(fault) for fault in self.faults]
         if self.unheld:
             found["unheld"] = list(self.unheld[:_SHOWN])
+        if self.observing:
+            found["observing"] = self.observing
         if self.untrusting:
             found["untrusting"] = list(self.untrusting[:_SHOWN])
         if self.looking or self.unexpected:
@@ -147,6 +151,9 @@ def _enforced(nodes: Sequence[Json], resource: Resource) -> tuple[str, str, str,
     waiting = sum(_number(each.get("pods")) - _number(each.get("sandboxes")) for each in nodes)
     if waiting > 0:
         return "Enforced", "Unknown", "Waiting", f"{_count(waiting, 'pod')} not governed yet"
+    if looked := [each for each in nodes if _number(each.get("observing"))]:
+        pods = _count(sum(_number(each.get("observing")) for each in looked), "pod")
+        return "Enforced", "False", "Observing", f"of {pods} what would be refused is recorded, and goes through ({_named(looked)})"
     if resource.spec.get("mode") == "observe":
         return "Enforced", "False", "Observing", "it observes: what it would refuse is recorded, and goes through"
     return "Enforced", "True", "Held", "every pod that it means is held"

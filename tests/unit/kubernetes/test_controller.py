@@ -45,6 +45,17 @@ def test_what_went_wrong_with_a_pod_is_in_the_entry(tmp_path: Path, standing: St
     assert controller.entry(KEY, Policy(verdict=loaded, good=loaded)).unheld == (f"team/box: {said}",)
 
 
+@pytest.mark.parametrize("observe", [True, False])
+def test_a_pod_that_is_only_looked_at_is_counted_so(tmp_path: Path, observe: bool) -> None:
+    controller = Controller(Nobody(), "node1", Kept(tmp_path), "leave", tmp_path, "")
+    loaded = Loaded(KEY, "uid", 1, Choice(KEY), tmp_path / "p.yaml")
+    wanted = Wanted(Pod("u", "team", "box"), (loaded.file,), "r", observe)
+    answered = Answer(Decided((loaded.file,), "r", observe), (loaded,), keys=frozenset({KEY}))
+    controller.held["u"] = Held(answered, wanted, Standing("u", "governed", revision="r", trust="a volume"))
+    entry = controller.entry(KEY, Policy(verdict=loaded))
+    assert (entry.governed, entry.observing) == (1, int(observe))
+
+
 class Told(Nobody):
     def __init__(self) -> None:
         self.wanted: list[str] = []

@@ -99,6 +99,14 @@ def test_what_only_observes_is_not_called_enforced() -> None:
     assert condition(found, "Enforced") == ("False", "it observes: what it would refuse is recorded, and goes through")
 
 
+def test_a_roll_out_that_is_only_looked_at_is_not_called_enforced_though_the_newest_enforces() -> None:
+    found = written(resource(), Entry("a", 3, 0, pods=2, governed=2, observing=1))
+    assert found.status["nodes"][0]["observing"] == 1
+    assert condition(found, "Enforced") == ("False", "of 1 pod what would be refused is recorded, and goes through (a)")
+    complete = written(found, Entry("a", 3, 3, pods=2, governed=2))
+    assert condition(complete, "Enforced")[0] == "True" and "observing" not in complete.status["nodes"][0]
+
+
 PLAN = Plan((Stage(10, 60), Stage(50, 60)))
 
 

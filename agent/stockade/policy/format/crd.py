@@ -103,6 +103,7 @@ _NODE: Json = {
         "generation": _number("The metadata.generation in force there; 0: none.", "int64"),
         "pods": _number("How many pods it means there."),
         "sandboxes": _number("How many of them are governed by it."),
+        "observing": _number("Of how many of them what would be refused is only recorded."),
         "allowed": _number("What they were allowed since the agent there started.", "int64"),
         "refused": _number("What they were refused since then.", "int64"),
         "unenforced": _number("What they would have been refused, where it only observes.", "int64"),
