@@ -96,11 +96,10 @@ class Classifier:
         (privacy/deadline.py).
         """
         own, alone = self._rules(settings), frozenset(apart)
-        found = self._read(texts, own, frozenset(formed))
+        every = [[number for number in range(len(texts)) if number not in alone], *lanes] if conversation else []
+        orders = [lane for lane in every if len(lane) > 1]
+        found = self._read(texts, own, frozenset(formed), orders)
         if conversation:
-            orders = [lane for lane in ([number for number in range(len(texts)) if number not in alone], *lanes) if len(lane) > 1]
-            for lane in orders:
-                self._across(texts, lane, own, found)
             words = frozenset(spoken)
             self._over(texts, [tuple(number for number in lane if number in words) for lane in lanes or orders], found)
         around = context.situation(texts, found) if conversation and any(found) else context.Situation()
@@ -113,20 +112,29 @@ class Classifier:
             self._known[settings] = rules(settings)
         return self._known[settings]
 
-    def _read(self, texts: Sequence[str], own: _Rules, formed: frozenset[int]) -> list[list[Finding]]:
+    def _read(self, texts: Sequence[str], own: _Rules, formed: frozenset[int], orders: Sequence[Sequence[int]]) -> list[list[Finding]]:
         seen = [views(text) for text in texts]
         every = [(number, view) for number, of_text in enumerate(seen) for view in of_text]
         main = [(number, view) for number, of_text in enumerate(seen) if number not in formed for view in _main(of_text)]
         found: list[list[Finding]] = [[] for _ in texts]
         if self._beside is None or not main or not self._dear:
-            told = [*self._told(self._dear, main), *self._told(self._cheap, every)]
+            told = [*self._told(self._dear, main), *self._forms(texts, every, own, orders)]
         else:
-            cheap = self._beside.submit(deadline.carried(lambda: self._told(self._cheap, every)))
+            cheap = self._beside.submit(deadline.carried(lambda: self._forms(texts, every, own, orders)))
             told = _after(cheap, lambda: self._told(self._dear, main))
         for number, finding in told:
             found[number].append(finding)
         for number, view in every:
             found[number].extend(view.back(finding) for finding in own.find(view.text))
+        return found
+
+    def _forms(
+        self, texts: Sequence[str], every: Sequence[tuple[int, View]], own: _Rules, orders: Sequence[Sequence[int]]
+    ) -> list[tuple[int, Finding]]:
+        """What has a form, in each text and across their borders."""
+        found = self._told(self._cheap, every)
+        for lane in orders:
+            found += self._across(texts, lane, own)
         return found
 
     def _told(self, detectors: Iterable[Detector], read: Sequence[tuple[int, View]]) -> list[tuple[int, Finding]]:
@@ -138,7 +146,7 @@ class Classifier:
                 found += [(number, view.back(finding)) for finding in findings if finding.end > finding.start]
         return found
 
-    def _across(self, texts: Sequence[str], lane: Sequence[int], own: _Rules, found: list[list[Finding]]) -> None:
+    def _across(self, texts: Sequence[str], lane: Sequence[int], own: _Rules) -> Iterator[tuple[int, Finding]]:
         for glue in ("", " "):
             joined = _Joined([texts[number] for number in lane], glue)
             for window_start, window in joined.windows():
@@ -146,7 +154,7 @@ class Classifier:
                     for findings in (*(detector.find([view.text])[0] for detector in self._cheap), own.find(view.text)):
                         for finding in map(view.back, findings):
                             for place, part in joined.parts(finding, window_start):
-                                found[lane[place]].append(part)
+                                yield lane[place], part
 
     def _over(self, texts: Sequence[str], lanes: Iterable[Sequence[int]], found: list[list[Finding]]) -> None:
         """The same by detectors that are dear, where a sentence may go on over a border: what is read more is about as much as that."""
