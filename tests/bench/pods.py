@@ -49,7 +49,8 @@ def pods(count: int) -> str:
 
 
 def governed(release: Release) -> list[dict[str, Any]]:
-    return [each["detail"] for each in release.records() if each["reason"] == "started" and each["detail"].get("started") == "container"]
+    """What the records say of each container that was taken up; those of pods that nobody governs have one too, and no such time."""
+    return [each["detail"] for each in release.records() if each["reason"] == "started" and "since_cgroup_us" in each["detail"]]
 
 
 def processes() -> dict[str, int]:
