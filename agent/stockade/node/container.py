@@ -73,12 +73,15 @@ class First:
 
     @property
     def begun(self) -> bool:
-        """Whether it executes a file of the container's, and not its runtime any more: that is to be found under no name in there.
+        """Whether it executes a file of the container's, and not its runtime any more: that is to be found under no name in there. But it
+        is where a process of it begins, already in the container's cgroup: as the same program, in the same root, as who made it.
 
         False for one that is gone: a runtime forks on its way.
         """
         executed = f"/proc/{self.pid}/exe"
         try:
+            if not self.prepared and Path(executed).samefile(f"/proc/{self.parent}/exe"):
+                return False
             name = os.readlink(executed)  # noqa: PTH115 (as the kernel spells it)
             return Path(f"/proc/{self.pid}/root{name}").samefile(executed)
         except OSError:
