@@ -98,12 +98,14 @@ class Classifier:
         own, alone = self._rules(settings), frozenset(apart)
         every = [[number for number in range(len(texts)) if number not in alone], *lanes] if conversation else []
         orders = [lane for lane in every if len(lane) > 1]
-        found = self._read(texts, own, frozenset(formed), orders)
+        seen = [views(text) for text in texts]
+        found = self._read(texts, seen, own, frozenset(formed), orders)
         if conversation:
             words = frozenset(spoken)
             self._over(texts, [tuple(number for number in lane if number in words) for lane in lanes or orders], found)
         around = context.situation(texts, found) if conversation and any(found) else context.Situation()
-        return [self._finish(text, findings, settings, around) for text, findings in zip(texts, found, strict=True)]
+        packed = [frozenset(view.whole for view in of_text if view.whole) for of_text in seen]
+        return [self._finish(*each, settings, around) for each in zip(texts, found, packed, strict=True)]
 
     def _rules(self, settings: Settings) -> _Rules:
         if settings not in self._known:
@@ -112,8 +114,9 @@ class Classifier:
             self._known[settings] = rules(settings)
         return self._known[settings]
 
-    def _read(self, texts: Sequence[str], own: _Rules, formed: frozenset[int], orders: Sequence[Sequence[int]]) -> list[list[Finding]]:
-        seen = [views(text) for text in texts]
+    def _read(
+        self, texts: Sequence[str], seen: Sequence[Sequence[View]], own: _Rules, formed: frozenset[int], orders: Sequence[Sequence[int]]
+    ) -> list[list[Finding]]:
         every = [(number, view) for number, of_text in enumerate(seen) for view in of_text]
         main = [(number, view) for number, of_text in enumerate(seen) if number not in formed for view in _main(of_text)]
         found: list[list[Finding]] = [[] for _ in texts]
@@ -176,9 +179,11 @@ class Classifier:
                         for place, part in joined.parts(finding, start):
                             found[lane[place]].append(part)
 
-    def _finish(self, text: str, findings: Iterable[Finding], settings: Settings, around: context.Situation) -> list[Finding]:
+    def _finish(
+        self, text: str, findings: Iterable[Finding], packed: frozenset[tuple[int, int]], settings: Settings, around: context.Situation
+    ) -> list[Finding]:
         refined = context.refine(text, sorted(findings), around)
-        return unite(finding for finding in refined if finding.score >= settings.threshold(finding.category))
+        return unite((finding for finding in refined if finding.score >= settings.threshold(finding.category)), packed)
 
 
 _ENDS = re.compile(r"(?:[^\w\s,'’/&(-]|\n)\s*\Z")
@@ -272,11 +277,12 @@ class _Joined:
         return pieces if len(pieces) > 1 else []
 
 
-def unite(findings: Iterable[Finding]) -> list[Finding]:
+def unite(findings: Iterable[Finding], packed: frozenset[tuple[int, int]] = frozenset()) -> list[Finding]:
     """One finding where several of a category overlap: all that they cover, named by the best of them.
 
     A validated pattern (score 1) also takes the place of less sure findings of other categories that lie wholly inside it: a card is no
-    phone. Credentials are never taken back by others.
+    phone. Credentials are never taken back by others. Nor is what was found in packed text: all that is in there has the span of the whole,
+    and lies beside each other. packed: these spans.
     """
     by_category: dict[str, list[Finding]] = {}
     for finding in sorted(findings):
@@ -288,7 +294,7 @@ def unite(findings: Iterable[Finding]) -> list[Finding]:
         else:
             kept.append(finding)
     united = sorted(finding for kept in by_category.values() for finding in kept)
-    return [finding for finding in united if not _inside_a_surer(finding, united)]
+    return [finding for finding in united if (finding.start, finding.end) in packed or not _inside_a_surer(finding, united)]
 
 
 def _rank(finding: Finding) -> tuple[float, bool]:

@@ -204,6 +204,16 @@ def test_a_validated_value_takes_the_place_of_guesses_inside_it() -> None:
     assert unite([phone, card]) == [card]
 
 
+def test_what_is_packed_together_lies_beside_each_other() -> None:
+    """All of it has the span of the package, and none is inside another."""
+    said = f"SSN 536-22-1234 of jane, who paid with {CARD}"
+    package = base64.b64encode(said.encode()).decode()
+    assert {"pii.government", "financial.card"} <= set(categories(said)) & set(categories(f"look: {package} ."))
+    number, name = Finding(0, 40, "pii.government", "pattern:us-ssn", 1.0), Finding(0, 40, "phi.identifier", "model", 0.7)
+    assert unite([number, name]) == [number]
+    assert unite([number, name], frozenset({(0, 40)})) == sorted([number, name])
+
+
 def test_what_reaches_beyond_a_validated_value_stays() -> None:
     card, name = Finding(4, 20, "financial.card", "pattern:card", 1.0), Finding(0, 22, "pii.person", "model", 0.7)
     assert unite([card, name]) == [name, card]
