@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,19 +17,16 @@ from typing import Any
 from hypothesis import strategies as st
 
 from framework import models
+from framework.classifier import InProcess
 from fuzz.campaign import mutate
 from fuzz.corpus import spoilt
 from stockade.policy import Policy
 from stockade.policy.privacy import Custom, Privacy
-from stockade.privacy.classify import Classifier
 from stockade.privacy.extract import Api, Unreadable, extract, rewrite
 from stockade.privacy.extract.answers import AnswerReader
 from stockade.privacy.extract.body import SCHEMAS
 from stockade.privacy.finding import Finding
 from stockade.privacy.redact import Vault
-from stockade.privacy.serve.client import Client
-from stockade.privacy.serve.wire import Hello
-from stockade.privacy.settings import Settings
 from stockade.proxy.inference import Inference, detection_of
 from stockade.proxy.ladder import Head
 from stockade.types import Effect
@@ -125,29 +121,6 @@ def test_a_mark_anywhere_in_a_body_is_in_a_piece_or_the_body_is_refused() -> Non
 SECRET = "Qzx Secret; 7"  # no field of a strict form can hold it
 HOST = "api.openai.com"
 PRIVACY = Privacy(custom=(Custom("secret", SECRET, "credential.key"),))
-
-
-class InProcess(Client):
-    """The classifier without its process: the custom pattern alone, in every view and across the borders of a conversation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hello = Hello(None, None, {}, {})
-        self._classifier = Classifier([])
-
-    async def classify(
-        self,
-        texts: Sequence[str],
-        settings: Settings,
-        *,
-        seconds: float,
-        lanes: Sequence[Sequence[int]] = (),
-        formed: Sequence[int] = (),
-        apart: Sequence[int] = (),
-        spoken: Sequence[int] = (),
-    ) -> list[list[Finding]]:
-        more = {"formed": formed, "apart": apart, "spoken": spoken}
-        return self._classifier.classify(texts, settings, conversation=True, lanes=lanes, **more)
 
 
 def planted(call: dict[str, Any]) -> bytes:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from framework.classifier import InProcess
 from stockade.policy import Policy
 from stockade.policy.model import Destination, Names, Rule
 from stockade.policy.privacy import Custom, Privacy
-from stockade.privacy.classify import Classifier
 from stockade.privacy.finding import Finding
 from stockade.privacy.patterns import Credentials, Patterns
 from stockade.privacy.redact import masked
-from stockade.privacy.serve.client import Client
-from stockade.privacy.serve.wire import Hello
-from stockade.privacy.settings import Settings
 from stockade.proxy.ladder import Head
 from stockade.proxy.router import Router, after, both
 from stockade.proxy.scan import Fixed, _same_form, without
@@ -90,36 +86,13 @@ KEY = "AKIA" + "Q3EGRTSY5ZPWN7VU"
 CARD = "4111 1111 1111 1111"
 
 
-class InProcess(Client):
-    """The classifier without its process, with the detectors that need no model."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hello = Hello(None, None, {}, {})
-        self._classifier = Classifier([Patterns(), Credentials()])
-
-    async def classify(
-        self,
-        texts: Sequence[str],
-        settings: Settings,
-        *,
-        seconds: float,
-        lanes: Sequence[Sequence[int]] = (),
-        formed: Sequence[int] = (),
-        apart: Sequence[int] = (),
-        spoken: Sequence[int] = (),
-    ) -> list[list[Finding]]:
-        more = {"formed": formed, "apart": apart, "spoken": spoken}
-        return self._classifier.classify(texts, settings, conversation=True, lanes=lanes, **more)
-
-
 class Socket:
     """A WebSocket that rules of these names let pass."""
 
     def __init__(self, rules: dict[str, dict[str, Any]], **more: Any) -> None:
         made = tuple(Rule(name, Names(()), Destination(()), **more) for name, more in rules.items())
         policy = Policy(name="sockets", rules=made, privacy=Privacy(**more))
-        self._router = Router(InProcess(), None, SimpleNamespace(classify_seconds=5.0))  # type: ignore[arg-type]
+        self._router = Router(InProcess(Patterns(), Credentials()), None, SimpleNamespace(classify_seconds=5.0))  # type: ignore[arg-type]
         self._connection: Any = SimpleNamespace(served=SimpleNamespace(policy=policy, sandbox=1))
         self._exchange: Any = Opened(frozenset(rules))
 
@@ -190,7 +163,7 @@ class Opening:
     def __init__(self, decides: Any, path: str, other: str | None = None, *, host: str = "api.example.com") -> None:
         self.other, self._head = other, Head("POST", path, None, (("host", host),))
         self._caller = Caller(Binary.named("curl"), (), host, 443)
-        self._router = Router(InProcess(), None, SimpleNamespace(classify_seconds=5.0))  # type: ignore[arg-type]
+        self._router = Router(InProcess(Patterns(), Credentials()), None, SimpleNamespace(classify_seconds=5.0))  # type: ignore[arg-type]
         served = SimpleNamespace(policy=None, sandbox=1)
         self._connection: Any = SimpleNamespace(served=served, caller=self._caller, decider=decides, other=self._second)
 
@@ -243,7 +216,7 @@ def test_who_speaks_while_the_body_comes_and_a_policy_that_came_meanwhile_have_t
 
 @pytest.mark.parametrize("host", ["chatgpt.com", "cloudcode-pa.googleapis.com", "aiplatform.eu.rep.googleapis.com"])
 def test_what_command_lines_say_to_their_models_is_not_relayed_unread(host: str) -> None:
-    router = Router(InProcess(), None, SimpleNamespace(classify_seconds=5.0))  # type: ignore[arg-type]
+    router = Router(InProcess(Patterns(), Credentials()), None, SimpleNamespace(classify_seconds=5.0))  # type: ignore[arg-type]
     caller = Caller(Binary.named("codex"), (), host, 443)
 
     def withheld(**more: Any) -> bool:
