@@ -227,22 +227,14 @@ def test_what_cannot_be_known_is_not_removed(place: Place) -> None:
 
 
 def test_what_is_not_the_release_is_not_installed(place: Place, release: Path) -> None:
-    wheel = next(release.glob("*.whl"))
-    whole = wheel.read_bytes()
-    try:
-        wheel.write_bytes(whole + b".")
-        status, _, said = place.install()
-        assert status == 1 and "is not the file whose SHA-256 is" in said, said
-    finally:
-        wheel.write_bytes(whole)
-    script = release / "install.sh"
-    ours = script.read_bytes()
-    try:
-        script.write_bytes(ours + b"# another\n")
-        status, _, said = place.install()
-        assert status == 1 and "install.sh is not the file whose SHA-256 is" in said, said
-    finally:
-        script.write_bytes(ours)
+    for file in (next(release.glob("*.whl")), release / "install.sh"):
+        ours = file.read_bytes()
+        try:
+            file.write_bytes(ours + b"# another\n")
+            status, _, said = place.install()
+            assert status == 1 and f"{file.name} is not the file whose SHA-256 is" in said, said
+        finally:
+            file.write_bytes(ours)
     status, _, said = place.install("--sha256", hashlib.sha256(b"another").hexdigest())
     assert status == 1 and "nothing was installed" in said, said
     assert not os.path.lexists(place.command) and not (place.prefix / "current").exists()
