@@ -1,7 +1,7 @@
 """A pod that is governed: an attachment to its cgroup, which its containers join one by one, each before its first instruction if it can.
 
-What holds the pod (held.py) is there before and stays when this ends. Owns how a container is taken up: it stands still while its binaries
-are looked up, and goes on when the kernel knows them.
+What closes the pod (closure.py) is there before and stays when this ends. Owns how a container is taken up: it stands still while its
+binaries are looked up, and goes on when the kernel knows them.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +20,13 @@ from stockade import signing
 from stockade.attach.attachment import Charged
 from stockade.attach.entered import Entered
 from stockade.attach.target import Target
-from stockade.kernel.links import Link
 from stockade.node import trust, ungoverned
 from stockade.node.addresses import IPNetwork, gateways
 from stockade.node.arriving import Arrival, arrival
 from stockade.node.attached import Joining, PodAttachment
 from stockade.node.authority import forget, keep, kept
+from stockade.node.closure import Closure
 from stockade.node.container import First
-from stockade.node.devices import Devices
 from stockade.node.pod import Standing, State, Wanted
 from stockade.node.powers import Powers, powers
 from stockade.policy import Policy, PolicyError, Problem
@@ -51,11 +49,6 @@ LOOK = 5.0  # seconds between two looks at whether one that is closed has other 
 DECIDES = 10.0  # seconds for which a new container stands still until somebody says what its pod is to be held to
 
 ORPHANED = "no container of it is known to hold its namespaces, as one of containerd's does for each pod: everything it asks for is refused"
-
-
-def pins_of(cgroup: int) -> str:
-    """What the names of the directories begin with, in which what holds a pod is pinned. cgroup: its id."""
-    return f"pod-{cgroup}-"
 
 
 @dataclass(slots=True)
@@ -81,8 +74,7 @@ class HeldPod:
     def __init__(self, pods: Pods, uid: str, cgroup: Cgroup, *, new: bool) -> None:
         self._pods, self.uid, self.cgroup = pods, uid, cgroup
         self.id, self._new = cgroup.id, new
-        self._pins = pods.bpffs / f"{pins_of(self.id)}{pods.life}"
-        self._gate: list[Link] = []
+        self.closure = Closure(pods, cgroup)
         self._wanted: Wanted | None = None
         self._left = False
         self._stirred = asyncio.Event()  # something else is wanted, or another process holds its namespaces
@@ -91,7 +83,6 @@ class HeldPod:
         self._settled = asyncio.Event()  # what becomes of its containers is known
         self._holder: First | None = None
         self._orphaned = False  # containers begin, and none of them is known to hold the pod's namespaces
-        self._devices = Devices(cgroup)
         self._containers: dict[str, _Container] = {}
         self._joined: dict[str, Joining] = {}
         self._trust, self._unheld = "", tuple[str, ...]()
@@ -99,8 +90,8 @@ class HeldPod:
         self._standing = Standing(uid, "waiting")
         if new:
             try:
-                self._close()
-                self._take_off_the_old()
+                self.closure.close()
+                self.closure.take_off_the_old()
             except (StockadeError, OSError) as error:  # its life tries again, and says so
                 log.error("pod %s cannot be closed: %s", uid, error)
         self._life = asyncio.create_task(self._live())
@@ -144,7 +135,7 @@ class HeldPod:
         for container in self._containers.values():
             container.cancel()
         await asyncio.gather(self._life, *(container.task for container in self._containers.values()), return_exceptions=True)
-        await asyncio.to_thread(self._devices.end, gone=not self._pods.ending)
+        await asyncio.to_thread(self.closure.devices.end, gone=not self._pods.ending)
         if not self._pods.ending:
             await self._open()
             forget(self._pods.settings.run / "pods" / self.uid)
@@ -163,7 +154,7 @@ class HeldPod:
                     self._say("ended", why="no policy means it")
                 elif wanted is None:
                     if self._new:
-                        self._close()
+                        self.closure.close()
                         await self._shut()
                 elif not await self._refused(wanted):
                     await self._hold(wanted)
@@ -178,17 +169,17 @@ class HeldPod:
         """Until there is something to do. Some runtimes give a pod its devices when its first process runs already."""
         while not self._stirred.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), LOOK if self._gate else None)
+                await asyncio.wait_for(self._stirred.wait(), LOOK if self.closure.programs else None)
             if not self._stirred.is_set():
                 await self._shut()
 
     async def _refused(self, wanted: Wanted) -> bool:
         """Whether everything it asks for is, because of what it is."""
-        self._close()
+        self.closure.close()
         await self._shut()
         if not wanted.pod.host_network and wanted.policies:
             return False
-        await asyncio.to_thread(self._devices.silence)
+        await asyncio.to_thread(self.closure.devices.silence)
         why = "it shares the node's network" if wanted.pod.host_network else "no policy that means it could be read"
         self._settle()
         self._say("refused", wanted, why=f"{why}: everything it asks for is refused")
@@ -216,11 +207,11 @@ class HeldPod:
             self._say("failed", wanted, why=str(error) or type(error).__name__)
         finally:
             if self._attachment is None and not self._pods.ending:
-                self._take_off_the_old()  # which judges by old policies, while ours closes it
+                self.closure.take_off_the_old()  # which judges by old policies, while ours closes it
             self._attachment, self._leave = None, None
             self._joined.clear()
         if not self._stirred.is_set():
-            await asyncio.to_thread(self._devices.silence)
+            await asyncio.to_thread(self.closure.devices.silence)
             self._say_again()
             self._settle()
 
@@ -250,12 +241,12 @@ class HeldPod:
             keep(file, authority)
         volume = wanted.trusts or self._volume()
         self._trust = await asyncio.to_thread(trust.give, volume, authority.certificate_pem) if volume is not None else ""
-        before = self.left_behind()
+        before = self.closure.left_behind()
         charged = Charged(order, policy, watch, self._load, authority, "keep" if before else "cut", self._trust)
         target = Target(self.cgroup, holder.pid, name=name)
-        attachment = PodAttachment(pods.station, slot, target, charged, joined, sockets, self._gate, pods.shared)
+        attachment = PodAttachment(pods.station, slot, target, charged, joined, sockets, self.closure.programs, pods.shared)
         stood = await attachment.begin(stack, _serving)
-        self._take_off_the_old()
+        self.closure.take_off_the_old()
         self._attachment, self._unheld = attachment, stood.unheld
         tenure = attachment.tenure
         tenure.generations.kept = self._say_governed
@@ -364,7 +355,7 @@ class HeldPod:
                 self._new = False
                 await self._open()  # the way to the API may lead through it, and nothing in the node's network is told from the node
             elif self._left and not self._new:
-                await asyncio.to_thread(self._devices.open, found.process.pid)  # an agent before this one may have closed them
+                await asyncio.to_thread(self.closure.devices.open, found.process.pid)  # an agent before this one may have closed them
             else:
                 await self._shut()
             self._stirred.set()
@@ -385,7 +376,7 @@ class HeldPod:
             if self._wanted is not None:
                 self._settle()  # no other container of it waits for what does not come
                 self._say("failed", self._wanted, why=ORPHANED)
-        if self._gate:
+        if self.closure.programs:
             await self._shut()
             said = ungoverned.record(self._standing, self._wanted, container.name, found, self._loose_of(container))
             self._pods.station.trail.append(*said)
@@ -405,20 +396,12 @@ class HeldPod:
 
     # what holds it
 
-    def _close(self) -> None:
-        """Nothing gets out of it but what the kernel is told to let out. Raises StockadeError."""
-        if not self._gate:
-            kernel = self._pods.station.kernel
-            self._gate = kernel.govern(self.cgroup.path, self._pins)
-            kernel.maps.gate(self.id, self.cgroup.level)
-        self._devices.closed = True
-
     async def _shut(self) -> None:
         """Its devices too, where it is closed and somebody knows where they are. One that cannot be is tried again, and told."""
-        if self._gate and self._attachment is None and (process := self._known_process()) is not None:
-            before = self._devices.failure, self._devices.shared
-            await asyncio.to_thread(self._devices.shut, process.pid, holds=process is self._holder)
-            if (self._devices.failure, self._devices.shared) != before:
+        if self.closure.programs and self._attachment is None and (process := self._known_process()) is not None:
+            before = self.closure.devices.failure, self.closure.devices.shared
+            await asyncio.to_thread(self.closure.devices.shut, process.pid, holds=process is self._holder)
+            if (self.closure.devices.failure, self.closure.devices.shared) != before:
                 self._say_again()
 
     def _known_process(self) -> First | None:
@@ -428,26 +411,7 @@ class HeldPod:
 
     async def _open(self) -> None:
         """Nothing of ours holds it."""
-        kernel = self._pods.station.kernel
-        self._devices.closed = False
-        for each in (self.id, *(container.passes for container in self._containers.values())):
-            kernel.maps.ungate(each)
-        for link in self._gate:
-            kernel.take_off(link)
-        self._gate = []
-        shutil.rmtree(self._pins, ignore_errors=True)
-        self._take_off_the_old()
-        process = self._known_process()
-        await asyncio.to_thread(self._devices.open, process.pid if process is not None else None)
-
-    def _take_off_the_old(self) -> None:
-        for pins in self.left_behind():
-            shutil.rmtree(pins, ignore_errors=True)
-        self._pods.taken_over()
-
-    def left_behind(self) -> list[Path]:
-        """What an agent that died had on this cgroup."""
-        return [pins for pins in self._pods.bpffs.glob(f"{pins_of(self.id)}*") if pins != self._pins]
+        await self.closure.open([container.passes for container in self._containers.values()], self._known_process())
 
     # what is said of it
 
@@ -482,16 +446,16 @@ class HeldPod:
 
     def _loose(self) -> tuple[str, ...]:
         """By what it could get out while it is closed."""
-        if not self._gate:
+        if not self.closure.programs:
             return ()
         known = [container for container in self._containers.values() if container.powers is not None]
         found = [word for container in known for word in self._loose_of(container)]
-        if self._devices.failure and not known:
-            found.append(f"its devices are open: {self._devices.failure}")
+        if self.closure.devices.failure and not known:
+            found.append(f"its devices are open: {self.closure.devices.failure}")
         return tuple(found)
 
     def _loose_of(self, container: _Container) -> list[str]:
-        return ungoverned.loose(container.name, container.powers or Powers(), self._devices)
+        return ungoverned.loose(container.name, container.powers or Powers(), self.closure.devices)
 
 
 def _is_the_nodes(process: First) -> bool:

@@ -22,7 +22,8 @@ from stockade.audit.record import Json
 from stockade.daemon.nursery import Nursery
 from stockade.kernel.load import Kernel
 from stockade.node.addresses import IPNetwork, of_node
-from stockade.node.held import HeldPod, pins_of
+from stockade.node.closure import pins_of
+from stockade.node.held import HeldPod
 from stockade.node.places import Places, of_a_file
 from stockade.node.pod import Listener, Standing, Wanted
 from stockade.sandbox.cgroup import Cgroup
@@ -111,7 +112,7 @@ class Pods:
 
     def taken_over(self) -> None:
         """Let go of the programs that agents before this one had for all pods, once none of these is held by what they left."""
-        if self._before and not any(held.left_behind() for held in self._held.values()):
+        if self._before and not any(held.closure.left_behind() for held in self._held.values()):
             for pins in self._before:
                 shutil.rmtree(pins, ignore_errors=True)
             self._before.clear()
