@@ -73,8 +73,8 @@ class First:
 
     @property
     def begun(self) -> bool:
-        """Whether it executes a file of the container's, and not its runtime any more. That has no name in there. But a runtime puts a process
-        of its own into the cgroup first, and it has one as long as it is where its maker is: in the same root, as the same program.
+        """Whether it executes a file of the container's, and not its runtime any more. That has no name in there. But a runtime puts a
+        process of its own into the cgroup first, and it has one as long as it is where its maker is: in the same root, as the same program.
 
         False for one that is gone: a runtime forks on its way.
         """
