@@ -74,8 +74,9 @@ class Rsyslog:
             self._process.send_signal(signal.SIGKILL)
 
     def received(self) -> list[dict[str, str]]:
+        """The whole lines: rsyslogd writes a long one in parts."""
         with contextlib.suppress(FileNotFoundError):
-            return [json.loads(line) for line in (self.directory / "received").read_bytes().split(b"\n") if line]
+            return [json.loads(line) for line in (self.directory / "received").read_bytes().split(b"\n")[:-1]]
         return []
 
     def forget(self) -> None:
