@@ -31,6 +31,7 @@ PYTHON = os.path.realpath(sys.executable)
 INSIDE = Path(__file__).parent / "inside.py"
 KILLED = -signal.SIGKILL
 RUNS, NETWORK = BinaryFlag.RUNS, BinaryFlag.NETWORK
+RAN, DIED = Verdict.LOCAL, Verdict.DENY  # of an exec
 
 _numbers = itertools.count(1)
 

@@ -133,6 +133,12 @@ def bench(place: Path) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+@pytest.fixture
+def touch(bench: Path) -> Path:
+    """A program of our own: with an argument it leaves a file as evidence that it ran."""
+    return Path(shutil.copy("/usr/bin/touch", bench / "touch"))
+
+
 @pytest.fixture(scope="session")
 def wire(kernel: Kernel, cgroups: Path) -> Iterator[Wire]:
     listeners = Cgroup(cgroups / "listeners")
