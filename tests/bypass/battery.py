@@ -18,7 +18,8 @@ from stockade.kernel.probe import Answer, senders
 from vm.results import GOT_OUT
 
 MARK, FIRST_PORT = "192.0.2.1", 20000  # as inside/driver.py has them
-FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted((HERE / "inside").glob("*.py"))}
+INSIDE = HERE / "inside"
+FILES = {str(path.relative_to(INSIDE)): path.read_text(encoding="utf-8") for path in sorted(INSIDE.glob("**/*.py"))}
 PYTHON = "/usr/bin/python3"
 _SHORT = re.compile(r"SIG[A-Z]+|E[A-Z0-9]+\b|ended with \d+")
 FOUND = {"senders named": senders}  # a row's `without`: what doctor says of it
@@ -80,7 +81,9 @@ def inside_run(
 
 def _write(room: Path, facts: Mapping[str, Any], phase: str) -> None:
     for name, text in FILES.items():
-        (room / "work" / name).write_text(text)
+        path = room / "work" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
     (room / "work/facts.json").write_text(json.dumps({"left_out": [], **facts, "phase": phase, "patience": PATIENCE}))
 
 

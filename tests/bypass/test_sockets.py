@@ -1,4 +1,4 @@
-"""Sockets and the kernel: no call of inside/sockets.py gets a byte out, as the sandbox's user and as uid 0 inside."""
+"""Sockets and the kernel: no call of inside/sockets gets a byte out, as the sandbox's user and as uid 0 inside."""
 
 from __future__ import annotations
 

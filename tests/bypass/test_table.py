@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from bypass import table
+from bypass import battery, table
 from bypass.page import PAGE, page
 
 ROWS = table.rows()
@@ -38,8 +38,12 @@ def definitions(tree: ast.Module) -> set[str]:
 
 
 def attacks(name: str) -> set[str]:
-    """The ids that inside/NAME.py performs: what it hands to attack(), raw() and tls(), and what its loops name."""
-    tree = ast.parse((table.HERE / "inside" / f"{name}.py").read_text(encoding="utf-8"))
+    """The ids that inside/NAME.py, or the package NAME, performs: what it hands to attack(), raw() and tls(), and what its loops name."""
+    texts = [text for path, text in battery.FILES.items() if path == f"{name}.py" or path.startswith(f"{name}/")]
+    return set().union(*(_attacks(ast.parse(text)) for text in texts))
+
+
+def _attacks(tree: ast.Module) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("attack", "raw", "tls") and node.args:

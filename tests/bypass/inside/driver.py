@@ -1,4 +1,4 @@
-"""Runs inside and outside alike: every attack of a module, each in a process of its own, one JSON line each: {"id", "outcome"}.
+"""Runs inside and outside alike: every attack of a module, or of a package, each in its own process, one JSON line each: {"id", "outcome"}.
 
     driver.py MODULE FACTS.json
 
@@ -75,7 +75,7 @@ def main():
     patience = facts["patience"]
     os.environ["RES_OPTIONS"] = f"timeout:{int(5 * patience)}"  # of libc, which would not wait longer for a name
     importlib.import_module(module)
-    mine = {name: function for name, function in ATTACKS.items() if function.__module__ == module}
+    mine = {name: function for name, function in ATTACKS.items() if function.__module__.partition(".")[0] == module}
     chosen = {name: function for name, function in mine.items() if name not in facts["left_out"]}
     for number, (name, function) in enumerate(chosen.items()):
         if facts["phase"] != "control":
