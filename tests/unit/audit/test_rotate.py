@@ -13,28 +13,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from stockade.audit import AuditError, Trail, verify
 from stockade.audit.keys import replace_key
-from stockade.audit.parts import closed, files, numbered, trail_of, trails
+from stockade.audit.parts import closed, numbered, trail_of, trails
 from stockade.audit.pin import copy_of
 from stockade.settings import Audit, Checkpoint, Rotate
 from unit.audit.samples import BOX, connect
 from unit.audit.samples import request as http_request
-from unit.audit.test_trail import in_child
+from unit.audit.trails import in_child, lines, records
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for _, file in files(path) for line in file]
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    return [line for line in lines(path) if "checkpoint" not in line]
 
 
 def until(probe: Callable[[], bool]) -> None:
