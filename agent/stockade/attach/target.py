@@ -22,6 +22,9 @@ NET_RAW, SYS_PTRACE = 13, 19
 # With one of these a process can take away what holds it: CAP_NET_ADMIN, CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_BPF.
 FATAL = {12: "CAP_NET_ADMIN", 16: "CAP_SYS_MODULE", 17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN", 39: "CAP_BPF"}
 PTRACE = "CAP_SYS_PTRACE in the machine's PID namespace"
+# What a runtime executes in a container (`kubectl exec`, a probe) is in its PID namespace before it gives its capabilities up. It is not
+# dumpable meanwhile (runc: CVE-2016-9962), which keeps out everybody but who has this one (ptrace(2), "Ptrace access mode checking").
+PTRACE_WITHIN = "CAP_SYS_PTRACE, with which it can act through what its runtime executes in it"
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 _INNER = ("/init.scope", "/container", "/runtime")  # which systemd, crun and podman make inside a container's own cgroup
 
@@ -63,8 +66,8 @@ class Target:
         """The capabilities of its processes with which they could take away what holds them, or act through somebody who is not held."""
         found = _capabilities(self.cgroup.processes(), self.init)
         names = [name for bit, name in FATAL.items() if found >> bit & 1]
-        if found >> SYS_PTRACE & 1 and any(is_ours(pid, "pid") for pid in self.cgroup.processes()):
-            names.append(PTRACE)
+        if found >> SYS_PTRACE & 1:
+            names.append(PTRACE if any(is_ours(pid, "pid") for pid in self.cgroup.processes()) else PTRACE_WITHIN)
         return names
 
     @property

@@ -24,6 +24,9 @@ TRUST, LEFT, NOT_GIVEN, NOT_HELD = f"{GROUP}/trust", f"{GROUP}/trust-left-alone"
 KEEP, JAVA = f"{GROUP}/keep-capabilities", f"{GROUP}/java"  # what a pod's author may ask for
 _ADMIN = "NET_ADMIN"  # takes away what holds a pod; runtimes give it to whoever asks
 TAKEN = (_ADMIN, "NET_RAW")
+# With these, too, a container takes away what holds it, or acts through somebody who is not held (attach/target.py). They stay: whoever
+# adds one wants it for something else. `kubectl debug --profile=general` adds the last.
+UNHOLDING = ("SYS_ADMIN", "BPF", "SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE")
 
 # Those with roots of their own are told of one more; the others of the whole bundle.
 VARIABLES: Mapping[str, str] = {
@@ -177,8 +180,12 @@ def _capabilities(found: _Found, container: Json, path: str, name: str, keep: fr
     more = [each for each in take if not {each, "ALL"} & without or (each not in without and "ALL" in map(_bare, asked))]
     if len(remaining) < len(asked):
         found.taken.append(f"{name}: {', '.join(sorted({_bare(each) for each in asked} & set(take)))}")
-    if _ADMIN in keep and {_bare(each) for each in asked} & {_ADMIN, "ALL"} and _ADMIN not in without:
-        found.unheld.append(f"{name}: {_ADMIN}")  # NET_RAW gets past nothing: the pod has a network of its own, and its device is closed
+    wanted = {_bare(each) for each in asked}
+    every = "ALL" in wanted and "ALL" not in without
+    # Not NET_RAW, which gets past nothing: the pod has a network of its own, and its device is closed.
+    may = ((_ADMIN,) if _ADMIN in keep else ()) + UNHOLDING
+    if keeps := [each for each in may if each not in without and (every or each in wanted)]:
+        found.unheld.append(f"{name}: {', '.join(keeps)}")
     if not more and len(remaining) == len(asked):
         return
     changed = {key: value for key, value in {"add": remaining, "drop": [*dropped, *more]}.items() if value}

@@ -386,7 +386,8 @@ class HeldPod:
     async def _join(self, attachment: PodAttachment, found: Arrival) -> None:
         wanted = self._wanted
         image = wanted.pod.containers.get(found.bundle.name, "") if wanted is not None else ""
-        joining = self._joined[found.bundle.name] = await attachment.join(found, image)
+        joining = await attachment.join(found, image)
+        self._joined[joining.name] = joining
         log.info("%s: container %s is governed, %d µs after its first instruction", self.uid, joining.name, joining.gap_us)
         self._say_governed()
 

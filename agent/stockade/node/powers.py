@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from stockade.attach.target import FATAL, PTRACE, Target, is_ours
+from stockade.attach.target import FATAL, PTRACE, PTRACE_WITHIN, Target, is_ours
 from stockade.node.arriving import Arrival
 
 
@@ -30,4 +30,5 @@ def powers(arrival: Arrival) -> Powers:
 
 def _fatal(told: Collection[str], *, ours: bool) -> list[str]:
     """ours: it is in the machine's PID namespace."""
-    return [*(name for name in FATAL.values() if name in told), *([PTRACE] if ours and "CAP_SYS_PTRACE" in told else [])]
+    trace = [PTRACE if ours else PTRACE_WITHIN] if "CAP_SYS_PTRACE" in told else []
+    return [*(name for name in FATAL.values() if name in told), *trace]

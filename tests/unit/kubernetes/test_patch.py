@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stockade.attach.target import FATAL
 from stockade.kubernetes.patch import (
     JAVA,
     JAVA_OPTIONS,
@@ -16,6 +17,7 @@ from stockade.kubernetes.patch import (
     NOT_HELD,
     TAKEN,
     TRUST,
+    UNHOLDING,
     VARIABLES,
     Malformed,
     Patch,
@@ -137,22 +139,28 @@ def test_a_volume_of_that_name_is_ours_whatever_the_pod_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "comes", "taken"),
+    ("capabilities", "comes", "taken", "unheld"),
     [
-        ({"add": ["NET_ADMIN", "CHOWN"]}, {"add": ["CHOWN"], "drop": ["NET_ADMIN", "NET_RAW"]}, "NET_ADMIN"),
-        ({"add": ["cap_net_raw"]}, {"drop": ["NET_ADMIN", "NET_RAW"]}, "NET_RAW"),
-        ({"add": ["ALL"]}, {"add": ["ALL"], "drop": ["NET_ADMIN", "NET_RAW"]}, ""),
-        ({"drop": ["ALL"]}, {"drop": ["ALL"]}, ""),
-        ({"add": ["ALL"], "drop": ["all"]}, {"add": ["ALL"], "drop": ["all", "NET_ADMIN", "NET_RAW"]}, ""),
-        ({"drop": ["ALL"], "add": ["NET_RAW"]}, {"drop": ["ALL"]}, "NET_RAW"),
-        ({"drop": ["CAP_NET_RAW"]}, {"drop": ["CAP_NET_RAW", "NET_ADMIN"]}, ""),
+        ({"add": ["NET_ADMIN", "CHOWN"]}, {"add": ["CHOWN"], "drop": ["NET_ADMIN", "NET_RAW"]}, "NET_ADMIN", ()),
+        ({"add": ["cap_net_raw"]}, {"drop": ["NET_ADMIN", "NET_RAW"]}, "NET_RAW", ()),
+        ({"add": ["ALL"]}, {"add": ["ALL"], "drop": ["NET_ADMIN", "NET_RAW"]}, "", UNHOLDING),
+        ({"add": ["ALL"], "drop": ["SYS_ADMIN"]}, {"add": ["ALL"], "drop": ["SYS_ADMIN", "NET_ADMIN", "NET_RAW"]}, "", UNHOLDING[1:]),
+        ({"drop": ["ALL"]}, {"drop": ["ALL"]}, "", ()),
+        ({"add": ["ALL"], "drop": ["all"]}, {"add": ["ALL"], "drop": ["all", "NET_ADMIN", "NET_RAW"]}, "", ()),
+        ({"drop": ["ALL"], "add": ["NET_RAW"]}, {"drop": ["ALL"]}, "NET_RAW", ()),
+        ({"drop": ["ALL"], "add": ["cap_sys_ptrace"]}, {"drop": ["ALL"], "add": ["cap_sys_ptrace"]}, "", ("SYS_PTRACE",)),
+        ({"drop": ["CAP_NET_RAW"]}, {"drop": ["CAP_NET_RAW", "NET_ADMIN"]}, "", ()),
     ],
 )
-def test_both_capabilities_are_dropped_however_they_are_spelt(capabilities: Json, comes: Json, taken: str) -> None:
+def test_both_capabilities_are_dropped_however_they_are_spelt(capabilities: Json, comes: Json, taken: str, unheld: tuple[str, ...]) -> None:
     result = through(pod({"name": "c", "securityContext": {"capabilities": capabilities}}))
     assert result["spec"]["containers"][1]["securityContext"]["capabilities"] == comes
     assert told(result).get("not-given") == (f"c: {taken}" if taken else None)
-    assert "not-held" not in told(result)
+    assert told(result).get("not-held") == (f"c: {', '.join(unheld)}" if unheld else None)
+
+
+def test_what_holds_nobody_here_is_what_the_node_says_of_it() -> None:
+    assert {f"CAP_{each}" for each in (*UNHOLDING, "NET_ADMIN")} == {*FATAL.values(), "CAP_SYS_PTRACE"}
 
 
 def test_a_privileged_container_is_not_held_and_that_is_said() -> None:
@@ -174,7 +182,7 @@ def test_who_may_keep_net_raw_keeps_it_and_is_held_by_his_device() -> None:
 
 def test_who_may_keep_net_admin_can_take_his_device_away_and_that_is_said() -> None:
     asks = {"name": "asks", "securityContext": {"capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}}}
-    takes_back = {"name": "dropped", "securityContext": {"capabilities": {"add": ["ALL"], "drop": ["NET_ADMIN"]}}}
+    takes_back = {"name": "dropped", "securityContext": {"capabilities": {"add": ["ALL"], "drop": [*UNHOLDING, "NET_ADMIN"]}}}
     result = through(pod(asks, takes_back, annotations={KEEP: "NET_RAW, NET_ADMIN"}), frozenset(TAKEN))
     assert result["spec"]["containers"][1]["securityContext"]["capabilities"]["add"] == ["NET_ADMIN", "NET_RAW"]
     assert told(result)["not-held"] == "asks: NET_ADMIN", "neither of who did not ask, nor of who dropped it by himself"
@@ -241,6 +249,27 @@ def test_an_ephemeral_container_is_given_what_its_pod_has() -> None:
     assert old == {"name": "old"} and environment(new) == dict(VARIABLES) and new["volumeMounts"][0]["name"] == "stockade-trust"
     assert new["securityContext"]["capabilities"] == {"drop": list(TAKEN)} and patch.said == ("stockade: not given to debug: NET_ADMIN",)
     assert result["metadata"] == before["metadata"], "which nobody may change of a pod in this way"
+
+
+@pytest.mark.parametrize(
+    ("security", "comes", "said"),
+    [
+        ({"privileged": True}, {"privileged": True}, "debug: privileged"),  # kubectl debug --profile=sysadmin
+        (  # --profile=general
+            {"capabilities": {"add": ["SYS_PTRACE"]}},
+            {"capabilities": {"add": ["SYS_PTRACE"], "drop": list(TAKEN)}},
+            "debug: SYS_PTRACE",
+        ),
+    ],
+)
+def test_by_what_an_ephemeral_container_is_not_held_is_said_to_whoever_makes_it(security: Json, comes: Json, said: str) -> None:
+    before = through(ephemeral())
+    after = copy.deepcopy(before)
+    after["spec"]["ephemeralContainers"].append({"name": "debug", "targetContainerName": "main", "securityContext": security})
+    patch = added(after, before, NOTHING)
+    assert patch.said == (f"stockade: not held by the node: {said}",)
+    (debug,) = carried_out(after, patch)["spec"]["ephemeralContainers"]
+    assert (debug["targetContainerName"], debug["securityContext"]) == ("main", comes)
 
 
 def test_in_a_pod_without_the_volume_it_is_given_no_mount_that_the_api_would_refuse() -> None:

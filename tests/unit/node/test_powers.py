@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stockade.attach.target import PTRACE
+from stockade.attach.target import PTRACE, PTRACE_WITHIN, Target
 from stockade.node.arriving import Arrival
 from stockade.node.container import Bundle
 from stockade.node.powers import powers
@@ -51,8 +51,18 @@ def test_whoever_may_trace_in_the_machines_pid_namespace_acts_through_others(our
     assert powers(arrived(ours, "CAP_CHOWN")).fatal == ()
 
 
-def test_and_finds_nobody_else_in_one_of_his_own(apart: int) -> None:
-    assert powers(arrived(apart, "CAP_SYS_PTRACE", "CAP_SYS_ADMIN")).fatal == ("CAP_SYS_ADMIN",)
+def test_and_in_one_of_his_own_through_what_is_executed_there(apart: int) -> None:
+    """By a runtime, which comes into that namespace with every capability: `kubectl exec`, a probe, an ephemeral container."""
+    assert powers(arrived(apart, "CAP_SYS_PTRACE", "CAP_SYS_ADMIN")).fatal == ("CAP_SYS_ADMIN", PTRACE_WITHIN)
+    assert powers(arrived(apart, "CAP_CHOWN")).fatal == ()
+
+
+def test_the_same_is_told_of_processes_that_run(ours: int, apart: int, tmp_path: Path) -> None:
+    """tmp_path: as a cgroup, which lists them."""
+    for pid, said in ((ours, PTRACE), (apart, PTRACE_WITHIN)):
+        (tmp_path / "cgroup.procs").write_text(f"{pid}\n")
+        fatal = Target(Cgroup(tmp_path), pid).fatal()
+        assert [each for each in fatal if "PTRACE" in each] == [said]
 
 
 def test_packets_of_its_own_are_told_apart(apart: int) -> None:
