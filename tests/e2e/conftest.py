@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from framework import containers
-from framework.containers import Place
+from framework.attaching import POLICY
+from framework.containers import Container, Place, attached
+from framework.machine import Machine, Running
 
 INSIDE = Path(__file__).parent / "inside"
 
@@ -38,3 +40,19 @@ def network() -> Iterator[Place]:
     """Where a container may live."""
     with Place() as up:
         yield up
+
+
+@pytest.fixture
+def container(place: Path, container_root: Path, network: Place, inside: dict[str, str]) -> Iterator[Container]:
+    """One that runs, on that network, with raw sockets."""
+    work = containers.work_directory(place, inside)
+    directory = containers.bundle(work / "bundle", container_root, network, work, capabilities=["CAP_NET_RAW"])
+    with containers.runc(directory, work) as up:
+        yield up
+
+
+@pytest.fixture
+def held(machine: Machine, container: Container) -> Iterator[Running]:
+    """Attached to that container."""
+    with attached(machine, machine.room(), POLICY, "--container", container.id) as running:
+        yield running
