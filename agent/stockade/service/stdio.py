@@ -1,7 +1,9 @@
-"""Standard streams that are files on the host. The sandbox gets pipes instead, and processes of their own copy.
+"""Standard streams that bring more along than their octets. The sandbox gets pipes instead, and processes of their own copy.
 
 A descriptor of a file brings its mount along, and that mount may allow executing: a sandbox that can write its own stdout could load it
-into any binary through /proc/self/fd/1. Terminals, pipes, sockets and /dev/null carry no code and are handed on as they are.
+into any binary through /proc/self/fd/1. A socket brings its network namespace along, and the cgroup it was made in: the sandbox could
+dissolve its connection and make it anew to anywhere, under no program of ours. Terminals, pipes, /dev/null and connected unix streams are
+handed on as they are: they carry no code, and lead nowhere else.
 
 They are no part of the agent, so that they outlive one that is killed: the command goes on reading and writing, and is adopted. They end
 with the last process that holds the other end, know nothing, and decide nothing.
@@ -13,6 +15,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +30,7 @@ class Stdio:
     """given: the descriptors that become 0, 1 and 2 of the sandbox; dup2 them before anything else is forked."""
 
     def __init__(self) -> None:
-        self._pipes: dict[int, int] = {}  # read end → the file behind it
+        self._pipes: dict[int, int] = {}  # read end → the file or socket behind it
         self._ours: list[int] = []  # ends that only the sandbox may hold
         self._fed: int | None = None
         self._feeder: int | None = None  # PID
@@ -35,7 +38,7 @@ class Stdio:
         self.given = (self._input(), *self._outputs())
 
     def _input(self) -> int:
-        if not _is_file(0):
+        if _harmless(0):
             return 0
         read, write = os.pipe()
         self._fed = write
@@ -46,7 +49,7 @@ class Stdio:
         given = []
         by_file: dict[tuple[int, int], int] = {}  # `>log 2>&1`: one pipe, or the order of lines is lost
         for descriptor in (1, 2):
-            if not _is_file(descriptor):
+            if _harmless(descriptor):
                 given.append(descriptor)
                 continue
             state = os.fstat(descriptor)
@@ -110,7 +113,7 @@ class Stdio:
         data = os.read(read, _CHUNK)
         try:
             while data:
-                data = data[os.write(self._pipes[read], data) :]
+                data = data[_write(self._pipes[read], data) :]
                 if not data:
                     return True
         except OSError as error:  # a full disk: the command gets EPIPE where it would have got that
@@ -137,16 +140,50 @@ def _fork(kept: set[int], life: Callable[[], None]) -> int:
     return pid
 
 
-def _is_file(descriptor: int) -> bool:
+def _harmless(descriptor: int) -> bool:
+    """Whether the sandbox may hold the stream itself."""
     try:
         mode = os.fstat(descriptor).st_mode
     except OSError:
-        return False  # closed by the caller, and closed in the sandbox
-    return not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+        return True  # closed by the caller, and closed in the sandbox
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or (stat.S_ISSOCK(mode) and _stays(descriptor))
+
+
+def _stays(descriptor: int) -> bool:
+    """Whether a socket speaks to one peer for good: a unix stream, once it is connected. Whoever holds any other says to whom it speaks."""
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        try:
+            sock.getpeername()
+        except OSError:
+            return False
+        return sock.family == socket.AF_UNIX and sock.type in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 
 
 def _feed(write: int) -> None:
     with contextlib.suppress(OSError):
-        while data := os.read(0, _CHUNK):
+        while data := _read(0):
             while data:
                 data = data[os.write(write, data) :]
+
+
+def _read(descriptor: int) -> bytes:
+    """What comes next, empty at the end. A socket may be one that does not wait, and is its owner's to change."""
+    while True:
+        try:
+            return os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            _wait(descriptor, select.POLLIN)
+
+
+def _write(descriptor: int, data: bytes) -> int:
+    while True:
+        try:
+            return os.write(descriptor, data)
+        except BlockingIOError:
+            _wait(descriptor, select.POLLOUT)
+
+
+def _wait(descriptor: int, event: int) -> None:
+    poll = select.poll()
+    poll.register(descriptor, event)
+    poll.poll()
