@@ -1,4 +1,4 @@
-"""A socket as standard stream of `stockade run`, as inetd and socat give one: what was made outside must not be dialled anew from inside."""
+"""A socket as standard stream of `stockade run`, as inetd and socat give one: made outside, it must not be dialled anew from inside."""
 
 from __future__ import annotations
 
