@@ -116,9 +116,7 @@ class Inference:
         asked = [self._client.classify(texts, self._detection, seconds=self._seconds, formed=formed(seen.parts), apart=apart(seen.parts))]
         if seen.call is not None:  # first: what the head says is mostly known, and is told while the body is read
             orders, words, names = lanes(seen.call), spoken(seen.call), alone(seen.call)
-            body = self._client.classify(
-                seen.call.texts, self._detection, seconds=self._seconds, lanes=orders, spoken=words, apart=names
-            )
+            body = self._client.classify(seen.call.texts, self._detection, seconds=self._seconds, lanes=orders, spoken=words, apart=names)
             asked.insert(0, body)
         try:
             *of_body, of_head = await asyncio.gather(*asked)
