@@ -39,15 +39,15 @@ a disk is full or a network is slow then summarise in three lines what should be
 
 
 def prompts(tokens: int, count: int, seed: str) -> list[str]:
-    """Prose of so many tokens, in which nothing is sensitive; none is the same as another."""
+    """Prose of just so many tokens, in which nothing is sensitive; none is the same as another."""
     cut, dice, made = WordPiece.read(MODEL / "vocab.txt"), random.Random(seed), []
     for number in range(count):
-        said, held = [f"Task {dice.choice(_WORDS)} {number % 97}."], 6
-        while held < tokens:
-            sentence = " ".join(dice.choices(_WORDS, k=12)).capitalize() + "."
-            said.append(sentence)
-            held += sum(len(word.pieces) for word in cut.words(sentence))
-        made.append(" ".join(said))
+        said = f"Task {dice.choice(_WORDS)} {number % 97}."
+        while (held := cut.words(said)) and sum(len(word.pieces) for word in held) < tokens:
+            said += " " + " ".join(dice.choices(_WORDS, k=12)).capitalize() + "."
+        while sum(len(word.pieces) for word in held) > tokens:
+            held.pop()
+        made.append(said[: held[-1].end])
     return made
 
 

@@ -39,6 +39,7 @@ from stockade.types import Action, Effect, Reason
 
 _NAME = re.compile(r"[\w.:/@+\-]{1,128}", re.ASCII)  # of a model or a tool: what is written otherwise may be anything
 _NAMES = 64
+_MODEL = ("model",)
 _OF_THE_HOP = frozenset(
     {"connection", "upgrade", "http2-settings", "keep-alive", "proxy-connection", "te"}
 )  # nobody's but this connection's
@@ -66,8 +67,14 @@ def lanes(call: Call) -> list[list[int]]:
     """What each role said, with what others said between left out: a value may be cut over two turns."""
     by_role: dict[str, list[int]] = {}
     for place, piece in enumerate(call.pieces):
-        by_role.setdefault(piece.role, []).append(place)
+        if piece.at != _MODEL:
+            by_role.setdefault(piece.role, []).append(place)
     return [each for each in by_role.values() if 1 < len(each) < len(call.pieces)]
+
+
+def alone(call: Call) -> list[int]:
+    """The name of the model is read by itself: nobody goes on with it, and it stands beside the first message of nearly every call."""
+    return [place for place, piece in enumerate(call.pieces) if piece.at == _MODEL]
 
 
 class Inference:
@@ -108,8 +115,9 @@ class Inference:
         texts = [part.text for part in seen.parts]
         asked = [self._client.classify(texts, self._detection, seconds=self._seconds, formed=formed(seen.parts), apart=apart(seen.parts))]
         if seen.call is not None:  # first: what the head says is mostly known, and is told while the body is read
-            orders, words = lanes(seen.call), spoken(seen.call)
-            asked.insert(0, self._client.classify(seen.call.texts, self._detection, seconds=self._seconds, lanes=orders, spoken=words))
+            orders, words, names = lanes(seen.call), spoken(seen.call), alone(seen.call)
+            body = self._client.classify(seen.call.texts, self._detection, seconds=self._seconds, lanes=orders, spoken=words, apart=names)
+            asked.insert(0, body)
         try:
             *of_body, of_head = await asyncio.gather(*asked)
         except Failed as failure:

@@ -10,7 +10,8 @@ from stockade.privacy.classify import Classifier, goes_on
 from stockade.privacy.extract import Api, extract
 from stockade.privacy.finding import Finding
 from stockade.privacy.ner import TokenModel
-from stockade.proxy.inference import lanes, spoken
+from stockade.privacy.patterns import Patterns
+from stockade.proxy.inference import alone, lanes, spoken
 
 
 class Reading:
@@ -110,3 +111,16 @@ def test_a_conversation_that_grows_has_only_its_end_read_anew(reading: Reading) 
 )
 def test_where_a_sentence_may_go_on(text: str, after: str, goes: bool) -> None:
     assert goes_on(text, after) is goes
+
+
+def test_the_name_of_a_model_is_read_by_itself_and_a_card_in_it_is_found() -> None:
+    def cards(body: bytes) -> list[str]:
+        call = extract(Api.OPENAI_CHAT, [], body)
+        found = Classifier([Patterns()]).classify(call.texts, conversation=True, lanes=lanes(call), spoken=spoken(call), apart=alone(call))
+        return [text[f.start : f.end] for text, each in zip(call.texts, found, strict=True) for f in each]
+
+    message = b'{"role": "user", "content": "%s"}'
+    assert cards(b'{"model": "4111 1111 1111 1111", "messages": [' + message % b"Hi" + b"]}") == ["4111 1111 1111 1111"]
+    halves = b", ".join([message % b"it is 4111 1111", message % b"1111 1111, thanks"])
+    assert cards(b'{"model": "m", "messages": [' + halves + b"]}") == ["4111 1111", "1111 1111"]
+    assert cards(b'{"model": "4111 1111", "messages": [' + message % b"1111 1111, thanks" + b"]}") == []
