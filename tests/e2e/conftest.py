@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from framework import containers
 from framework.attaching import POLICY
 from framework.containers import Container, Place, attached
+from framework.daemon import SETTINGS, Daemon
 from framework.machine import Machine, Running
+from stockade.kernel.load import mounted_bpffs
 
 INSIDE = Path(__file__).parent / "inside"
 
@@ -56,3 +59,16 @@ def held(machine: Machine, container: Container) -> Iterator[Running]:
     """Attached to that container."""
     with attached(machine, machine.room(), POLICY, "--container", container.id) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def serving(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One that serves when a test of the module begins."""
+    mounted_bpffs(SETTINGS.run / "bpf")  # in this mount namespace, or the pins go with the daemon's own
+    daemon = Daemon(machine, tmp_path_factory.mktemp("daemon"))
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.end(signal.SIGTERM)

@@ -91,7 +91,7 @@ def rewritten(file: StateFile, **changed: object) -> None:
 
 @pytest.mark.parametrize("how", ["another shape", "unknown"])
 def test_a_class_that_is_another_one_now_is_another_build(file: StateFile, state: State, how: str) -> None:
-    """Of its fields: code that changed beside them is no hindrance, as the whole test of an upgrade shows (e2e/test_daemon.py)."""
+    """Of its fields: code that changed beside them is no hindrance, as the whole test of an upgrade shows (e2e/test_daemon_next.py)."""
     file.write(state)
     shapes = json.loads(json.loads(file.path.read_text())["state"])["shapes"]
     name = "stockade.sandbox.roster:Enrolment"
