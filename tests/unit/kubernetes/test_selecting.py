@@ -11,6 +11,8 @@ from stockade.kubernetes.selecting import Choice, by_uid, choice, chosen, missin
 from stockade.node.pod import Pod
 
 LABELS = {"app": "agent", "tier": "back"}
+# One that runs beside the others, and is asked by the kubelet whether it is ready (since 1.29).
+SIDECAR = {"name": "mesh", "image": "s:1", "restartPolicy": "Always", "startupProbe": {"httpGet": {"path": "/", "port": 15021}}}
 NAMESPACES = {"team": {"kept": "yes"}, "other": {}}
 
 
@@ -143,4 +145,5 @@ def test_a_pod_is_read_for_what_is_known_of_it() -> None:
         mirror=True,
         trusts=True,
     )
+    assert pod({"spec": {"initContainers": [SIDECAR]}}).pod == Pod("", "", "", containers={"mesh": "s:1"}, ports=(15021,))
     assert pod({"status": {"phase": "Failed"}}).ended and pod({"spec": [], "metadata": None, "status": 3}).pod.uid == ""

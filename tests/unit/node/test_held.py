@@ -10,6 +10,8 @@ from typing import Any, cast
 import pytest
 
 from stockade.node import held
+from stockade.node.attached import Joining
+from stockade.node.container import Bundle
 from stockade.node.held import HeldPod
 from stockade.node.pod import Pod, Standing, Wanted
 from stockade.node.station import Pods
@@ -50,3 +52,30 @@ def test_a_pod_that_cannot_be_closed_is_tried_again(tmp_path: Path, monkeypatch:
     asyncio.run(main())
     assert [each.state for each in told] == ["failed", "failed", "refused"]
     assert "Cannot allocate memory" in told[0].why and kernel.governed == [tmp_path]
+
+
+def test_containers_without_a_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes one past the kubelet gives it none (`ctr run`): what was said of one stood in the place of another's."""
+    monkeypatch.setattr(Cgroup, "level", 1)
+    kernel, told = Kernel(0), list[Standing]()
+    pods: Any = SimpleNamespace(bpffs=tmp_path, life="1-x", station=SimpleNamespace(kernel=kernel), tell=told.append, ending=True)
+    pods.keep, pods.taken_over = (lambda work: work.close()), (lambda: None)
+
+    class Attached:
+        governed = SimpleNamespace(policy=SimpleNamespace(generation=1))
+
+        async def join(self, found: Any, _image: str) -> Joining:
+            name = found.bundle.name or found.identity[:12]
+            return Joining(name, 0, (f"{name} keeps CAP_SYS_ADMIN",) if found.identity.startswith("a") else (), ())
+
+    async def main() -> None:
+        pod = HeldPod(cast(Pods, pods), "uid", Cgroup(tmp_path), new=True)
+        attached: Any = Attached()
+        pod._attachment, pod._wanted = attached, Wanted(Pod("uid", "default", "web"), (tmp_path,), "1")
+        for digit in "ab":
+            found: Any = SimpleNamespace(identity=digit * 64, bundle=Bundle())
+            await pod._join(attached, found)
+        await pod.end()
+
+    asyncio.run(main())
+    assert told[-1].unheld == ("aaaaaaaaaaaa keeps CAP_SYS_ADMIN",) and told[-1].gaps_us == {"a" * 12: 0, "b" * 12: 0}
