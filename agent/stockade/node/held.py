@@ -313,6 +313,8 @@ class HeldPod:
                     found.go_on()
                     if container is not None:
                         container.begins = asyncio.create_task(found.begin())
+            if self._attachment is not None:  # which may have come when this was decided already, and left out who was not done
+                asyncio.get_running_loop().call_soon(self._again, identity)
         except Exception as error:
             if not isinstance(error, StockadeError | OSError):
                 log.exception("%s", self.uid)

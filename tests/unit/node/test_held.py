@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from stockade.node import held
+from stockade.node import held, trust
 from stockade.node.attached import Joining
 from stockade.node.container import Bundle
 from stockade.node.held import HeldPod
 from stockade.node.pod import Pod, Standing, Wanted
+from stockade.node.powers import Powers
 from stockade.node.station import Pods
 from stockade.sandbox.cgroup import Cgroup
 
@@ -79,3 +80,54 @@ def test_containers_without_a_name_are_told_apart(tmp_path: Path, monkeypatch: p
 
     asyncio.run(main())
     assert told[-1].unheld == ("aaaaaaaaaaaa keeps CAP_SYS_ADMIN",) and told[-1].gaps_us == {"a" * 12: 0, "b" * 12: 0}
+
+
+def test_one_that_came_just_before_somebody_governs_its_pod_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done for a container of nobody's takes a moment. Whoever begins to govern the pod in it takes up those that are done."""
+    monkeypatch.setattr(Cgroup, "level", 1)
+    monkeypatch.setattr(held, "powers", lambda _found: Powers())
+    maps = SimpleNamespace(**dict.fromkeys(("gate", "ungate", "let_begin"), lambda *_: None))
+    kernel = SimpleNamespace(maps=maps, govern=lambda *_: [object()], take_off=lambda _: None)
+    pods: Any = SimpleNamespace(bpffs=tmp_path, life="1-x", station=SimpleNamespace(kernel=kernel), tell=lambda _: None, ending=False)
+    pods.keep, pods.taken_over = (lambda work: work.close()), (lambda: None)
+    joined = list[str]()
+
+    class Attached:
+        governed = SimpleNamespace(policy=SimpleNamespace(generation=1), places=dict[int, Any]())
+
+        async def join(self, found: Any, _image: str) -> Joining:
+            joined.append(found.identity)
+            self.governed.places[1] = found
+            return Joining("debug", 0, (), ())
+
+    async def arrival(identity: str, _cgroup: Cgroup) -> Any:
+        async def begin() -> None:
+            """It has."""
+
+        nothing = SimpleNamespace(identity=identity, bundle=Bundle("debug"), process=SimpleNamespace(pid=0), begin=begin)
+        nothing.go_on = nothing.thaw = lambda: None
+        return nothing
+
+    monkeypatch.setattr(held, "arrival", arrival)
+
+    async def main() -> None:
+        pod = HeldPod(cast(Pods, pods), "uid", Cgroup(tmp_path), new=False)
+        pod.leave()
+        monkeypatch.setattr(pod, "_volume", lambda: tmp_path)
+        attached: Any = Attached()
+
+        def give(_volume: Path) -> None:
+            pod._attachment, pod._wanted = attached, Wanted(Pod("uid", "default", "web"), (tmp_path,), "1")
+
+        monkeypatch.setattr(trust, "give", give)
+        pod.container_came("ab" * 32, Cgroup(tmp_path))
+        for _ in range(1500):
+            if joined:
+                break
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        pods.ending = True
+        await pod.end()
+
+    asyncio.run(main())
+    assert joined == ["ab" * 32], "once"
