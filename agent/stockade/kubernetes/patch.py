@@ -105,6 +105,8 @@ def added(pod: Json, before: Json, may_keep: frozenset[str]) -> Patch:
     metadata, spec = _object(pod, "metadata", "metadata"), _object(pod, "spec", "spec")
     if spec.get("hostNetwork") is True:
         return Patch(left="a pod in the node's network")
+    if _windows(spec):  # where the API refuses a container that says anything of capabilities
+        return Patch(left="a pod for Windows")
     annotations = _object(metadata, "annotations", "metadata.annotations")
     there = {str(each.get("name")) for each in _ephemeral(_object(before, "spec", "spec"))}
     mounted = any(each.get("name") == VOLUME and "emptyDir" in each for each in _objects(spec, "volumes", "spec.volumes"))

@@ -251,6 +251,12 @@ def test_an_ephemeral_container_is_given_what_its_pod_has() -> None:
     assert result["metadata"] == before["metadata"], "which nobody may change of a pod in this way"
 
 
+@pytest.mark.parametrize("spec", [{"hostNetwork": True}, {"os": {"name": "windows"}}, {"nodeSelector": {"kubernetes.io/os": "windows"}}])
+def test_one_in_a_pod_that_was_left_alone_is_left_alone_too(spec: Json) -> None:
+    patch = added(ephemeral({"name": "debug"}, **spec), ephemeral(**spec), NOTHING)
+    assert not patch.operations and patch.left
+
+
 @pytest.mark.parametrize(
     ("security", "comes", "said"),
     [
