@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FROM_DEBIAN = {"bcc"}  # python3-bpfcc: no package of PyPI
 OPTIONAL = {"onnxruntime"}
 LATER = {"compression"}  # of the standard library from 3.14
-OF_MITMPROXY = {"h2", "h11", "OpenSSL"}  # in the versions that it asks for: its layers are theirs
+OF_MITMPROXY = {"h2", "h11", "wsproto", "OpenSSL"}  # in the versions that it asks for: its layers are theirs
 
 
 def test_every_package_is_listed() -> None:

@@ -7,7 +7,9 @@ What is different from the originals:
 - an HTTP/1 head is bounded and read strictly: CRLF line ends, no obs-fold, HTTP/1.x only; what waits behind a running answer is bounded;
 - single requests of a connection can be ended because the policy changed;
 - trailers of a chunked body are dropped; theirs ends the connection with an internal error;
-- an HTTP/2 body without a length goes chunked to an HTTP/1 server: theirs goes out unframed, so its bytes would be read as another request.
+- an HTTP/2 body without a length goes chunked to an HTTP/1 server: theirs goes out unframed, so its bytes would be read as another request;
+- a 101 that nobody asked for is an error of the server: theirs opens a WebSocket on it, whatever the request was;
+- pings, pongs and the reason for closing a WebSocket carry nothing of the client's: nobody reads them, counts them or asks who sent them.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from h11 import EndOfMessage
 from h11._readers import ChunkedReader
 from mitmproxy import http
 from mitmproxy.connection import Client
+from mitmproxy.flow import Error
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HTTPMode, HttpStream, SendHttp, _http1
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
@@ -39,11 +43,13 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
+from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 from mitmproxy.proxy.layers.http._http2 import Http2Connection, Http2Server
 from mitmproxy.proxy.layers.websocket import WebsocketLayer
 
 from stockade.proxy.settings import Settings
+from stockade.proxy.websocket import GovernedWebsocket
 
 Commands = layer.CommandGenerator[Any]
 
@@ -66,6 +72,7 @@ class _ChunkedReader(ChunkedReader):
 
 
 _http1.ChunkedReader = _ChunkedReader  # type: ignore[attr-defined]  # make_body_reader looks it up here, for both sides
+websocket.WebsocketLayer = GovernedWebsocket  # type: ignore[misc]  # HttpStream looks it up here
 
 
 @dataclass
@@ -210,6 +217,20 @@ class GovernedStream(HttpStream):
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         self.bodiless = event.end_stream
         yield from super().state_wait_for_request_headers(event)
+
+    def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
+        response = self.flow.response
+        asked = self.flow.request.headers.get("upgrade", "").strip().lower() == "websocket"  # which the ladder admits, and nothing else
+        if request or asked or response is None or response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return (yield from super().check_invalid(request))
+        error = "the server switched to a protocol that nobody asked for"
+        self.flow.error = Error(error)
+        yield commands.CloseConnection(self.flow.server_conn)
+        yield HttpErrorHook(self.flow)
+        yield SendHttp(ResponseProtocolError(self.stream_id, error, ErrorCode.RESPONSE_VALIDATION_FAILED), self.context.client)
+        self.flow.live = False
+        self.client_state = self.server_state = self.state_errored
+        return True
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         holding = self.flow.metadata.get(HOLDING)
