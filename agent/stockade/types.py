@@ -153,6 +153,7 @@ class Reason(StrEnum):
     DEVICE_REFUSED = "device_refused"
     EXEC_REFUSED = "exec_refused"  # by a mount, Landlock or a mode, before any hook
     FILE_REFUSED = "file_refused"  # the same
+    LANDLOCK_REFUSED = "landlock_refused"  # what the machine's audit says of those: which right Landlock missed; none where that is off
     OPENS_COUNTED = "opens_counted"  # files that were opened below a directory the policy asks about
     OPENS_UNKNOWN = "opens_unknown"  # the same, and below which of them cannot be told
     SYSCALL_REFUSED = "syscall_refused"  # by the filter, or for want of a capability

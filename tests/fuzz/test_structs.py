@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from fuzz.campaign import mutate
 from fuzz.corpus import lines, seeds, spoilt
-from stockade.kernel import syscall
-from stockade.kernel.abi import Event, FileFacts, Origin, Speaker, address_of
+from stockade.kernel import denials, syscall
+from stockade.kernel.abi import SCRIPT_PATH, Event, FileFacts, Origin, Speaker, address_of
 from stockade.kernel.events import Ring
 from stockade.proxy import codec
 from stockade.types import Http
+from unit.kernel.test_denials import HEAD, SAID
 from unit.proxy.test_wire import ORIGIN, RECORD
 from unit.service.test_control import said, served
 
@@ -46,6 +47,25 @@ def test_events() -> None:
         assert Event.decode(seed)
         check(seed)
     mutate(spoilt(EVENTS), check)
+
+
+def test_what_the_kernels_audit_says() -> None:
+    """A value or ValueError; numbers of the kernel's size, rights that are words, a path that fits a record."""
+
+    def check(drawn: tuple[int, bytes]) -> None:
+        try:
+            told = denials.parse(*drawn)
+        except ValueError:
+            return
+        assert 0 <= told.domain < 2**64 and (drawn[0] == denials.ACCESS) is isinstance(told, denials.Denial)
+        if isinstance(told, denials.Denial):
+            assert told.blockers and all(word.replace("_", "").replace(".", "").isalpha() for word in told.blockers)
+            assert len(told.path) < SCRIPT_PATH
+        elif isinstance(told, denials.Domain):
+            assert min(told.pid, told.user) >= 0
+
+    messages = [HEAD + said for _, said, _ in SAID]
+    mutate(st.tuples(st.sampled_from([denials.ACCESS, denials.DOMAIN, 0]), spoilt(messages)), check, examples=1000)
 
 
 @ROOT_ONLY

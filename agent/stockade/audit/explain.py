@@ -119,6 +119,10 @@ WHY: Mapping[Reason, tuple[str, str]] = {
     Reason.DEVICE_REFUSED: ("the policy gives the sandbox no such device", "process.devices of the policy"),
     Reason.EXEC_REFUSED: ("a mount, Landlock or the file's mode does not let it run", ""),
     Reason.FILE_REFUSED: ("a mount, Landlock or the file's mode does not let it be opened so", "filesystem of the policy"),
+    Reason.LANDLOCK_REFUSED: (
+        "the machine's audit says that Landlock refused it: the ruleset of the sandbox, or one that a program inside put on itself",
+        "filesystem of the policy",
+    ),
     Reason.OPENS_COUNTED: ("files below a directory that the policy counts", ""),
     Reason.OPENS_UNKNOWN: ("files that were opened, below which directory cannot be told", ""),
     Reason.SYSCALL_REFUSED: ("the filter of system calls, or a missing capability, refuses it", "process.seccomp.allow of the policy"),

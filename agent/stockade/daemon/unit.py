@@ -28,6 +28,7 @@ CAPABILITIES = (  # and what for
     ("CAP_FOWNER", "the same"),
     ("CAP_DAC_OVERRIDE", "reading binaries and policies, writing trails"),
     ("CAP_SYS_CHROOT", "the root of a sandbox"),
+    ("CAP_AUDIT_READ", "what the machine's audit says of Landlock, where it is on; it sets nothing there"),
     ("CAP_MKNOD", "its safe devices"),
 )
 
@@ -46,6 +47,8 @@ def text(command: str, settings: Path | None = None) -> str:
 Description=Stockade: holds agents to their policies
 After=network-online.target local-fs.target
 Wants=network-online.target
+# However often it has to be started: its sandboxes have no egress until one stays.
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
@@ -55,7 +58,11 @@ ExecStart={line}
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=1
+# The first start compiles what the kernel is given, and each takes over every sandbox that it finds, one after the other.
+TimeoutStartSec=10min
+# One that does not say in time that it turns is aborted. What it has in memory are keys: no core is written.
 WatchdogSec=30
+LimitCORE=0
 # Sandboxes outlive the daemon: held, without egress, until the next one takes them over.
 # One that does not end in time is killed, alone: what holds the sandboxes holds without it.
 KillMode=process

@@ -31,6 +31,7 @@ from stockade.proxy.spine import Local, Recorded, Unreached
 from stockade.service import attempts, neighbours, opened, refused, upstream
 from stockade.service.desk import Desk
 from stockade.service.governed import Governed
+from stockade.service.landlocked import Landlocked
 from stockade.service.settings import Settings
 from stockade.types import (
     Action,
@@ -47,7 +48,7 @@ from stockade.types import (
 
 log = logging.getLogger(__name__)
 
-CONTROL = Settings().control
+CONTROL, FIRST_USER = Settings().control, Settings().first_sandbox_user
 ASIDE = 16384  # events of a sandbox that is not served yet, which is what the ring holds
 GATHER = 0.005  # seconds that events lie in the ring: to wake the agent for each costs its process two interrupts and a switch
 BUSY = 0.02  # the same while there are always some: read together, each takes the agent a third less
@@ -61,8 +62,8 @@ class Agent:
     counted: what the kernel counted that is on record.
     """
 
-    def __init__(self, kernel: Kernel, trail: Trail, failures_every: float, control: Path = CONTROL) -> None:
-        """control: the directory of control sockets, where other sandboxes are found."""
+    def __init__(self, kernel: Kernel, trail: Trail, failures_every: float, control: Path = CONTROL, first_user: int = FIRST_USER) -> None:
+        """control: the directory of control sockets, where other sandboxes are found. first_user: the user of sandbox n is n above."""
         self.kernel, self.trail, self._control = kernel, trail, control
         self.governed: dict[int, Governed] = {}
         self.desks: dict[int, Desk] = {}
@@ -74,6 +75,7 @@ class Agent:
         self.own_ports: set[int] = set()  # of this host that no sandbox is led to
         self.refusing: dict[int, Callable[[Event], None]] = {}  # told of each exec of a sandbox that is refused
         self._ring = Ring(kernel.maps.events, self.handle)
+        self._landlocked = Landlocked.listen(first_user)
         self.counted = kernel.maps.failures() | self._ring.lost
         self._every = failures_every
         self._opens_told = time.monotonic()
@@ -109,6 +111,7 @@ class Agent:
         del self._counting[governed.sandbox.id]
         self.desks.pop(number, None)
         self.refusing.pop(number, None)
+        self._landlocked.forget(number)
 
     def start(self) -> None:
         """Read the kernel's events on the running loop."""
@@ -153,6 +156,7 @@ class Agent:
                     "sandbox %d was held and not served: %d things that it tried were refused, and are on no record", number, len(events)
                 )
         self._ring.close()
+        self._landlocked.close()
 
     # the spine
 
@@ -263,6 +267,8 @@ class Agent:
         for refusal in self.kernel.refusals.take(everything=everything):
             if governed := self.governed.get(refusal.sandbox):
                 self.write(governed, refused.record_of(refusal, governed))
+        for governed, record in self._landlocked.news(self.governed):
+            self.write(governed, record)
 
     def _tell_opens(self) -> None:
         """What was opened below the directories that a policy asks about, since it was last told."""

@@ -46,6 +46,7 @@ class Governed:
     ) -> None:
         self.number, self.sandbox, self.cgroup = number, sandbox, cgroup
         self.policy, self.roster, self._maps = policy, roster, maps
+        self.init: int | None = None  # PID of the sandbox's init, once it runs
         self.table = SyntheticTable(network.v4, network.v6)
         self._policies = {policy.generation: policy}
         self._execs: OrderedDict[int, Exec] = OrderedDict()

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from stockade.kernel import denials
 from stockade.kernel.probe import Answer, Finding
 from stockade.sandbox import cgroup, landlock, libc, limits, seccomp, trust, view
 from stockade.sandbox.filter import compile_filter
@@ -129,6 +130,20 @@ def _landlock(version: int) -> str:
     if version > (here := landlock.abi()):
         raise OSError(f"ABI {here} is the newest here; this one adds {landlock.ADDS[version][1]}")
     return landlock.ADDS[version][1]
+
+
+def _landlock_told() -> str:
+    """Whether a refusal of Landlock would be told of, and by whom."""
+    if landlock.abi() < 7:
+        raise OSError("it tells of Landlock from ABI 7 on (Linux 6.15)")
+    try:
+        denials.Denials().close()
+        on = denials.enabled()
+    except PermissionError as error:
+        raise Untold(f"{error.strerror}: to listen takes CAP_AUDIT_READ, to ask CAP_AUDIT_CONTROL") from None
+    if not on:
+        raise OSError("off on this machine: refusals are counted, and whether Landlock did it is not told")
+    return "on: what Landlock refuses has records of reason landlock_refused"
 
 
 def _libseccomp() -> str:
@@ -374,6 +389,12 @@ CHECKS = (
     *(
         Check(f"Landlock ABI {version} (Linux {kernel})", functools.partial(_landlock, version), _LANDLOCK, fatal=version == 1)
         for version, (kernel, _) in landlock.ADDS.items()
+    ),
+    Check(
+        "Landlock in the machine's audit",
+        _landlock_told,
+        "auditctl -e 1 (apt-get install auditd), or audit=1 on the kernel's command line; docs/audit.md has what it costs",
+        fatal=False,
     ),
     *(Check(f"limit on {name}", functools.partial(_limit, name), _LIMITS, fatal=False) for name in limits.CONTROLLERS),
     Check("mount namespaces", functools.partial(_namespace, libc.CLONE_NEWNS), _NAMESPACES),

@@ -1,6 +1,7 @@
 """From what the kernel refused by itself to the one record of it: the calls of one exec with one error on one path in one turn, counted.
 
-Which of Landlock, a mount's flags and a file's mode refused is not known: the error is all that there is. Pure, as attempts.py is.
+Which of Landlock, a mount's flags and a file's mode refused is not known: the error is all that there is. What the machine's audit says of
+it, where that is on, has records of its own (landlocked.py). Pure, as attempts.py is.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Station:
 
     def __init__(self, name: str, settings: Settings, kernel: Kernel, trail: Trail, workers: Workers, listen: Listen | None) -> None:
         self.settings, self.kernel, self.trail, self.workers = settings, kernel, trail, workers
-        self.agent = Agent(kernel, trail, settings.failures_every, settings.control)
+        self.agent = Agent(kernel, trail, settings.failures_every, settings.control, settings.first_sandbox_user)
         self.patrol = Patrol(settings.failures_every)
         self.metrics = ""  # their address
         self.listen = listen

@@ -107,6 +107,7 @@ class Tenure:
         station, charge, governed = self._station, self._charge, self._charge.governed
         agent, workers = station.agent, station.workers
         self._init = Process.of(init)
+        governed.init = init
         self.generations.kept = self.renewal.changed = self._keep
         self._keep()
         bounds, enforcement = Bounds(charge.limits, governed, agent.write), Enforcement(charge.lost, init, pidfd)

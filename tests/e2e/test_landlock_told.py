@@ -1,0 +1,114 @@
+"""Where the machine's audit is on, a refusal of Landlock's says so, and with it which right was missing. No other refusal does."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from framework import kernel_audit
+from framework.machine import Machine, Record
+from framework.policy import whole
+from stockade.sandbox import landlock
+
+pytestmark = [
+    pytest.mark.client("/usr/bin/python3"),
+    pytest.mark.skipif(landlock.abi() < 7, reason="Landlock tells of refusals from ABI 7 on (Linux 6.15)"),
+]
+
+# /dev/null may be read and written, and takes no ioctl: the ruleset alone says so, no mode, mount or filter.
+REFUSED = """
+import fcntl, os, termios
+def answer(name, work):
+    try:
+        work()
+    except OSError as error:
+        print(name, error.errno, flush=True)
+null = os.open("/dev/null", os.O_RDWR)
+for _ in range(3):
+    answer("ioctl", lambda: fcntl.ioctl(null, termios.FIONREAD))
+"""
+ELSE = """
+import os
+def answer(name, work):
+    try:
+        work()
+    except OSError as error:
+        print(name, error.errno, flush=True)
+open("kept", "w").close()
+os.chmod("kept", 0)
+answer("mode", lambda: open("kept"))
+answer("mount", lambda: os.mkdir("/usr/made"))
+answer("filter", lambda: os.chroot("/"))
+answer("hidden", lambda: open("/root/.ssh/id_ed25519"))
+"""
+OWN = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+open("before it", "w").close()
+ruleset = libc.syscall(444, ctypes.byref(ctypes.c_uint64(2)), ctypes.c_size_t(8), 0)  # LANDLOCK_ACCESS_FS_WRITE_FILE
+assert ruleset >= 0 and libc.syscall(446, ruleset, 0) == 0
+try:
+    open("before it", "w")
+except OSError as error:
+    print(error.errno)
+"""
+
+
+@pytest.fixture
+def audit() -> Iterator[None]:
+    try:
+        kernel_audit.status()
+    except OSError as error:
+        pytest.skip(f"the machine's audit cannot be asked: {error.strerror}")
+    with kernel_audit.switched_on():
+        yield
+
+
+def run(machine: Machine, script: str, **more: Any) -> Any:
+    return machine.run(["/usr/bin/python3", "-S", "try.py"], policy=whole(allow=["python3"]), files={"try.py": script}, **more)
+
+
+def told(records: list[Record]) -> list[dict[str, Any]]:
+    return [record["detail"] for record in records]
+
+
+def test_a_refusal_of_landlocks_names_the_right_that_was_missing(machine: Machine, audit: None) -> None:
+    result = run(machine, REFUSED)
+    assert result.stdout.splitlines() == [f"ioctl {errno.EACCES}"] * 3, result
+    [record] = result.select(reason="landlock_refused")
+    assert record["detail"] == {"blockers": ["fs.ioctl_dev"], "path": "/dev/null", "at_least": 3, "ruleset": "sandbox"}
+    assert [record[name] for name in ("action", "decision", "effect", "level", "enforced")] == ["file", "deny", "refuse", "static", True]
+    [counted] = result.select(reason="syscall_refused")
+    assert counted["detail"] == {"call": "ioctl", "errno": "EACCES", "times": 3}, "the exact count is what it was"
+
+
+def test_what_a_mode_a_mount_or_the_filter_refuses_is_not_landlocks(machine: Machine, audit: None) -> None:
+    result = run(machine, ELSE + REFUSED)
+    numbers = {"mode": errno.EACCES, "mount": errno.EROFS, "filter": errno.EPERM, "hidden": errno.ENOENT, "ioctl": errno.EACCES}
+    assert dict(line.split() for line in result.stdout.splitlines()) == {name: str(number) for name, number in numbers.items()}, result
+    assert {record["detail"].get("path") for record in result.select(reason="file_refused")} == {"kept", "/usr/made"}, result
+    assert [detail["path"] for detail in told(result.select(reason="landlock_refused"))] == ["/dev/null"], (
+        "it was listened to, and said this"
+    )
+
+
+def test_a_ruleset_of_a_programs_own_is_not_the_sandboxs(machine: Machine, audit: None) -> None:
+    result = run(machine, OWN)
+    assert result.stdout == f"{errno.EACCES}\n", result
+    [detail] = told(result.select(reason="landlock_refused"))
+    assert (detail["blockers"], detail["ruleset"], detail["at_least"]) == (["fs.write_file"], "program", 1)
+    assert Path(detail["path"]).name == "before it", detail
+    assert [each["path"] for each in told(result.select(reason="file_refused"))] == ["before it"], result
+
+
+def test_where_the_audit_is_off_nothing_is_told_and_everything_counted(machine: Machine) -> None:
+    if os.geteuid() != 0 or kernel_audit.status() != kernel_audit.OFF:
+        pytest.skip("the machine's audit is on")
+    result = run(machine, REFUSED)
+    assert not result.select(reason="landlock_refused"), result
+    assert [record["detail"]["times"] for record in result.select(reason="syscall_refused")] == [3], result
