@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from stockade.policy.pieces import in_order
+
 Then = Literal["pass", "redact", "local", "deny"]
 Style = Literal["placeholder", "mask", "hash", "surrogate"]
 Api = Literal["openai", "ollama"]
@@ -100,20 +102,8 @@ DEFAULT_ROUTES = (
 
 def fits(pattern: str, name: str) -> bool:
     """`*` is any text; letters count as equal in either case. No other character is special."""
-    first, *rest = pattern.casefold().split("*")
-    name = name.casefold()
-    if not rest:
-        return name == first
-    last = rest.pop()
-    if not name.startswith(first) or not name.endswith(last) or len(name) < len(first) + len(last):
-        return False
-    at, end = len(first), len(name) - len(last)
-    for part in rest:
-        found = name.find(part, at, end)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return True
+    pieces, name = pattern.casefold().split("*"), name.casefold()
+    return in_order(name, pieces) if len(pieces) > 1 else name == pieces[0]
 
 
 def covers(pattern: str, category: str) -> bool:

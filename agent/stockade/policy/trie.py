@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from stockade.policy.pieces import in_order
+
 _STARS = re.compile(r"\*+")
 _ENCODED = re.compile("%(" + "|".join(f"{ord(character):02X}" for character in "!$&'()+,;=:@/") + ")")
 
@@ -103,7 +105,7 @@ class Trie:
                     if (found := heads.get(segment[:length])) is not None:
                         following.append(found)
                 if node.patterns:
-                    following += [then for pieces, then in node.patterns.items() if _fits(segment, pieces)]
+                    following += [then for pieces, then in node.patterns.items() if in_order(segment, pieces)]
             if not following:
                 return best
             alive = _entered(following)
@@ -151,20 +153,6 @@ def _entered(nodes: list[_Node]) -> list[_Node]:
                 known.add(node.deep)
                 found.append(node.deep)
     return found
-
-
-def _fits(segment: str, pieces: tuple[str, ...]) -> bool:
-    """Whether a segment is the pieces in this order, with anything between them."""
-    first, *middle, last = pieces
-    position, end = len(first), len(segment) - len(last)
-    if end < position or not segment.startswith(first) or not segment.endswith(last):
-        return False
-    for piece in middle:
-        found = segment.find(piece, position, end)
-        if found < 0:
-            return False
-        position = found + len(piece)
-    return True
 
 
 def _lower(a: int | None, b: int) -> int:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 
 from stockade import __version__
-from stockade.policy import Problem
 from stockade.policy.summary import summary
 from stockade.service.approvals import Approval, State, Term, for_people
 from stockade.service.control import Handed, Json, Peer, Verb
@@ -56,7 +55,7 @@ def of(governed: Governed, generations: Generations, desk: Desk, doors: Doors, o
             "generation": outcome.generation,
             "switched": outcome.switched,
             "why": outcome.why,
-            "problems": [_problem(problem) for problem in outcome.problems],
+            "problems": [problem.as_json() for problem in outcome.problems],
             "read_us": outcome.read_us,
             "switch_us": outcome.switch_us,
         }
@@ -139,15 +138,3 @@ def _texts(arguments: Json, name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise StockadeError(f"{name} is a list of texts", code="bad_argument")
     return tuple(value)
-
-
-def _problem(problem: Problem) -> Json:
-    return {
-        "path": problem.path,
-        "line": problem.line,
-        "column": problem.column,
-        "severity": problem.severity,
-        "code": problem.code,
-        "message": problem.message,
-        "accepted": problem.accepted,
-    }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stockade.policy import Policy, Rule
-from stockade.policy.hosts import HostError, Network, as_address, parse_pattern
+from stockade.policy.hosts import HostError, HostPattern, Network, as_address, parse_pattern
 from stockade.types import StockadeError
 
 if TYPE_CHECKING:
@@ -73,12 +73,7 @@ def of(policy: Policy, rules: Iterable[Rule] = ()) -> Names:
         for pattern in rule.destination.allow if rule.inspected else ():
             if pattern.kind == "any":  # the format refuses it: whatever brings it here, no certificate follows from it
                 raise _unlisted(pattern.text)
-            if pattern.network is not None:
-                networks.add(pattern.network)
-            elif (address := as_address(pattern.value)) is not None:
-                networks.add(ipaddress.ip_network(address))
-            else:
-                hosts.add(pattern.value)
+            _add(pattern, hosts, networks)
     found = _fewest(hosts, networks)
     if len(found) > MOST:
         message = f"the policy names {len(found)} hosts, and a certificate holds {MOST} at most"
@@ -116,13 +111,18 @@ def stated(texts: Iterable[str]) -> Names:
             raise ValueError(str(error)) from None
         if pattern.port is not None or pattern.kind == "below":
             raise ValueError(f"`{text}`: a name stands for everything below it, on every port")
-        if pattern.network is not None:
-            networks.add(pattern.network)
-        elif (address := as_address(pattern.value)) is not None:
-            networks.add(ipaddress.ip_network(address))
-        else:
-            hosts.add(pattern.value)
+        _add(pattern, hosts, networks)
     return _fewest(hosts, networks)
+
+
+def _add(pattern: HostPattern, hosts: set[str], networks: set[Network]) -> None:
+    """What a pattern stands for in a certificate: an address is a network of one, a name is itself and all below it."""
+    if pattern.network is not None:
+        networks.add(pattern.network)
+    elif (address := as_address(pattern.value)) is not None:
+        networks.add(ipaddress.ip_network(address))
+    else:
+        hosts.add(pattern.value)
 
 
 def _fewest(hosts: set[str], networks: set[Network]) -> Names:

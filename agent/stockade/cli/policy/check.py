@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.prove:
         return _prove(args, loaded, problems)
     if args.output == "json":
-        print(json.dumps([_fields(problem) for problem in problems], indent=2))
+        print(json.dumps([problem.as_json() for problem in problems], indent=2))
     else:
         _print(problems, len(args.files))
     return _status(args, loaded, problems)
@@ -77,7 +77,7 @@ def _prove(args: argparse.Namespace, loaded: list[tuple[str, Policy]], problems:
     proofs = [(file, claim, prove(claim, policy)) for file, policy in loaded for claim in claims]
     if args.output == "json":
         shown = [{"path": file, "claim": claim.text, **_proof_fields(proof)} for file, claim, proof in proofs]
-        print(json.dumps({"problems": [_fields(problem) for problem in problems], "proofs": shown}, indent=2))
+        print(json.dumps({"problems": [problem.as_json() for problem in problems], "proofs": shown}, indent=2))
     else:
         _print(problems, len(args.files))
         for file, claim, proof in proofs:
@@ -126,16 +126,4 @@ def _proof_fields(proof: Any) -> dict[str, Any]:
         "reason": proof.reason,
         "considered": {"rules": proof.rules, "binaries": proof.binaries, "places": proof.places},
         "notes": list(proof.notes),
-    }
-
-
-def _fields(problem: Problem) -> dict[str, str | int]:
-    return {
-        "path": problem.path,
-        "line": problem.line,
-        "column": problem.column,
-        "severity": problem.severity,
-        "code": problem.code,
-        "message": problem.message,
-        "accepted": problem.accepted,
     }

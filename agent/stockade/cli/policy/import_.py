@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stockade.types import StockadeError
+from stockade.cli.policy.out import add_out, hand_out
 
 SUMMARY = (
     "Print an OpenShell policy or a NemoClaw preset as a Stockade policy, never looser than it was, and what could not be carried over. "
@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--host", action="append", default=[], metavar="H", help="a host that a pattern like *.example.com means; repeatable"
     )
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="json: {policy, losses}")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead of on stdout")
+    add_out(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,13 +54,7 @@ def run(args: argparse.Namespace) -> int:
         text = json.dumps({"policy": as_json(imported.policy), "losses": [fields(loss) for loss in imported.losses]}, indent=2) + "\n"
     else:
         text = as_yaml(imported.policy)
-    if args.out is None:
-        sys.stdout.write(text)
-    else:
-        try:
-            args.out.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise StockadeError(f"cannot write {args.out}: {error.strerror}", hint="name another --out", code="unwritable") from None
+    hand_out(text, args.out)
     left_out = sum(loss.kind == "left_out" for loss in imported.losses)
     rules = len(imported.policy.rules)
     print(f"{args.file}: {rules} rules, {left_out} left out, {len(imported.losses) - left_out} narrowed", file=sys.stderr)

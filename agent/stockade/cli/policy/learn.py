@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from stockade.cli.policy.out import add_out, hand_out
 from stockade.cli.trail import add_period, chosen
 from stockade.types import StockadeError
 
@@ -27,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_period(parser)
     parser.add_argument("--name", default="learnt", metavar="N", help="the policy's name (default: learnt)")
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="json: {policy, remarks}")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead of on stdout")
+    add_out(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,12 +51,6 @@ def run(args: argparse.Namespace) -> int:
         text = json.dumps({"policy": as_json(learnt.policy), "remarks": [asdict(remark) for remark in learnt.remarks]}, indent=2) + "\n"
     else:
         text = as_yaml(learnt.policy)
-    if args.out is None:
-        sys.stdout.write(text)
-    else:
-        try:
-            args.out.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise StockadeError(f"cannot write {args.out}: {error.strerror}", hint="name another --out", code="unwritable") from None
+    hand_out(text, args.out)
     print(f"{trail.records} records, {len(learnt.policy.rules)} rules, {len(learnt.remarks)} things not learnt", file=sys.stderr)
     return 1 if learnt.remarks or trail.damaged else 0

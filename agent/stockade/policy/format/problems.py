@@ -36,6 +36,18 @@ class Problem:
             lines.append(f"    accepted: {_printable(self.accepted)}")
         return "\n".join(lines)
 
+    def as_json(self) -> dict[str, str | int]:
+        """As every JSON answer has it: without `source`, which is to be looked at."""
+        return {
+            "path": self.path,
+            "line": self.line,
+            "column": self.column,
+            "severity": self.severity,
+            "code": self.code,
+            "message": self.message,
+            "accepted": self.accepted,
+        }
+
 
 class PolicyError(StockadeError):
     """A policy that does not load; `problems` holds all that is wrong with it, warnings included."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from stockade.privacy.local.asked import OF_THE_PROVIDER, demand_one, ollama_options
 from stockade.privacy.local.form import Ended, Event, Said, Untranslatable, fresh, leave_out, packed
-from stockade.privacy.local.told import Gathered, sse, usage
+from stockade.privacy.local.told import Gathered, openai_error, sse, usage
 
 Json = dict[str, Any]
 
@@ -50,7 +50,7 @@ class CompletionWhole:
             yield packed({**_head(self._model), "choices": [choice], "usage": usage(event)}).encode()
 
     def failure(self, why: str) -> bytes:
-        return packed({"error": {"message": why, "type": "server_error", "param": None, "code": "privacy"}}).encode()
+        return packed(openai_error(why)).encode()
 
 
 class CompletionStream:
@@ -70,7 +70,7 @@ class CompletionStream:
                 yield b"data: [DONE]\n\n"
 
     def failure(self, why: str) -> bytes:
-        return sse({"error": {"message": why, "type": "server_error", "param": None, "code": "privacy"}})
+        return sse(openai_error(why))
 
     def _chunk(self, text: str, stop: str | None) -> bytes:
         return sse({**self._head, "choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": stop}]})

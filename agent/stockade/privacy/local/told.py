@@ -57,7 +57,7 @@ class OpenAiWhole:
             yield packed({**head, "choices": [choice], "usage": usage(event)}).encode()
 
     def failure(self, why: str) -> bytes:
-        return packed(_openai_error(why)).encode()
+        return packed(openai_error(why)).encode()
 
 
 class OpenAiStream:
@@ -90,7 +90,7 @@ class OpenAiStream:
                 yield b"data: [DONE]\n\n"
 
     def failure(self, why: str) -> bytes:
-        return sse(_openai_error(why))
+        return sse(openai_error(why))
 
     def _chunk(self, delta: Json, stop: str | None = None) -> bytes:
         return sse({**self._head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": stop}]})
@@ -201,7 +201,7 @@ def _anthropic_head(model: str) -> Json:
     return {"id": fresh("msg_01", 22), "type": "message", "role": "assistant", "model": model, "stop_reason": None, "stop_sequence": None}
 
 
-def _openai_error(why: str) -> Json:
+def openai_error(why: str) -> Json:
     return {"error": {"message": why, "type": "server_error", "param": None, "code": "privacy"}}
 
 
