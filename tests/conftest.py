@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,20 @@ def machine(internet: Internet, place: Path) -> Machine:
     if not STOCKADE.exists():
         pytest.fail(f"{STOCKADE} is missing: make setup")
     return Machine(internet, place)
+
+
+@pytest.fixture
+def small_disk(machine: Machine) -> Iterator[Path]:
+    """A room whose trail lies on a disk of its own, of half a MiB; the workdir is elsewhere."""
+    room, elsewhere = machine.room(), machine.room()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs", room], check=True)
+    try:
+        (room / "work").mkdir()
+        subprocess.run(["mount", "--bind", elsewhere / "work", room / "work"], check=True)
+        yield room
+    finally:
+        subprocess.run(["umount", "-l", room / "work"])
+        subprocess.run(["umount", "-l", room])
 
 
 @pytest.fixture(scope="session")

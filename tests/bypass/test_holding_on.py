@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -114,20 +113,6 @@ def test_programs_detached_by_hand_are_noticed_and_nothing_gets_out(machine: Mac
     assert not any({"200", "out", "sent"} & said for said in new.values()), new
     assert result.select(action="lifecycle", decision="deny", reason=Reason.ENFORCEMENT_LOST), result
     assert not knock.processes, "something of the sandbox lives on"
-
-
-@pytest.fixture
-def small_disk(machine: Machine) -> Iterator[Path]:
-    """A room whose trail lies on a disk of its own, of half a MiB; the workdir is elsewhere."""
-    room, elsewhere = machine.room(), machine.room()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs", room], check=True)
-    try:
-        (room / "work").mkdir()
-        subprocess.run(["mount", "--bind", elsewhere / "work", room / "work"], check=True)
-        yield room
-    finally:
-        subprocess.run(["umount", "-l", room / "work"])
-        subprocess.run(["umount", "-l", room])
 
 
 @pytest.mark.attack("disk-full")

@@ -83,20 +83,6 @@ def test_settings_that_cannot_be_used_start_nothing(machine: Machine) -> None:
         assert f"[{code}]" in result.stderr, result
 
 
-@pytest.fixture
-def small_disk(machine: Machine) -> Iterator[Path]:
-    """A room whose trail lies on a disk of its own, of half a MiB; the workdir is elsewhere."""
-    room, elsewhere = machine.room(), machine.room()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs", room], check=True)
-    try:
-        (room / "work").mkdir()
-        subprocess.run(["mount", "--bind", elsewhere / "work", room / "work"], check=True)
-        yield room
-    finally:
-        subprocess.run(["umount", "-l", room / "work"])
-        subprocess.run(["umount", "-l", room])
-
-
 @pytest.mark.parametrize("stated", ["deny", "continue"])
 def test_a_disk_that_is_full_for_a_while(machine: Machine, small_disk: Path, stated: str) -> None:
     script = f"""\
