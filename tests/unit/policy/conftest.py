@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from stockade.policy import Policy, load
+from stockade.policy.rego import judge
 
 
 @pytest.fixture
@@ -21,3 +22,11 @@ def policy(tmp_path: Path) -> Callable[[str], Policy]:
         return load([file])
 
     return read
+
+
+@pytest.fixture
+def own_judge() -> Iterator[None]:
+    """Each test starts without a judge, and leaves none behind."""
+    judge.reset()
+    yield
+    judge.reset()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,10 @@ from stockade.policy.making.writing import as_yaml
 from stockade.policy.neighbour import Neighbour, host_of, neighbour_of, spelt, visitor
 from stockade.policy.proof.diff import diff
 from stockade.policy.question import Target, parse_target
-from stockade.policy.rego import judge
 from stockade.types import Action, Binary, Effect, Outcome, Reason, Request
 from unit.policy.trails import http, record
+
+pytestmark = pytest.mark.usefixtures("own_judge")
 
 CURL, PSQL = Binary.named("curl"), Binary.named("psql")
 DB = "db.sandbox.stockade.internal"
@@ -40,13 +40,6 @@ network:
     destination: {allow: ["sandbox:db:5432"]}
     protocol: tcp
 """
-
-
-@pytest.fixture(autouse=True)
-def own_judge() -> Iterator[None]:
-    judge.reset()
-    yield
-    judge.reset()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from stockade.policy import Policy, PolicyError, decide, load, refused_range
 from stockade.policy.rego import judge
 from stockade.policy.rego.module import Scope
 from stockade.types import Binary, Request
+
+pytestmark = pytest.mark.usefixtures("own_judge")
 
 SEED = Path(__file__).resolve().parents[3] / "policies" / "examples" / "rego.yaml"
 CURL, GIT = Binary.named("curl"), Binary.named("git")
@@ -35,14 +37,6 @@ network:
 """
 
 type Write = Callable[..., Policy]
-
-
-@pytest.fixture(autouse=True)
-def own_judge() -> Iterator[None]:
-    """Each test starts without a judge, and leaves none behind."""
-    judge.reset()
-    yield
-    judge.reset()
 
 
 @pytest.fixture
