@@ -7,8 +7,11 @@ without having them mounted.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import posixpath
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +28,15 @@ _BUNDLES = (
 _KINDS = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType")
 _NAMES = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name")
 _IMAGES = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName")
+_SOCKETS = (
+    "/run/containerd/containerd.sock",
+    "/run/k3s/containerd/containerd.sock",
+    "/run/docker.sock",
+    "/run/cri-dockerd.sock",
+    "/run/crio/crio.sock",
+    "/run/podman/podman.sock",
+)
+_HANDED_ON = 0.5  # seconds in which the shim takes the place of whoever made a container, whose root nobody sees meanwhile
 _SANDBOX = "sandbox"  # the kind of the one that holds a pod's namespaces
 
 
@@ -32,7 +44,7 @@ _SANDBOX = "sandbox"  # the kind of the one that holds a pod's namespaces
 class Bundle:
     """holds: it is the pod's own, which holds its namespaces, and no container of the API's. search: its PATH. command: what it runs.
 
-    capabilities: those that its processes may have; None where nothing says it.
+    capabilities: those that its processes may have; None where nothing says it. shown: directories and files of the node's in it.
     """
 
     name: str = ""
@@ -42,6 +54,7 @@ class Bundle:
     command: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
     capabilities: frozenset[str] | None = None
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +150,40 @@ def bundle_of(identity: str, process: First) -> Bundle | None:
     return None
 
 
+def sockets_in(bundle: Bundle, process: First) -> list[str]:
+    """Of runtimes, which start whatever they are asked to: those of this node that the container is shown, as the node calls them. In a
+    thread."""
+    shown = [_plain(each) for each in bundle.shown]
+    if not shown:
+        return []
+    until = time.monotonic() + _HANDED_ON
+    while not process.root.exists() and time.monotonic() < until:
+        time.sleep(0.002)
+    known = dict.fromkeys(_plain(each) for each in (*_SOCKETS, *_addresses(process)))
+    return [each for each in known if any(_beneath(each, place) for place in shown) and Path(f"{process.root}{each}").is_socket()]
+
+
+def _addresses(process: First) -> list[str]:
+    """Where the runtime of this container listens, as a shim of containerd's is told, which its parent is, or whose parent that is."""
+    found, pid = [], process.parent
+    for _ in range(2):
+        with contextlib.suppress(OSError):
+            words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
+            found += [value for word, value in itertools.pairwise(words) if word == "-address" and value.startswith("/")]
+        pid = parent_of(pid)
+    return found
+
+
+def _plain(path: str) -> str:
+    """/var/run is another name of /run, on every node that has it."""
+    plain = posixpath.normpath(path)
+    return plain.removeprefix("/var") if _beneath(plain, "/var/run") else plain
+
+
+def _beneath(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
+
+
 def _described(spec: Any) -> Bundle:
     annotations = {str(key): str(value) for key, value in (spec.get("annotations") or {}).items()}
     process = spec.get("process") or {}
@@ -149,4 +196,5 @@ def _described(spec: Any) -> Bundle:
         tuple(str(word) for word in process.get("args") or ()),
         annotations,
         frozenset(str(name) for names in (process.get("capabilities") or {}).values() for name in names),
+        tuple(str(each.get("source", "")) for each in spec.get("mounts") or () if {"bind", "rbind"} & {*(each.get("options") or ())}),
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 
 from stockade.attach.target import PTRACE, PTRACE_WITHIN, Target
 from stockade.node.arriving import Arrival
-from stockade.node.container import Bundle
+from stockade.node.container import Bundle, First, bundle_of, sockets_in
 from stockade.node.powers import powers
 from stockade.sandbox.cgroup import Cgroup
 
@@ -68,3 +71,57 @@ def test_the_same_is_told_of_processes_that_run(ours: int, apart: int, tmp_path:
 def test_packets_of_its_own_are_told_apart(apart: int) -> None:
     assert powers(arrived(apart, "CAP_NET_RAW")).raw and powers(arrived(apart, "CAP_NET_RAW")).fatal == ()
     assert not powers(arrived(apart, "CAP_NET_ADMIN")).raw
+
+
+@pytest.fixture
+def shim(tmp_path: Path) -> Iterator[First]:
+    """A process whose parent was told where its runtime listens, as a shim of containerd's is; and that it does."""
+    words = ["sh", "-c", "sleep 60 & echo $!; wait", "shim", "-namespace", "k8s.io", "-address", f"{tmp_path}/containerd.sock"]
+    listener = socket.socket(socket.AF_UNIX)
+    with listener, subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        listener.bind(f"{tmp_path}/containerd.sock")
+        yield First(int(process.stdout.readline()), 0)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_whoever_is_shown_a_runtimes_socket_starts_what_nobody_holds(shim: First, tmp_path: Path) -> None:
+    found = f"{tmp_path}/containerd.sock"
+    said = f"{found}, by which it can start what nobody holds"
+    for shown in (found, str(tmp_path), f"{tmp_path}/", f"{tmp_path.parent}/./{tmp_path.name}"):
+        bundle = Bundle("main", capabilities=frozenset({"CAP_CHOWN"}), shown=("/etc/hosts", shown))
+        assert powers(Arrival("ab" * 32, Cgroup(Path("/nowhere")), shim, 0.0, 0.0, stopped=True, bundle=bundle)).fatal == (said,)
+    for shown in (f"{tmp_path}-other", f"{tmp_path}/containerd", "/etc/hosts"):
+        assert sockets_in(Bundle(shown=(shown,)), shim) == []
+    assert found in sockets_in(Bundle(shown=("/",)), shim)
+    (tmp_path / "containerd.sock").unlink()
+    (tmp_path / "containerd.sock").touch()
+    assert found not in sockets_in(Bundle(shown=("/",)), shim), "nobody listens there"
+
+
+def test_a_runtime_is_found_by_either_name_of_its_directory(shim: First, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"stockade-test-{os.getpid()}.sock"
+    monkeypatch.setattr("stockade.node.container._SOCKETS", (f"/run/{name}",))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"/run/{name}")
+        try:
+            for shown in (f"/run/{name}", f"/var/run/{name}", "/var/run", "/run/"):
+                assert sockets_in(Bundle(shown=(shown,)), shim) == [f"/run/{name}"]
+        finally:
+            Path(f"/run/{name}").unlink()
+
+
+def test_what_a_bundle_binds_is_shown(tmp_path: Path) -> None:
+    mounts = [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/sock", "type": "bind", "source": "/run/docker.sock", "options": ["rbind", "ro"]},
+        {"destination": "/none", "options": ["bind"]},
+    ]
+    with subprocess.Popen(["sleep", "60"], cwd=tmp_path) as parent:
+        try:
+            (tmp_path / "config.json").write_text(json.dumps({"mounts": mounts}))
+            process: Any = SimpleNamespace(parent=parent.pid, root=Path("/"))
+            bundle = bundle_of(tmp_path.name, process)
+        finally:
+            parent.kill()
+    assert bundle is not None and bundle.shown == ("/run/docker.sock", "")
