@@ -14,6 +14,7 @@ from typing import Any, cast
 from stockade.audit.chain import GENESIS, seal
 from stockade.audit.record import Json, describe
 from stockade.kernel.abi import EventType, Origin, Verdict, Why
+from stockade.kernel.denials import Denial, Domain
 from stockade.kernel.opens import Opened
 from stockade.kernel.refusals import Refusal as Counted
 from stockade.policy import decide
@@ -28,6 +29,7 @@ from stockade.proxy.spine import Caller
 from stockade.service import attempts, opened, refused
 from stockade.service.governed import Governed
 from stockade.service.inbound import Doors
+from stockade.service.landlocked import Landlocked
 from stockade.types import Action, Effect, Http, Level, Outcome, Reason, Record, Sandbox
 from unit.dns.samples import World
 from unit.service.samples import CURL, NUMBERS, POLICY, event, governed
@@ -83,6 +85,8 @@ def examples(directory: Path) -> dict[str, Json]:
     pod = _box(directory / "pod", _FILES)
     pod.sandbox = Sandbox(pod.sandbox.id, f"agent-0-{_UID[:12]}", "coding-agent", 3, POD)
     made["websocket-deny-pod"] = pod, made["websocket-deny"][1]
+    for name, record in _landlock(box).items():
+        made[name] = box, record
     return _sealed(made, directory)
 
 
@@ -128,6 +132,13 @@ def _kernel(box: Governed, known: dict[str, object]) -> dict[str, Record]:
         "file-allow": opened.record_of(Opened(7, 0, NUMBERS[CURL], 12), box),
         "device-deny": told(EventType.DEVICE, Verdict.DENY, port=10, name=200, protocol=(2 << 8) | 2),
     }
+
+
+def _landlock(box: Governed) -> dict[str, Record]:
+    box.init = 4711
+    said = [Domain(1, box.init, box.number), Denial(1, ("fs.write_file", "fs.truncate"), b"/work/kept"), Denial(1, ("scope.signal",))]
+    (_, file), (_, signal) = Landlocked(0, None).records(said, {box.number: box})
+    return {"file-deny-landlock": file, "syscall-deny-landlock": signal}
 
 
 def _dns() -> dict[str, Record]:
