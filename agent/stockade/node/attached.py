@@ -149,7 +149,7 @@ class PodAttachment(Attachment):
             gap_us = max(1, round((time.monotonic() - arrival.seen) * 1e6))
         else:
             gap_us = _age_us(arrival.process.pid)
-        unheld = tuple(f"{name} keeps {each}" for each in powers(arrival).fatal)
+        unheld = tuple(f"{name} keeps {each}" for each in (await asyncio.to_thread(powers, arrival)).fatal)
         self._tell(place, arrival, processes, gap_us, unheld, written)
         await self.tenure.generations.between(arrival.go_on)  # not while its files are looked up for the next policy
         return Joining(name, gap_us, unheld, tuple(sorted(written)))

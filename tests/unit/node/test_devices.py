@@ -202,6 +202,7 @@ class Scene:
         monkeypatch.setattr(Cgroup, "level", 1)
         monkeypatch.setattr(held, "DECIDES", 0.05)
         monkeypatch.setattr(held, "arrival", self._arrival)
+        monkeypatch.setattr("stockade.node.powers.mounts", lambda _pid: ())  # the machine's own, which they share
 
     async def _arrival(self, identity: str, cgroup: Cgroup) -> Arrival:
         process: Any = SimpleNamespace(pid=self.network.pid, begun=False)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,23 +19,35 @@ from stockade.attach.target import PTRACE, PTRACE_WITHIN, Target
 from stockade.node.arriving import Arrival
 from stockade.node.container import Bundle, First, bundle_of, sockets_in
 from stockade.node.powers import powers
-from stockade.sandbox.cgroup import Cgroup
+from stockade.sandbox.cgroup import Cgroup, mounted
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it makes a PID namespace")
 
 
+WITHOUT = "umount -alt cgroup2,bpf; "  # as runtimes show a container neither, or read-only
+
+
+@contextmanager
+def mounting(command: str) -> Iterator[int]:
+    """A process in the machine's PID namespace, and a mount namespace of its own in which that was done."""
+    with subprocess.Popen(["unshare", "--mount", "sh", "-ec", f"{command} echo; exec sleep 60"], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
 @pytest.fixture
 def ours() -> Iterator[int]:
-    """A process in the machine's PID namespace."""
-    with subprocess.Popen(["sleep", "60"]) as process:
-        yield process.pid
-        process.kill()
+    with mounting(WITHOUT) as pid:
+        yield pid
 
 
 @pytest.fixture
 def apart() -> Iterator[int]:
     """The first of another one."""
-    words = ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "echo; exec sleep 60"]
+    words = ["unshare", "--pid", "--mount", "--fork", "--kill-child", "sh", "-c", f"{WITHOUT} echo; exec sleep 60"]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -42,11 +55,11 @@ def apart() -> Iterator[int]:
         process.kill()
 
 
-def arrived(pid: int, *capabilities: str) -> Arrival:
+def arrived(pid: int, *capabilities: str, cgroup: Path = Path("/nowhere")) -> Arrival:
     """Prepared, and not begun."""
     process: Any = SimpleNamespace(pid=pid, begun=False)
     bundle = Bundle("main", capabilities=frozenset(capabilities))
-    return Arrival("ab" * 32, Cgroup(Path("/nowhere")), process, 0.0, 0.0, stopped=True, bundle=bundle)
+    return Arrival("ab" * 32, Cgroup(cgroup), process, 0.0, 0.0, stopped=True, bundle=bundle)
 
 
 def test_whoever_may_trace_in_the_machines_pid_namespace_acts_through_others(ours: int) -> None:
@@ -90,7 +103,8 @@ def test_whoever_is_shown_a_runtimes_socket_starts_what_nobody_holds(shim: First
     said = f"{found}, by which it can start what nobody holds"
     for shown in (found, str(tmp_path), f"{tmp_path}/", f"{tmp_path.parent}/./{tmp_path.name}"):
         bundle = Bundle("main", capabilities=frozenset({"CAP_CHOWN"}), shown=("/etc/hosts", shown))
-        assert powers(Arrival("ab" * 32, Cgroup(Path("/nowhere")), shim, 0.0, 0.0, stopped=True, bundle=bundle)).fatal == (said,)
+        fatal = powers(Arrival("ab" * 32, Cgroup(Path("/nowhere")), shim, 0.0, 0.0, stopped=True, bundle=bundle)).fatal
+        assert [each for each in fatal if each.endswith("nobody holds")] == [said]
     for shown in (f"{tmp_path}-other", f"{tmp_path}/containerd", "/etc/hosts"):
         assert sockets_in(Bundle(shown=(shown,)), shim) == []
     assert found in sockets_in(Bundle(shown=("/",)), shim)
@@ -125,3 +139,37 @@ def test_what_a_bundle_binds_is_shown(tmp_path: Path) -> None:
         finally:
             parent.kill()
     assert bundle is not None and bundle.shown == ("/run/docker.sock", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("mount -t cgroup2 none {at}/a;", "{at}/a, by which it can leave what holds it"),
+        ("mount -t cgroup2 none {at}/a; mount -o remount,bind,ro {at}/a;", ""),
+        ("mount --bind {top} {at}/a;", "{at}/a, by which it can leave what holds it"),
+        ("mount --bind {own} {at}/a;", ""),
+        ("mount --bind {own}/below {at}/a;", ""),
+        ("mount --bind {own}-other {at}/a;", "{at}/a, by which it can leave what holds it"),
+        ("mount -t bpf none {at}/a;", "{at}/a, where what holds it is pinned"),
+        ("mount -t bpf -o ro none {at}/a;", ""),
+        (  # as with `readOnly: true` of a volume, and something mounted below it
+            "mkdir {at}/b/c; mount -t bpf none {at}/b/c; mount --rbind {at}/b {at}/a; umount {at}/b/c; mount -o remount,bind,ro {at}/a;",
+            "{at}/a/c, where what holds it is pinned",
+        ),
+    ],
+)
+def test_what_holds_it_where_it_may_write_that(command: str, said: str, tmp_path: Path) -> None:
+    made = [Cgroup.make(f"powers-{os.getpid()}"), Cgroup.make(f"powers-{os.getpid()}-other")]
+    own = made[0].path
+    (own / "below").mkdir()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    try:
+        where = {"at": str(tmp_path), "top": str(mounted()), "own": str(own)}
+        with mounting(command.format(**where)) as pid:
+            fatal = powers(arrived(pid, cgroup=own)).fatal
+            assert [each for each in fatal if str(tmp_path) in each] == ([said.format(**where)] if said else [])
+    finally:
+        (own / "below").rmdir()
+        for each in made:
+            each.path.rmdir()
