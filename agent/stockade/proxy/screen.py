@@ -150,10 +150,5 @@ def counted(findings: Sequence[Sequence[Finding]]) -> list[str]:
     return [f"{category}={count}" for category, count in sorted(counts.items())]
 
 
-def seen_by(findings: Sequence[Sequence[Finding]]) -> list[str]:
-    """The detectors that found something, by their family."""
-    return sorted({finding.detector.partition(":")[0] for each in findings for finding in each})
-
-
 def versions(detectors: Mapping[str, str]) -> list[str]:
     return [f"{name}={version}" for name, version in sorted(detectors.items())]

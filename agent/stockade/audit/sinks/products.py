@@ -23,8 +23,6 @@ _LINES = {"Content-Type": "application/x-ndjson"}
 _SCOPE = "https://monitor.azure.com//.default"
 _RENEW = 300  # seconds before a token of Sentinel ends
 
-Maker = Callable[[Sequence[Item]], Post]
-
 
 def sink(rules: Rules) -> WebSink:
     """Raises StockadeError for certificates that cannot be used."""

@@ -16,7 +16,6 @@ from stockade.policy.proof.space import Space
 from stockade.policy.question import named_binary
 from stockade.sandbox.syscalls import allowed
 
-SIGNS = {"possible": "+", "impossible": "-", "changed": "~"}
 _SHOWN = 8  # items of a list that are printed; the JSON has them all
 
 

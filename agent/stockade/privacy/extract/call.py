@@ -63,7 +63,7 @@ class Call:
     """A request that was read whole: every text in it is a piece, or has the strict form of a field that carries none.
 
     model: as the body or, failing that, the path names it. tools: names of the tool calls in it, in order, each once.
-    encodings, boundary: what `rewrite` has to undo to find the places again.
+    encodings: what `rewrite` has to undo to find the places again.
     """
 
     api: Api
@@ -72,7 +72,6 @@ class Call:
     pieces: tuple[Piece, ...]
     tools: tuple[str, ...]
     encodings: tuple[str, ...] = ()
-    boundary: str | None = None
 
     @property
     def texts(self) -> Sequence[str]:

@@ -39,7 +39,6 @@ class Allow:
 @dataclass(frozen=True, slots=True)
 class Vendor:
     id: str
-    description: str
     category: str
     regex: Regex
     keywords: tuple[bytes, ...]
@@ -108,7 +107,7 @@ def load() -> tuple[tuple[Vendor, ...], Allow]:
         keywords = tuple(word.lower().encode() for word in entry.get("keywords", ()))
         rules.append(
             Vendor(
-                entry["id"], entry["description"], _category(entry["id"]), compiled(entry["regex"]), keywords, entry.get("entropy", 0.0),
+                entry["id"], _category(entry["id"]), compiled(entry["regex"]), keywords, entry.get("entropy", 0.0),
                 entry.get("secretGroup", 0), allows,
             )
         )  # fmt: skip

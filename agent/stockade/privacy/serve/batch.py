@@ -33,7 +33,6 @@ class Remembering:
     def __init__(self, detector: Detector, texts: int = REMEMBERED, findings: int = REMEMBERED_FINDINGS) -> None:
         self.name, self.version = detector.name, detector.version
         self.reads_views = getattr(detector, "reads_views", False)
-        self.hits = self.misses = 0
         self._detector, self._texts, self._findings = detector, texts, findings
         self._seen: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
         self._held = 0
@@ -45,7 +44,6 @@ class Remembering:
             known = {key: self._seen[key] for key in set(keys) if key in self._seen}
             for key in known:
                 self._seen.move_to_end(key)
-            self.hits += sum(key in known for key in keys)
         fresh = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if fresh:
             for key, findings in zip(fresh, self._detector.find(list(fresh.values())), strict=True):
@@ -55,7 +53,6 @@ class Remembering:
 
     def _remember(self, fresh: dict[bytes, tuple[Finding, ...]]) -> None:
         with self._lock:
-            self.misses += len(fresh)
             for key, findings in fresh.items():
                 if key not in self._seen:
                     self._held += len(findings)
@@ -104,7 +101,6 @@ class Together:
 
     def __init__(self, detector: Detector, characters: int = BATCH_CHARACTERS) -> None:
         self.name, self.version = detector.name, detector.version
-        self.batches = self.texts = 0
         self._detector, self._characters = detector, characters
         self._waiting: list[tuple[Sequence[str], Future[list[list[Finding]]]]] = []
         self._lock, self._turn = threading.Lock(), threading.Lock()
@@ -131,8 +127,6 @@ class Together:
         return batch
 
     def _work(self, batch: list[tuple[Sequence[str], Future[list[list[Finding]]]]]) -> None:
-        self.batches += 1
-        self.texts += sum(len(texts) for texts, _ in batch)
         try:
             found = self._detector.find([text for texts, _ in batch for text in texts])
         except BaseException as error:
