@@ -6,7 +6,9 @@ import asyncio
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -293,10 +295,23 @@ def test_more_than_may_wait_is_refused_at_once_and_nothing_is_answered_wrongly()
 
 
 def test_what_waits_for_the_model_is_one_batch() -> None:
-    together = Together(Counting())  # type: ignore[arg-type]
+    """The model is held in what it is given first until all the others wait."""
+    batches: list[int] = []
+
+    class Held(Counting):
+        def find(self, texts: list[str]) -> list[list[Finding]]:
+            while not batches and len(texts) + len(together._waiting) < 19:
+                time.sleep(0.001)
+            batches.append(len(texts))
+            return super().find(texts)
+
+    together = Together(Held(), characters=10_000)  # type: ignore[arg-type]
 
     async def run() -> list[list[list[Finding]]]:
-        return await asyncio.gather(*(asyncio.to_thread(together.find, [f"{number}" * number]) for number in range(1, 20)))
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(19) as threads:
+            asked = [loop.run_in_executor(threads, together.find, [f"{number}" * number]) for number in range(1, 20)]
+            return await asyncio.gather(*asked)
 
     assert [found[0][0].end for found in asyncio.run(run())] == [len(f"{number}" * number) for number in range(1, 20)]
-    assert together.texts == 19
+    assert (len(batches), sum(batches)) == (2, 19)
