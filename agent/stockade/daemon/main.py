@@ -66,6 +66,10 @@ async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host)
     async def node(_arguments: Json, spoken: Spoken) -> None:
         spoken.say(ok=True, answer=host.node())
 
+    def status() -> str:
+        number = len(host.hosted)
+        return f"serves {number} sandbox{'' if number == 1 else 'es'}"
+
     one = asyncio.Lock()  # looks at a time, however many ask
 
     async def overview(_arguments: Json, spoken: Spoken) -> None:
@@ -77,16 +81,16 @@ async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host)
         notify.reloading()
         for hosted in host.hosted.values():
             hosted.reload()
-        notify.tell("READY=1")
+        notify.tell("READY=1", f"STATUS={status()}")
 
     async with contextlib.AsyncExitStack() as stack:
         for line in await host.begin_all(stack):
             print(f"stockade: {line}", file=sys.stderr, flush=True)
         loop.add_signal_handler(signal.SIGHUP, reload)
         front.serve({"run": ran, "node": node, "overview": overview})
-        awake = asyncio.create_task(notify.keep_awake())
+        awake = asyncio.create_task(notify.keep_awake(status))
         stack.callback(awake.cancel)
-        notify.tell("READY=1", f"STATUS=serves {len(host.hosted)} sandboxes")
+        notify.tell("READY=1", f"STATUS={status()}")
         await host.programs.over.wait()
         notify.tell("STOPPING=1")
         late = threading.Timer(ENDS, _give_up)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable
 
 
 def tell(*lines: str) -> None:
@@ -23,12 +24,12 @@ def reloading() -> None:
     tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
-async def keep_awake() -> None:
-    """Tell the watchdog that the loop turns, twice as often as it wants to know."""
+async def keep_awake(status: Callable[[], str]) -> None:
+    """Tell the watchdog that the loop turns, twice as often as it wants to know; and whoever asks systemd, what it does."""
     try:
         microseconds = int(os.environ["WATCHDOG_USEC"])
     except (KeyError, ValueError):
         return
     while True:
-        tell("WATCHDOG=1")
+        tell("WATCHDOG=1", f"STATUS={status()}")
         await asyncio.sleep(microseconds / 2e6)
