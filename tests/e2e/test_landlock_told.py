@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,36 @@ except OSError as error:
 """
 
 
+WAIT = """
+import time
+with open("ready", "w") as ready:
+    ready.write("ready")
+while not os.path.exists("go"):
+    time.sleep(0.02)
+"""
+
+
 @pytest.fixture
-def audit() -> Iterator[None]:
-    try:
-        kernel_audit.status()
-    except OSError as error:
-        pytest.skip(f"the machine's audit cannot be asked: {error.strerror}")
+def switch() -> Iterator[int]:
+    """The machine's, which no other run of these tests touches meanwhile."""
+    with contextlib.ExitStack() as stack:
+        try:
+            before = stack.enter_context(kernel_audit.alone())
+        except OSError as error:
+            pytest.skip(f"the machine's audit cannot be asked: {error.strerror}")
+        yield before
+
+
+@pytest.fixture
+def audit(switch: int) -> Iterator[None]:
     with kernel_audit.switched_on():
         yield
+
+
+@pytest.fixture
+def off(switch: int) -> None:
+    if switch != kernel_audit.OFF:
+        pytest.skip("the machine's audit is on")
 
 
 def run(machine: Machine, script: str, **more: Any) -> Any:
@@ -106,9 +128,20 @@ def test_a_ruleset_of_a_programs_own_is_not_the_sandboxs(machine: Machine, audit
     assert [each["path"] for each in told(result.select(reason="file_refused"))] == ["before it"], result
 
 
-def test_where_the_audit_is_off_nothing_is_told_and_everything_counted(machine: Machine) -> None:
-    if os.geteuid() != 0 or kernel_audit.status() != kernel_audit.OFF:
-        pytest.skip("the machine's audit is on")
+def test_an_audit_that_is_switched_on_later_is_heard_at_once(machine: Machine, off: None) -> None:
+    room = machine.room({"try.py": REFUSED + WAIT + REFUSED})
+    command = ["/usr/bin/python3", "-S", "try.py"]
+    with machine.start(command, policy=whole(allow=["python3"]), room=room) as running:
+        running.wait_for("ready", room / "work/ready")
+        with kernel_audit.switched_on():
+            (room / "work/go").touch()
+            result = running.finish()
+    assert result.stdout.splitlines() == [f"ioctl {errno.EACCES}"] * 6, result
+    assert sum(detail["at_least"] for detail in told(result.select(reason="landlock_refused"))) == 3, result
+    assert sum(detail["times"] for detail in told(result.select(reason="syscall_refused"))) == 6, result
+
+
+def test_where_the_audit_is_off_nothing_is_told_and_everything_counted(machine: Machine, off: None) -> None:
     result = run(machine, REFUSED)
     assert not result.select(reason="landlock_refused"), result
     assert [record["detail"]["times"] for record in result.select(reason="syscall_refused")] == [3], result

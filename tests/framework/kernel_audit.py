@@ -6,15 +6,19 @@ What cannot be put back: a kernel whose audit was on once gives every process th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import struct
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 _HEADER = struct.Struct("=IHHII")
 _STATUS = struct.Struct("=11I")  # struct audit_status: mask, enabled, …
 _AUDIT, _GET, _SET, _ENABLED = 9, 1000, 1001, 1
 OFF, ON = 0, 1
+_LOCK = Path(tempfile.gettempdir()) / "stockade-tests-audit.lock"
 
 
 def _ask(kind: int, flags: int, said: bytes) -> bytes:
@@ -37,8 +41,16 @@ def switch(enabled: int) -> None:
 
 
 @contextlib.contextmanager
+def alone() -> Iterator[int]:
+    """No other test of this machine switches it meanwhile, in whatever run; its status. Raises OSError where this process may not ask."""
+    with _LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield status()
+
+
+@contextlib.contextmanager
 def switched_on() -> Iterator[None]:
-    """Others that run meanwhile are told of too: keep it short. Raises OSError where this process may not."""
+    """For whoever is alone with it. Others that run meanwhile are told of too: keep it short. Raises OSError."""
     before = status()
     if before != OFF:
         yield
