@@ -187,6 +187,7 @@ class Closed:
         return {entry[kind]["name"] for entry in said["nftables"] if kind in entry}
 
     def say(self, rules: str, *, inside: bool, words: tuple[str, ...] = ("-f", "-")) -> str:
+        """What nft prints. rules: its standard input. inside: in the network namespace of what is held. Raises StockadeError."""
         program = shutil.which("nft", path=_PATH)
         if program is None:
             raise StockadeError("there is no nft", code="device")

@@ -52,7 +52,9 @@ class Running:
         return self.identify_in(self._governed.cgroup)
 
     def identify_in(self, cgroup: Cgroup, place: int = 0) -> list[Known]:
-        """The same of one of several cgroups of the sandbox: what it numbers is unlike what was numbered before."""
+        """The same of one of several cgroups of the sandbox: what it numbers is unlike what was numbered before. Raises StockadeError when
+        more and more come.
+        """
         self._cgroup, self._place, self.known = cgroup, place, {}
         self._files = {(facts.ino, facts.dev, facts.generation): number for number, facts in self._governed.facts.items()}
         for _ in range(_ROUNDS):

@@ -81,13 +81,14 @@ class LineFile:
         raise self._refusal(failure)
 
     def patch(self, offset: int, data: bytes) -> None:
-        """Overwrite bytes that are already there: needs no space, so it works on a full disk."""
+        """Overwrite bytes that are already there: needs no space, so it works on a full disk. Raises AuditError."""
         try:
             os.pwrite(self._fd, data, offset)
         except OSError as error:
             raise AuditError(f"cannot write to {self.path}: {error.strerror}", error=error.errno) from error
 
     def truncate(self, size: int) -> None:
+        """size: in bytes. Raises AuditError."""
         try:
             os.ftruncate(self._fd, size)
         except OSError as error:
@@ -108,7 +109,7 @@ class LineFile:
         return lines[-count:], torn
 
     def sync(self) -> None:
-        """fdatasync. After a failure the kernel may have dropped the pages, so the file takes nothing more."""
+        """fdatasync. After a failure the kernel may have dropped the pages, so the file takes nothing more. Raises AuditError."""
         try:
             os.fdatasync(self._fd)
         except OSError as error:

@@ -67,7 +67,7 @@ def chosen(args: argparse.Namespace, files: Sequence[Path]) -> Trail:
 
 
 def moment(text: str, option: str) -> str:
-    """As the trail spells a time, so that text order is time order."""
+    """A time, or how long ago, as the trail spells times: text order is time order. Raises StockadeError, which names the option."""
     if ago := _AGO.fullmatch(text):
         return timestamp(datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
     try:

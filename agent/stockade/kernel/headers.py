@@ -54,7 +54,7 @@ def btf_hash() -> str:
 
 
 def build(tree: Path) -> Path:
-    """Write the tree (about 3 MB, one second) unless it stands, and return it."""
+    """Write the tree (about 3 MB, one second) unless it stands, and return it. Raises StockadeError without bpftool, or BTF."""
     if (tree / "done").exists():
         return tree
     bpftool = shutil.which("bpftool", path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")

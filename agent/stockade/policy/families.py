@@ -91,7 +91,7 @@ def load_families() -> Families:
 
 @functools.cache
 def loader_variables() -> tuple[str, ...]:
-    """Names of variables that make a program load or run foreign code; a trailing `*` stands for any ending."""
+    """Names of variables that make a program load or run foreign code; a trailing `*` stands for any ending. Raises PolicyError."""
     findings = Findings()
     names = _texts(_read("loader_variables.yaml", findings))
     if findings.failed:

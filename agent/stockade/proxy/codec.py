@@ -45,6 +45,7 @@ def optional_number(message: Mapping[str, Any], key: str) -> int | None:
 
 
 def flag(message: Mapping[str, Any], key: str) -> bool:
+    """A bool, and nothing that is like one. Raises ValueError."""
     value = message.get(key)
     if type(value) is not bool:
         raise ValueError(f"{key}: true or false is wanted")
@@ -52,6 +53,7 @@ def flag(message: Mapping[str, Any], key: str) -> bool:
 
 
 def texts(message: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """At most ITEMS bounded strings. Raises ValueError."""
     value = message.get(key)
     if not isinstance(value, list) or len(value) > ITEMS:
         raise ValueError(f"{key}: a list of at most {ITEMS} texts is wanted")
@@ -59,6 +61,7 @@ def texts(message: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def mapping(message: Mapping[str, Any], key: str) -> Json:
+    """An object with at most ITEMS keys, whose values are still to be checked. Raises ValueError."""
     value = message.get(key)
     if not isinstance(value, dict) or len(value) > ITEMS:
         raise ValueError(f"{key}: an object is wanted")

@@ -47,7 +47,7 @@ class Trust:
         return cls(context)
 
     def connection(self, name: str, protocols: Sequence[bytes]) -> SSL.Connection:
-        """A client connection over memory that completes only with a certificate for `name` (or the address) from a trusted root."""
+        """A client connection over memory, complete only with a trusted certificate for `name`, or the address. Raises ValueError."""
         connection = SSL.Connection(self._context, None)
         parameters = SSL._lib.SSL_get0_param(connection._ssl)  # type: ignore[attr-defined]
         SSL._lib.X509_VERIFY_PARAM_set_hostflags(parameters, _HOST_FLAGS)  # type: ignore[attr-defined]

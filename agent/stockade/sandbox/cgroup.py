@@ -49,7 +49,9 @@ class Cgroup:
 
     @property
     def level(self) -> int:
-        """Depth below the root of the hierarchy as the kernel counts it: from the machine's root, also in a cgroup namespace."""
+        """Depth below the hierarchy's root as the kernel counts it, from the machine's root. Raises StockadeError where a namespace hides
+        it.
+        """
         own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
         if own.startswith("/.."):
             raise StockadeError("this cgroup namespace hides the level of its root", code="cgroup")

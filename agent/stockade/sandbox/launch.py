@@ -72,7 +72,7 @@ class Launcher:
         return cls(pid, ours)
 
     def open_network(self, network: Network) -> Sockets:
-        """A network namespace with only lo, and our sockets in it."""
+        """A network namespace with only lo, and our sockets in it. Raises StockadeError."""
         _send(self._channel, network)
         _receive(self._channel, "network namespace")
         data, descriptors, _, _ = socket.recv_fds(self._channel, 1, len(Sockets._fields))

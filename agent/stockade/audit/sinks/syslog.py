@@ -62,7 +62,7 @@ class SyslogSink:
         return self._socket is not None and self._rules.transport != "udp"
 
     def settle(self) -> None:
-        """End the connection by half and wait for the other one."""
+        """End the connection by half and wait for the other one. Raises Failed."""
         if not self.unsure:
             return
         assert self._socket is not None

@@ -46,7 +46,7 @@ def _registry(path: Path, missing: list[str]) -> Registry:
 
 
 def read_text(name: str) -> str:
-    """A file, or standard input for `-`. What is no UTF-8 is replaced where it stands, so that the rest is read."""
+    """A file, or standard input for `-`; what is no UTF-8 is replaced where it stands. Raises StockadeError for what cannot be read."""
     try:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:

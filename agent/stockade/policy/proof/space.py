@@ -111,7 +111,7 @@ class Space:
     # Hosts.
 
     def hosts(self, pattern: HostPattern) -> Iterator[Where]:
-        """One host of every kind that an entry of an allow list covers."""
+        """One host of every kind that an entry of an allow list covers. Raises TooComplexError."""
         if (network := network_of(pattern)) is not None:
             yield from self._addresses(network)
         elif pattern.kind == "name":

@@ -128,7 +128,7 @@ def load(path: Path = PATH) -> Registry:
 
 @contextmanager
 def changed(path: Path = PATH) -> Iterator[Registry]:
-    """The registry under a lock, written back whole and at once when the block ends without an error."""
+    """The registry under a lock, written back whole and at once when the block ends without an error. Raises StockadeError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(path.parent / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -27,7 +27,7 @@ _messages = fields({**_KNOWN, "messages": messages, "tools": with_role(data, Rol
 
 
 def converse(walk: Walk, node: Json, at: At, role: Role) -> None:
-    """The first version has one message and a history, the second has messages."""
+    """The first version has one message and a history, the second has messages. Raises Unreadable for both."""
     assert isinstance(node, dict)
     if ("message" in node) == ("messages" in node):
         raise Unreadable("unknown_schema")

@@ -66,6 +66,8 @@ def framed(headers: bytes, payload: bytes) -> bytes:
 
 
 class Messages:
+    """The binary event stream of AWS (`application/vnd.amazon.eventstream`), by its lengths and both checksums of each message."""
+
     def __init__(self) -> None:
         self._buffer = bytearray()
 

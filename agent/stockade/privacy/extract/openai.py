@@ -157,7 +157,7 @@ COMMON: dict[str, Reader] = {
 
 
 def prompt(walk: Walk, node: Json, at: At, role: Role) -> None:
-    """Text, or texts; not the numbers of tokens."""
+    """Text, or texts. Raises Unreadable for the numbers of tokens."""
     if isinstance(node, Number):
         raise Unreadable("tokens")
     if isinstance(node, list):

@@ -35,7 +35,8 @@ class Frames(Protocol):
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Raises Unreadable, while `rest` has what was not given out."""
 
-    def end(self) -> Iterator[Frame]: ...
+    def end(self) -> Iterator[Frame]:
+        """What is left when the answer is over. Raises Unreadable where that is a piece of a message."""
 
     def rest(self) -> bytes: ...
 
@@ -178,6 +179,7 @@ class Events:
 
 
 def demand_short(size: int) -> None:
+    """size: of one message so far, in bytes. Raises Unreadable."""
     if size > MESSAGE:
         raise Unreadable("too_large")
 

@@ -40,7 +40,7 @@ class Walk:
             raise Unreadable("tokens")
 
     def piece(self, text: str, role: Role, at: At) -> None:
-        """An empty text is none."""
+        """An empty text is none. Raises Unreadable for too many."""
         if text:
             if len(self.pieces) >= PIECES:
                 raise Unreadable("too_large")
@@ -59,7 +59,7 @@ class Walk:
             self.piece(text, role, at)
 
     def data(self, node: Json, role: Role, at: At) -> None:
-        """Data of no schema: all strings, all keys, all numbers that may mean somebody."""
+        """Data of no schema: all strings, all keys, all numbers that may mean somebody. Raises Unreadable."""
         if len(at) > 3 * DEPTH:
             raise Unreadable("too_deep")  # JSON in strings in JSON
         match node:
@@ -96,7 +96,7 @@ class Walk:
 
 
 def everything(walk: Walk, node: Json, at: At, role: Role) -> None:
-    """A node that the schema does not have."""
+    """A node that the schema does not have: all that is in it. Raises Unreadable for what is no text."""
     match node:
         case str() if len(node) >= 256 and (opaque := _blob(node)) is not None:
             if not opaque:
@@ -188,6 +188,8 @@ def with_role(reader: Reader, role: Role) -> Reader:
 
 
 def unreadable(why: str) -> Reader:
+    """Reads nothing, and raises Unreadable(why) where there is something."""
+
     def read(_walk: Walk, node: Json, _at: At, _role: Role) -> None:
         if node not in (None, "", [], {}):
             raise Unreadable(why)

@@ -26,7 +26,7 @@ _TUNES = ("reasoning_effort", "verbosity", "logit_bias", "prediction", "max_comp
 
 
 def from_openai(body: Json) -> Json:
-    """Only what every compatible server knows."""
+    """Only what every compatible server knows. Raises Untranslatable."""
     demand_one(body)
     if body.get("modalities", ["text"]) != ["text"]:
         raise Untranslatable("`modalities` asks for more than text")
@@ -62,7 +62,7 @@ def _openai_message(message: Json) -> Json:
 
 
 def demand_one(body: Json) -> None:
-    """Of OpenAI's APIs."""
+    """Of OpenAI's APIs: one answer, and no more than it. Raises Untranslatable."""
     if any(body.get(key) not in (1, None) for key in ("n", "best_of")):
         raise Untranslatable("it asks for several answers")
     if body.get("logprobs") not in (None, False, 0) or body.get("echo"):
@@ -76,6 +76,7 @@ _ANTHROPIC = (
 
 
 def from_anthropic(body: Json) -> Json:
+    """The common form of a call of Anthropic's messages. Raises Untranslatable."""
     leave_out(body, *_ANTHROPIC)
     messages: list[Json] = []
     if body.get("system"):
@@ -151,6 +152,7 @@ _OLLAMA = (
 
 
 def from_ollama_chat(body: Json) -> Json:
+    """The common form of Ollama's chat, whose tool calls have no ids: they are numbered. Raises Untranslatable."""
     messages = []
     calls = 0
     waiting: list[str] = []
@@ -175,6 +177,7 @@ def from_ollama_chat(body: Json) -> Json:
 
 
 def from_ollama_generate(body: Json) -> Json:
+    """The common form of a prompt to Ollama with the template of its model. Raises Untranslatable."""
     for key in ("images", "suffix", "template", "context", "raw"):
         if body.get(key):
             raise Untranslatable(f"`{key}`")

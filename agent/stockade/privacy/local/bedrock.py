@@ -41,12 +41,14 @@ def streams(path: str) -> bool:
 
 
 def from_invoke(body: Json) -> Json:
+    """The common form of `invoke`, whose body has the form of the model's maker: of Anthropic's. Raises Untranslatable."""
     if "anthropic_version" not in body or "messages" not in body:
         raise Untranslatable("of Bedrock's invoke only the form of Anthropic's messages is translated: use converse")
     return asked.from_anthropic({key: value for key, value in body.items() if key not in ("anthropic_version", "anthropic_beta")})
 
 
 def from_converse(body: Json) -> Json:
+    """The common form of `converse`. Raises Untranslatable."""
     leave_out(body, *_CONVERSE)
     leave_out(body.get("additionalModelRequestFields") or {}, "thinking", "reasoning_config", "anthropic_beta")
     messages: list[Json] = []

@@ -16,7 +16,7 @@ _SETTINGS = ("temperature", "top_p", "max_tokens", "stop", "seed", "frequency_pe
 
 
 def from_completions(body: Json) -> Json:
-    """The common form of a completion: its settings as a chat has them, and `prompt`, `suffix`."""
+    """The common form of a completion: its settings as a chat has them, and `prompt`, `suffix`. Raises Untranslatable."""
     demand_one(body)
     leave_out(body, "prompt", "suffix", "logit_bias", *_SETTINGS, *OF_THE_PROVIDER)
     prompt = body.get("prompt")
@@ -30,7 +30,7 @@ def from_completions(body: Json) -> Json:
 
 
 def to_ollama(completion: Json, context: int) -> Json:
-    """raw: no template is put around the text."""
+    """raw: no template is put around the text. Raises Untranslatable."""
     if completion.get("suffix"):
         raise Untranslatable("`suffix`")
     settings = ollama_options(completion, context)

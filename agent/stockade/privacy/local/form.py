@@ -67,6 +67,7 @@ Event = Said | ToolCall | Ended | Vectors
 
 
 def read(body: bytes) -> dict[str, Any]:
+    """The object that a body is. Raises Untranslatable."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -83,14 +84,14 @@ def leave_out(body: dict[str, Any], *known: str) -> None:
 
 
 def objects(value: Any, where: str) -> list[dict[str, Any]]:
-    """where: a name of ours, for the error."""
+    """A list of objects, or Untranslatable. where: a name of ours, for the error."""
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         raise Untranslatable(f"`{where}` is no list of objects")
     return value
 
 
 def plain(content: Any, where: str, kinds: Collection[str] = ("text", "input_text", "output_text")) -> str:
-    """Text, or the texts of parts that are nothing else."""
+    """Text, or the texts of parts that are nothing else. Raises Untranslatable for other parts."""
     if isinstance(content, str):
         return content
     parts = objects(content, where)

@@ -49,6 +49,7 @@ def events(path: str) -> bool:
 
 
 def from_gemini(body: Json) -> Json:
+    """The common form of `generateContent`. Raises Untranslatable."""
     leave_out(body, *_KNOWN)
     messages: list[Json] = []
     if system := body.get("systemInstruction") or body.get("system_instruction"):

@@ -112,6 +112,7 @@ class Ollama:
 
 
 def parsed(data: bytes) -> Json:
+    """The object that a part of an answer is. Raises LocalFailure."""
     try:
         return read(data)
     except ValueError:

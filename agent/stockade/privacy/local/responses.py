@@ -23,6 +23,7 @@ _TEXTS = ("text", "input_text", "output_text")
 
 
 def from_responses(body: Json) -> Json:
+    """The common form of a call of the Responses API. Raises Untranslatable."""
     if body.get("previous_response_id") or body.get("conversation") or body.get("background"):
         raise Untranslatable("it refers to what only the provider has kept")
     if any(not str(each).startswith("reasoning.") for each in body.get("include") or []):

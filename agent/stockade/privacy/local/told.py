@@ -13,9 +13,12 @@ Json = dict[str, Any]
 
 
 class Teller(Protocol):
+    """The messages of one answer in one API. content_type: of the answer."""
+
     content_type: str
 
-    def event(self, event: Event) -> Iterator[bytes]: ...
+    def event(self, event: Event) -> Iterator[bytes]:
+        """What the client is told of it, which may be nothing yet."""
 
     def failure(self, why: str) -> bytes:
         """In the middle of a stream, that it will not go on: what the client's library raises as an error of the server."""

@@ -48,9 +48,11 @@ REFUSED: dict[Api, str] = {
 
 
 class _Hears(Protocol):
-    def feed(self, data: bytes) -> Iterator[Event]: ...
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """data: the answer of the local server, as it comes. Raises LocalFailure."""
 
-    def end(self) -> Iterator[Event]: ...
+    def end(self) -> Iterator[Event]:
+        """When there is no more of it. Raises LocalFailure when it was not done."""
 
 
 @dataclass(frozen=True, slots=True)

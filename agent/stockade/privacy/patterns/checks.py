@@ -451,7 +451,7 @@ def ethereum(text: str) -> bool:
 
 
 def keccak_256(data: bytes) -> bytes:
-    """Keccak as submitted, before the padding of SHA-3. One block is enough here: 40 characters are hashed, and 136 bytes are a block."""
+    """Keccak as submitted, before SHA-3's padding. data: less than 136 bytes, which is one block (an address is 40), or ValueError."""
     if len(data) >= 136:
         raise ValueError("one block only")
     block = bytearray(200)
