@@ -18,6 +18,8 @@ from stockade.types import Sandbox, StockadeError
 
 
 class Contained(Governed):
+    """A governed container, or unit, or process: its device is closed with its programs, and it was not started by Stockade."""
+
     def __init__(
         self,
         number: int,

@@ -87,6 +87,7 @@ class Filter:
     own: bool = False
 
     def matches(self, record: Json) -> bool:
+        """record: a whole one, as it stands in a trail. Both the record's own fields and the sandbox's labels have to fit."""
         sandbox, binary, destination = record.get("sandbox") or {}, record.get("binary") or {}, record.get("destination") or {}
         return (
             (self.sandbox is None or self.sandbox in (sandbox.get("id"), sandbox.get("name")) or (self.own and not sandbox.get("id")))

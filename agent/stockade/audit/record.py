@@ -67,6 +67,7 @@ def describe_detail(detail: Mapping[str, str | int | list[str]]) -> Json:
 
 
 def describe_http(http: Http) -> Json:
+    """As a record has it; sizes in bytes. What a path may carry is masked."""
     return {
         "method": http.method,
         "path": mask_path(http.path),

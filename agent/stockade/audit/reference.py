@@ -22,6 +22,7 @@ ECS as `event.kind: alert`, CEF as a severity of 8 or more. One with *(record of
 
 
 def reasons_page() -> str:
+    """docs/audit-reasons.md, made of WHY and of who is alerted."""
     rows = []
     for reason in Reason:
         sentence, hint = WHY[reason]

@@ -10,6 +10,7 @@ from types import ModuleType
 
 
 def add_actions(parser: argparse.ArgumentParser, modules: Mapping[str, ModuleType]) -> None:
+    """Actions that are modules, each as a verb is: SUMMARY, EXAMPLES, arguments and run, which becomes args.act."""
     actions = parser.add_subparsers(dest="action", metavar="|".join(modules), required=True)
     for name, module in modules.items():
         action = actions.add_parser(

@@ -74,6 +74,7 @@ class Controller:
     # --- what is heard -------------------------------------------------------------------------------------------------------------------
 
     def told(self, news: News) -> None:
+        """What the API says, of one kind. A kind that is not heard of keeps what was last known."""
         match news:
             case Lost(kind, None):
                 self.lost.pop(kind, None)

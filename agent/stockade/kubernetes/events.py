@@ -51,6 +51,8 @@ class _Allowance:
 
 @dataclass(slots=True)
 class Announcer:
+    """Events on pods, each kind once while it is remembered and no more than the pod's allowance. written: so many were taken."""
+
     api: Api
     node: str
     written: int = 0
@@ -88,6 +90,7 @@ class Announcer:
         self._queue.put_nowait(_Event(pod, kind, reason, message, name))
 
     async def run(self) -> None:
+        """For good. An event that could not be written is not tried again: the next of its kind says it."""
         while True:
             event = await self._queue.get()
             try:

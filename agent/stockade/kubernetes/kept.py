@@ -45,6 +45,8 @@ class Known:
 
 
 class Kept:
+    """A Known on disk. policies: the directory of their texts, beside it."""
+
     def __init__(self, directory: Path) -> None:
         self.policies = directory / "policies"
         self._file = directory / "known.json"

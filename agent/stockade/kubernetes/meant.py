@@ -44,6 +44,7 @@ class Meant:
         return bool(chosen(seen, self._choices.values(), self._namespaces))
 
     def told(self, news: News) -> None:
+        """What the API says of policies; what was last known holds while it says nothing."""
         match news:
             case Lost(kind, why):
                 _log.warning("webhook: %s: %s", kind, why or "heard of again")

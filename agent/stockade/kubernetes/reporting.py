@@ -86,6 +86,7 @@ class Reporter:
         return min(self.size, MOST if known else self.size) / _PACE
 
     async def run(self) -> None:
+        """For good: writes each status when it is due, and asks once in RESYNC seconds how many nodes there are."""
         measured = -RESYNC
         while True:
             self._woken.clear()

@@ -72,6 +72,7 @@ def key_of(item: Json) -> tuple[str, str]:
 
 
 def policy(item: Json) -> Resource:
+    """item: as the API has it. A field of another type than it should be is as if it were not there."""
     head = _mapping(item.get("metadata"))
     generation = head.get("generation")
     return Resource(
@@ -89,6 +90,7 @@ def labels_of(item: Json) -> dict[str, str]:
 
 
 def pod(item: Json) -> Seen:
+    """item: as the API has it. A field of another type than it should be is as if it were not there."""
     head, spec, status = (_mapping(item.get(name)) for name in ("metadata", "spec", "status"))
     noted = _texts(head.get("annotations"))
     uid = _text(head.get("uid"))

@@ -31,6 +31,8 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
+    """One of matchExpressions. operator: In, NotIn, Exists or DoesNotExist."""
+
     key: str
     operator: str
     values: frozenset[str] = frozenset()

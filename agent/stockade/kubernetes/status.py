@@ -51,6 +51,7 @@ class Entry:
         return bool(self.pods or self.faults)
 
     def as_json(self, now: str) -> Json:
+        """As the schema of the status has it. now: a time as Kubernetes has it. Lists are cut where the status would grow with the node."""
         found: Json = {
             "name": self.name,
             "loaded": not self.faults,

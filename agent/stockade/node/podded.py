@@ -143,6 +143,7 @@ class Podded(Contained):
         """Its files are looked up again for every policy: nothing is given to it once and for all."""
 
     def compile(self, policy: Policy) -> None:
+        """Into the maps. When that fails what is in force is there again as it was. Raises OSError, ValueError, StockadeError."""
         if policy.generation != self.policy.generation and _names(policy) != _names(self._drawn_for):
             try:
                 self._draw(policy)

@@ -39,6 +39,8 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Families:
+    """Names for several spellings of a program. by_name: by the name of the family."""
+
     by_name: dict[str, Family]
 
     def expand(self, name: str) -> Family:

@@ -41,6 +41,7 @@ class HostTable:
     anywhere: list[Entry] = field(default_factory=list)
 
     def add(self, entry: Entry) -> None:
+        """In the order of the rules, which is kept among entries of one host."""
         pattern = entry.pattern
         if pattern.kind == "name":
             self.exact.setdefault(pattern.value, []).append(entry)

@@ -42,6 +42,7 @@ class Part:
     header: int | None = None
 
     def counts(self, finding: Finding) -> bool:
+        """Whether a finding is to be believed in a part of the head, by how far the part is trusted to be text."""
         if finding.category == CANARY or self.trust is Trust.ALL:
             return True
         family = finding.detector.partition(":")[0]

@@ -88,6 +88,7 @@ class Meter:
 
 
 def encode(figures: Figures) -> codec.Json:
+    """What a worker tells of its figures; times in nanoseconds."""
     classifier = figures.classifier
     return {
         "stages": {stage.value: [histogram.counts, round(histogram.total * 1e9)] for stage, histogram in figures.stages.items()},

@@ -25,6 +25,8 @@ def mounted(mountinfo: Path = Path("/proc/self/mountinfo")) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Cgroup:
+    """A cgroup of the v2 hierarchy, by its path; whether it is there is another question."""
+
     path: Path
 
     @classmethod

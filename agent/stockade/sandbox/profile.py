@@ -63,6 +63,7 @@ def as_json(calls: frozenset[str]) -> Json:
 
 
 def as_text(calls: frozenset[str], width: int = 120) -> str:
+    """calls: those that a sandbox may make. width: of a line, in characters."""
     lines = []
     for group in grouped(calls):
         lines += [f"{group.name} ({len(group.calls)}): {group.why}", *_wrapped(" ".join(map(_marked, group.calls)), width), ""]

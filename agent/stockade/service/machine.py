@@ -63,6 +63,7 @@ class Check:
     fatal: bool = True
 
     def run(self) -> Finding:
+        """The probe's answer. It never raises: a probe that breaks is an answer that could not be had."""
         try:
             return Finding(self.name, Answer.AVAILABLE, self.probe(), fatal=self.fatal)
         except Untold as reason:

@@ -28,6 +28,7 @@ class Observed:
             self._certificates["metrics"] = _expiry(certificate.read_bytes())
 
     def snapshot(self) -> Snapshot:
+        """All that `top` and the metrics show of one sandbox, as it is now."""
         agent, governed = self._agent, self._governed
         desk, ledger = agent.desks.get(governed.number), agent.ledgers[governed.number]
         fill = self._fill()

@@ -64,6 +64,7 @@ class Gravity(IntEnum):
 
 
 def gravity(record: Json) -> Gravity:
+    """How much a record matters to whoever watches; what was lost comes first, and a finding matters though it was allowed."""
     if record["reason"] == Reason.ENFORCEMENT_LOST:
         return Gravity.LOST
     if finding(record):

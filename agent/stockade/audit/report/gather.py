@@ -68,6 +68,7 @@ class Timeline:
     spans: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, time: str, denied: bool) -> None:
+        """time: as a record has it. Twice as wide spans when there are more than SPANS of them."""
         second = int(datetime.fromisoformat(time).timestamp())
         self.spans.setdefault(second // self.width, [0, 0])[int(denied)] += 1
         while len(self.spans) > SPANS:
@@ -132,6 +133,7 @@ class Case:
         return {} if said is None else dict(str(text).partition("=")[::2] for text in said["detail"]["terms"])
 
     def add(self, record: Json) -> None:
+        """record: of a trail, in its order."""
         self.first, self.last = min(self.first or record["time"], record["time"]), max(self.last, record["time"])
         self.first_seq, self.last_seq = self.first_seq or record["seq"], record["seq"]
         self.records += 1

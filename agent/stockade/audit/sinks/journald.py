@@ -22,6 +22,8 @@ _NOTICE, _INFO = "5", "6"  # syslog's levels: a refusal is a normal but signific
 
 
 class JournaldSink:
+    """The journal of the machine (systemd.journal-fields(7)); an entry that is too large for a datagram goes as a sealed file."""
+
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = path
         self._socket: socket.socket | None = None
@@ -60,6 +62,7 @@ class JournaldSink:
 
 
 def entry(item: Item) -> bytes:
+    """One datagram in the native protocol of journald, with the whole record as MESSAGE."""
     record = item.record
     fields = {
         "PRIORITY": _NOTICE if record["decision"] == "deny" else _INFO,

@@ -95,6 +95,7 @@ def rules_of(said: dict[str, Any]) -> Rules:
 
 
 def main(report: int) -> int:
+    """The process that ships. report: the descriptor that it tells the agent by. Returns the exit status; ANEW asks to be started again."""
     logging.basicConfig(format="stockade: %(message)s", level=logging.WARNING)
     drop()
     order = json.loads(sys.stdin.readline())

@@ -9,6 +9,8 @@ from stockade.audit.sinks.sink import ARRIVED, Failed, Item, Outcome
 
 
 class StreamSink:
+    """Standard output, a record a line. descriptor: stays the caller's."""
+
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 

@@ -94,6 +94,7 @@ class Board:
         return sorted(found, key=lambda refusal: str(refusal["time"]), reverse=True)
 
     def json(self) -> Json:
+        """One refresh as `-o json` prints it. seconds: since the last."""
         by = ("binary", "destination", "action")
         activity: Iterable[Line] = self.lines(by)
         return {

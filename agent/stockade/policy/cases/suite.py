@@ -75,6 +75,7 @@ class Expected:
     effect: Effect | None = None
 
     def met_by(self, decision: Decision) -> bool:
+        """Outcome and rule always; level, reason and effect where they are stated."""
         return (
             decision.outcome is self.outcome
             and decision.rule == self.rule

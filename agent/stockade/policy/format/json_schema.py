@@ -23,6 +23,7 @@ def as_text() -> str:
 
 
 def schema() -> Json:
+    """The JSON schema (draft 2020-12) of a policy, made of the specification that the parser has."""
     named: dict[str, Json] = {}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -42,6 +42,7 @@ class Whole:
 
 
 def examine(whole: Whole, families: Families, findings: Findings) -> None:
+    """What loads and is hardly meant: into findings, most of it as warnings."""
     for rule in whole.rules:
         _interpreters(rule, families, findings)
         _never_runs(rule, whole.exec, findings)

@@ -62,6 +62,7 @@ class Automaton:
         return frozenset(named | {what.upper() for what in named}) if self.folded else frozenset(named)
 
     def step(self, state: int, character: str) -> int:
+        """The state behind one character. States are numbered as they are reached."""
         if self.folded:
             character = character.lower()
         reached = self._table.get((state, character))

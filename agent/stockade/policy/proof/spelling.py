@@ -44,6 +44,7 @@ class Spelling:
         self.start = 1
 
     def step(self, state: int, character: str) -> int:
+        """The state behind one more character of a spelling. States are numbered as they are reached."""
         reached = self._table.get((state, character))
         if reached is None:
             reading = self._readings[state]

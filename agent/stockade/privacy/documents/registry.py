@@ -45,6 +45,8 @@ class Canary:
 
 @dataclass(slots=True)
 class Registry:
+    """Documents and canaries that were registered. key: of the fingerprints, so that they tell nobody else anything."""
+
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     documents: dict[str, Document] = field(default_factory=dict)
     canaries: dict[str, Canary] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Registry:
         return Canaries({entry.digest: entry.name for entry in self.canaries.values()})
 
     def to_bytes(self) -> bytes:
+        """As `load` reads it: fingerprints and digests, and no text."""
         document: dict[str, Any] = {
             "format": FORMAT,
             "key": _packed(self.key),

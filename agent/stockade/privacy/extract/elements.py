@@ -50,6 +50,8 @@ class Between:
 
 
 class Elements:
+    """The array that Gemini streams without `alt=sse`: each element of it is a message."""
+
     def __init__(self) -> None:
         self._buffer, self._seen = bytearray(), 0
         self._depth, self._string, self._over = 0, False, False

@@ -227,6 +227,7 @@ _CF_ODD = dict(
 
 
 def codice_fiscale(text: str) -> bool:
+    """Of an Italian tax code: 16 characters, of which the last is the check character (D.M. 23/12/1976)."""
     number = alphanumeric(text)
     if len(number) != 16 or not number[15].isalpha():
         return False

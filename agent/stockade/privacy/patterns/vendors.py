@@ -24,6 +24,8 @@ GENERIC = "generic-api-key"  # left to assigned.py, which reads more forms with 
 
 @dataclass(frozen=True, slots=True)
 class Allow:
+    """What is no secret though a rule matched. target: what the expressions are tried on: secret, match or line."""
+
     regexes: tuple[Regex, ...]
     stopwords: tuple[str, ...]
     target: str  # secret, match or line
