@@ -142,7 +142,7 @@ _VERBS = {"exec": "run", "dns": "look up", "connect": "connect to", "websocket":
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """asked: what was attempted. outcome: what became of it. why, where, hint: sentences, empty where there is nothing to say.
+    """asked: what was attempted. outcome: what became of it. why, level, hint: words, empty where there is nothing to say.
 
     rule: the rule as its policy says it, with file and line. policy: which was in force.
     """

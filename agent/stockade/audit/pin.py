@@ -17,7 +17,7 @@ _WIDTH = 64 + 30 + 20 + 12  # a hash, the JSON around it, a seq, a count
 
 
 class Pin:
-    """Not thread-safe: the trail holds the lock. elsewhere: a second directory, written at checkpoints only, for it may be slow."""
+    """Not thread-safe: the trail holds the lock. copy: in a second directory, written at checkpoints only, for it may be slow."""
 
     def __init__(self, file: LineFile, copy: LineFile | None) -> None:
         self._file, self._copy = file, copy

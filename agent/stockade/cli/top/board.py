@@ -21,7 +21,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Attempts of one binary, destination or both. allowed, denied: per second; total: of all, since the sandbox began."""
+    """Attempts of one binary, destination or both. allowed, denied: per second; the totals: since the sandbox began."""
 
     sandbox: str
     binary: str

@@ -141,7 +141,7 @@ def _text(parts: Any) -> str:
 
 
 class GeminiAnswer:
-    """events: server-sent ones; otherwise a stream is an array that is written as it grows."""
+    """as_events: server-sent ones; otherwise a stream is an array that is written as it grows."""
 
     def __init__(self, model: str, stream: bool, as_events: bool) -> None:
         self.content_type = "text/event-stream" if stream and as_events else "application/json"

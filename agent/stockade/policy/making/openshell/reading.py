@@ -100,7 +100,7 @@ class Middleware:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A whole document of theirs. files: paths with their places, read-only and read-write."""
+    """A whole document of theirs. read, write: paths, each with its place. files_place: of the section that has them."""
 
     name: str
     entries: tuple[Entry, ...]
