@@ -20,6 +20,14 @@ HERE = landlock.abi()
 pytestmark = pytest.mark.skipif(not HERE, reason="landlock_create_ruleset(2) says that this kernel has no Landlock")
 
 # /dev/null stands for a device: readable and writable everywhere, and it answers no ioctl.
+TRIED = """\
+def tried(attempt, *arguments):
+    try:
+        attempt(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "done"
+"""
 CHILD = """
 import errno, fcntl, json, os, socket, sys
 sys.path.insert(0, {agent!r})
@@ -36,13 +44,7 @@ for path, rights in granted.items():
 libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
 landlock.restrict(ruleset, version)
 
-def tried(attempt, *arguments):
-    try:
-        attempt(*arguments)
-    except OSError as error:
-        return errno.errorcode[error.errno]
-    return "done"
-
+{tried}
 def ioctl(path):
     fd = os.open(path, os.O_RDWR)
     try:
@@ -72,7 +74,7 @@ def under(version: int, room: Path) -> dict[str, str]:
         (room / name).mkdir(parents=True)
     for name in ("open/a/file", "shut/file"):
         (room / name).write_text("text")
-    program = CHILD.format(agent=str(Path(landlock.__file__).parents[2]))
+    program = CHILD.format(agent=str(Path(landlock.__file__).parents[2]), tried=TRIED)
     done = subprocess.run([sys.executable, "-c", program, str(version), str(room)], stdout=subprocess.PIPE, check=True, timeout=20)
     return dict(json.loads(done.stdout))
 
@@ -101,13 +103,7 @@ ruleset = landlock.rules(landlock.grants(plan), plan.landlock)
 libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
 landlock.restrict(ruleset, plan.landlock)
 
-def tried(attempt, *arguments):
-    try:
-        attempt(*arguments)
-    except OSError as error:
-        return errno.errorcode[error.errno]
-    return "done"
-
+{tried}
 made = os.O_CREAT | os.O_WRONLY
 print(json.dumps({{
     "work": tried(os.open, room + "/work/made", made),
@@ -137,7 +133,7 @@ def test_the_rules_alone_hold_root_without_any_mount_namespace() -> None:
             (room / name).mkdir()
         (room / "beside").write_text("secret")
         shutil.copy("/usr/bin/true", room / "work/program")
-        program = ALONE.format(agent=str(Path(landlock.__file__).parents[2]))
+        program = ALONE.format(agent=str(Path(landlock.__file__).parents[2]), tried=TRIED)
         done = subprocess.run([sys.executable, "-c", program, str(room)], stdout=subprocess.PIPE, check=True, timeout=20)
     finally:
         shutil.rmtree(room)
