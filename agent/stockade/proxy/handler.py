@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # a fatal TLS alert, RFC 6066
 
+_SMALL = 64 * 1024  # so much of a message is not asked about beside the others: all connections together come to no more than 32 MiB
+
 _log = logging.getLogger("stockade.proxy")
 
 
@@ -172,8 +174,13 @@ class Handler(server.LiveConnectionHandler):
         """
         await super().drain_writers()  # type: ignore[no-untyped-call]
         from_client = asyncio.current_task() is self._client_reader()
-        if self._http is not None and self._http.longest_message() > self.settings.message_bytes:
+        message = self.unfinished()
+        if message > self.settings.message_bytes:
             _log.warning("a WebSocket message for %s is longer than %d octets: closed", self.host, self.settings.message_bytes)
+            self.interrupt()
+            return
+        if message > _SMALL and self._unfinished_of_all() > self.settings.messages_bytes:
+            _log.warning("a WebSocket message for %s, with all others, is longer than %d: closed", self.host, self.settings.messages_bytes)
             self.interrupt()
             return
         if self._http is None or self._http.held(towards_client=not from_client) <= self.settings.window_bytes:
@@ -185,6 +192,14 @@ class Handler(server.LiveConnectionHandler):
                 while self._http.held(towards_client=not from_client) > self.settings.window_bytes:
                     await self._moved.wait()
                     self._moved.clear()
+
+    def unfinished(self) -> int:
+        """Octets of the WebSocket messages that are still coming in here."""
+        return sum(self._http.unfinished()) if self._http is not None else 0
+
+    def _unfinished_of_all(self) -> int:
+        others = (connection.live for connection in self.connection.served.connections)
+        return sum(other.unfinished() for other in others if isinstance(other, Handler))
 
     def _client_reader(self) -> asyncio.Task[None] | None:
         io = self.transports.get(self.client)

@@ -175,11 +175,11 @@ class GovernedHttp(HttpLayer):
                     held += sum(len(chunk.data) for chunks in facing.h2_conn.stream_buffers.values() for chunk in chunks)
         return held
 
-    def longest_message(self) -> int:
-        """Octets of the longest WebSocket message that is still coming in."""
+    def unfinished(self) -> list[int]:
+        """Octets of each WebSocket message that is still coming in."""
         sockets = [stream.child_layer for stream in self.streams.values() if isinstance(stream.child_layer, WebsocketLayer)]
         sides = [side for each in sockets if hasattr(each, "server_ws") for side in (each.client_ws, each.server_ws)]
-        return max((sum(map(len, side.frame_buf)) for side in sides), default=0)
+        return [sum(map(len, side.frame_buf)) for side in sides]
 
     def answer(self, stream_id: int) -> Answer | None:
         """What we answer ourselves on a stream."""

@@ -224,6 +224,34 @@ def test_8_a_message_that_never_ends_is_not_kept(proxied):
     proxied(scenario, message_bytes=MEGABYTE)
 
 
+def test_8_neither_are_many_that_never_end(proxied):
+    """The one that would be too much is closed; those that were there before, and small ones, go on."""
+
+    async def scenario(world: World) -> None:
+        seen = Seen()
+        port = await world.server(lambda r, w: websocket_echo(r, w, seen))
+        number = world.name("ws.example", port)
+        fragment = b"\x02\xfe\xff\xff" + bytes(4) + bytes(65535)
+        opened = []
+        for _ in range(4):
+            reader, writer = await world.dial(number, tls=False)
+            writer.write(UPGRADE.replace("{host}", f"ws.example:{port}").encode())
+            await reader.readuntil(b"\r\n\r\n")
+            opened.append((reader, writer))
+        for index, (reader, writer) in enumerate(opened[:3]):
+            with contextlib.suppress(ConnectionError):
+                writer.write(fragment + b"\x00" + fragment[1:] * 5)
+                writer.write(b"\x89\x80" + bytes(4))  # its answer comes when all before it was read
+                await writer.drain()
+                assert (await reader.read(2)).startswith(b"\x89") is (index < 2)
+        opened[3][1].write(masked(b"small"))
+        assert await opened[3][0].readexactly(7) == b"\x81\x05small"
+        await world.spine.settled()
+        assert [record.reason for record in world.spine.of(Action.WEBSOCKET)].count(Reason.INTERRUPTED) == 1
+
+    proxied(scenario, message_bytes=MEGABYTE, messages_bytes=MEGABYTE)
+
+
 def test_9_a_trickled_head_holds_nothing(proxied):
     async def scenario(world: World) -> None:
         number, _ = await world.plain("a.example")
