@@ -130,6 +130,17 @@ def test_a_link_is_replaced_and_not_written_through(project: Path) -> None:
     assert elsewhere.read_text() == "another's" and not policy.is_symlink()
 
 
+def test_a_file_beside_the_project_may_be_named_from_inside_it(project: Path) -> None:
+    (project / "out").symlink_to(project.parent, target_is_directory=True)
+    for name in ("../first.yaml", "out/second.yaml"):
+        done = init("--project", project, "--agent", "none", "--yes", "--no-trial", "--policy", project / name)
+        assert done.returncode == 0, done.stderr
+        assert f"written: {(project / name).resolve()}" in done.stderr
+    (project.parent / "in").symlink_to(project, target_is_directory=True)
+    done = init("--project", project, "--agent", "none", "--yes", "--no-trial", "--policy", project.parent / "in" / "third.yaml")
+    assert (done.returncode, "[inside]" in done.stderr, list(project.glob("*.yaml"))) == (2, True, [])
+
+
 def test_what_is_there_is_not_written_over_unless_told(project: Path) -> None:
     words = ("--project", project, "--agent", "none", "--yes", "--no-trial")
     assert init(*words).returncode == 0

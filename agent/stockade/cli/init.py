@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_trial:
         _ready(talk)
     choices = _choices(args, talk, project)
-    path = (args.policy or project.parent / f"{choices.name}.yaml").absolute()
+    named: Path = args.policy or project.parent / f"{choices.name}.yaml"
+    path = named.parent.resolve() / named.name  # a link in its place is replaced, not followed
     if path.is_relative_to(project):
         hint = "name a file elsewhere with --policy"
         raise StockadeError(f"{path} lies in the project, where the agent could rewrite it", hint=hint, code="inside")
