@@ -115,7 +115,10 @@ def test_a_canary_is_printed_once_listed_by_name_and_found(room: Path) -> None:
         (("explain", "--policy", "none.yaml", "letter.txt"), ("none.yaml",)),
         (("eval", "bad.jsonl"), ("bad.jsonl:2:", "spans")),
         (("eval", "empty.jsonl"), ("empty.jsonl", "no text")),
-        (("eval", "test.jsonl", "--map", "letter.txt"), ("letter.txt",)),
+        (("eval", "letter.txt"), ("letter.txt:1:1: not JSON", '{"text": "…"')),
+        (("eval", "no-spans.jsonl"), ("no-spans.jsonl:1: there is no `spans`",)),
+        (("eval", "none.jsonl"), ("cannot read none.jsonl: No such file or directory",)),
+        (("eval", "test.jsonl", "--map", "letter.txt"), ("letter.txt:1:1: not JSON",)),
         (("eval", "test.jsonl", "--map", "bad-map.json"), ("bad-map.json", "financial.card")),
         (("register", "short.txt"), ("short.txt", "too few")),
         (("register", "--remove", "doc-x"), ("doc-x", "--list")),
@@ -128,6 +131,7 @@ def test_a_canary_is_printed_once_listed_by_name_and_found(room: Path) -> None:
 def test_an_error_says_where_and_what_instead(room: Path, words: tuple[str, ...], wanted: tuple[str, ...]) -> None:
     (room / "bad.yaml").write_text("version: 1\nname: x\nprivacy:\n  detect: {custom: [{name: a, pattern: b, categry: pii.person}]}\n")
     (room / "bad.jsonl").write_text('{"text": "a", "spans": []}\n{"text": "b"}\n')
+    (room / "no-spans.jsonl").write_text('{"text": "b"}\n')
     (room / "empty.jsonl").write_text("\n")
     (room / "bad-map.json").write_text('{"CARD": "no.such"}')
     (room / "short.txt").write_text("two words\n")
@@ -139,3 +143,16 @@ def test_an_error_says_where_and_what_instead(room: Path, words: tuple[str, ...]
     assert "Traceback" not in done.stderr
     if words[0] in ("register", "canary"):
         assert not (room / "registry.json").exists() or '"documents": []' in (room / "registry.json").read_text()
+
+
+def test_a_registry_that_cannot_be_written_stays_as_it_was_and_says_so(room: Path) -> None:
+    said(run(room, "register", "formula.txt", "-o", "json"))
+    before = (room / "registry.json").read_bytes()
+    words = [str(STOCKADE), "privacy", "register", "roadmap.md", "--registry", "registry.json"]
+    limited = ["prlimit", f"--fsize={len(before)}", *words]  # a full disk, to whoever writes
+    done = subprocess.run(limited, cwd=room, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot write registry.json: File too large [privacy_registry]" in done.stderr and "nothing was changed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (room / "registry.json").read_bytes() == before
+    assert not list(room.glob(".registry.*"))

@@ -13,6 +13,7 @@ from stockade.cli.privacy import explain
 from stockade.policy import load
 from stockade.policy.privacy import Custom, Dictionary, Privacy
 from stockade.privacy.classify import Classifier
+from stockade.privacy.finding import Finding
 from stockade.privacy.patterns import Patterns
 from stockade.types import StockadeError
 
@@ -57,6 +58,13 @@ def test_a_policy_without_a_privacy_section_is_refused(tmp_path: Path) -> None:
 
 def test_what_would_steer_a_terminal_is_shown_and_not_sent() -> None:
     assert "\x1b]" not in explain.highlighted("a\x1b]0;title\x07b", [])
+
+
+def test_a_colour_is_ended_once() -> None:
+    shown = explain.highlighted(
+        "To Ada: key", [Finding(3, 6, "phi.identifier", "model", 1.0), Finding(8, 11, "credential.key", "model", 1.0)]
+    )
+    assert shown == "To \x1b[1;35mAda\x1b[0m: \x1b[1;31mkey\x1b[0m"
 
 
 POLICY = """\

@@ -18,6 +18,8 @@ EXAMPLES = """\
 """
 
 Span = tuple[int, int, str]
+_LINE = 'each line: {"text": "…", "spans": [{"start": 0, "end": 4, "label": "…"}]}'
+_MAP = '{"PERSON": "pii.person", "OTHER": null}'
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,13 +116,21 @@ def _map(path: Path | None) -> dict[str, str | None]:
         return {}
     try:
         table = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StockadeError(f"cannot read {path}: {error}", code="unreadable") from None
-    if not isinstance(table, dict) or not all(value is None or value in CATEGORIES for value in table.values()):
-        raise StockadeError(
-            f"{path}: expected an object of label → category or null", hint="categories: " + " ".join(CATEGORIES), code="bad_map"
-        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise StockadeError(f"cannot read {path}: {_why(error)}", code="unreadable") from None
+    except json.JSONDecodeError as error:
+        raise StockadeError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}", hint=_MAP, code="bad_map") from None
+    if not isinstance(table, dict):
+        raise StockadeError(f"{path}: not an object of labels", hint=_MAP, code="bad_map")
+    for label, category in table.items():
+        if category is not None and not (isinstance(category, str) and category in CATEGORIES):
+            hint = f"null, or one of {' '.join(CATEGORIES)}"
+            raise StockadeError(f"{path}: {label!r}: {category!r} is no category", hint=hint, code="bad_map")
     return table
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8"
 
 
 def read(name: str, table: Mapping[str, str | None]) -> tuple[list[str], list[list[Span]]]:
@@ -130,7 +140,7 @@ def read(name: str, table: Mapping[str, str | None]) -> tuple[list[str], list[li
     try:
         lines = Path(name).read_text().split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise StockadeError(f"cannot read {name}: {error}", code="unreadable") from None
+        raise StockadeError(f"cannot read {name}: {_why(error)}", hint="give a file of JSON lines", code="unreadable") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -139,13 +149,23 @@ def read(name: str, table: Mapping[str, str | None]) -> tuple[list[str], list[li
             text = entry["text"]
             spans = [_span(span, text, table) for span in entry["spans"]]
         except (ValueError, KeyError, TypeError) as error:
-            hint = 'expected {"text": "…", "spans": [{"start": 0, "end": 4, "label": "…"}]}'
-            raise StockadeError(f"{name}:{number}: {type(error).__name__}: {error}", hint=hint, code="bad_data") from None
+            raise StockadeError(f"{name}:{number}{_wrong(error)}", hint=_LINE, code="bad_data") from None
         texts.append(text)
         gold.append([span for span in spans if span])
     if not texts:
         raise StockadeError(f"{name} has no text in it", code="bad_data")
     return texts, gold
+
+
+def _wrong(error: Exception) -> str:
+    match error:
+        case json.JSONDecodeError():
+            return f":{error.colno}: not JSON: {error.msg}"
+        case KeyError():
+            return f": there is no `{error.args[0]}`"
+        case TypeError():
+            return ": a key has a value of another kind"
+    return f": {error}"
 
 
 def _span(span: Mapping[str, object], text: str, table: Mapping[str, str | None]) -> Span | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             told["call"] = as_json(routing)
         print(json.dumps(told, indent=2))
     else:
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):  # https://no-color.org
             print(highlighted(text, found), end="\n\n")
         for finding in found:
             line, column = place(text, finding.start)
@@ -183,7 +184,7 @@ def highlighted(text: str, found: Sequence[Finding]) -> str:
     current = ""
     for character, wanted in zip(text, colour, strict=True):
         if wanted != current:
-            parts.append(f"\x1b[{wanted or '0'}m" if not current else f"\x1b[0m\x1b[{wanted or '0'}m")
+            parts.append(("\x1b[0m" if current else "") + (f"\x1b[{wanted}m" if wanted else ""))
             current = wanted
         parts.append(character if character.isprintable() or character in "\n\t" else "·")
     return "".join(parts) + ("\x1b[0m" if current else "")

@@ -143,7 +143,11 @@ def changed(path: Path = PATH) -> Iterator[Registry]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         registry = load(path)
         yield registry
-        _replace(path, registry.to_bytes())
+        try:
+            _replace(path, registry.to_bytes())
+        except OSError as error:
+            hint = "nothing was changed: what was registered before still is"
+            raise StockadeError(f"cannot write {path}: {error.strerror}", hint=hint, code="privacy_registry") from None
     finally:
         os.close(lock)
 
