@@ -122,3 +122,11 @@ def test_a_text_that_nests_or_weighs_too_much_ends_quickly() -> None:
     assert [(code, line) for code, line, _ in found("[" * 1_000_000)] == [("syntax", 1)]  # libyaml's own limit, while it looks ahead
     assert [(code, line) for code, line, _ in found("{a: " * 100_000)] == [("syntax", 1)]
     assert found(b"#" * (MAX_BYTES + 1)) == [("too_large", 0, 0)]
+
+
+@pytest.mark.parametrize(("text", "line", "column"), [("version: 1\nnetwork:\n\t- name: x\n", 3, 1), ("a:\n  - b:\n  \t  c: 1\n", 3, 3)])
+def test_a_tab_is_called_one(text: str, line: int, column: int) -> None:
+    """libyaml calls it a character that cannot start any token, and nobody sees which."""
+    (problem,) = read(text)[1].problems
+    assert (problem.code, problem.line, problem.column, problem.accepted) == ("syntax", line, column, "spaces")
+    assert "a tab" in problem.message

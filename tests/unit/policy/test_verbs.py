@@ -94,3 +94,21 @@ def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"npm", "pypi"} <= {preset["name"] for preset in json.loads(capsys.readouterr().out)}
     assert main(["presets"]) == 0
     assert any(line.startswith("pypi ") and "Install Python packages" in line for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_file_that_is_no_mapping_is_not_quoted_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n")
+    assert main(["policy", "check", str(path)]) == 1
+    said = capsys.readouterr().out
+    assert "a policy cannot be `root:x:0:0:root:/root:/bin/bash daemon:x:1:1:daemon:/usr/…` (text) [wrong_type]" in said
+
+
+def test_a_resource_of_kubernetes_is_sent_where_it_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("apiVersion: stockade.internal/v1alpha1\nkind: StockadePolicy\nmetadata: {name: a}\nspec: {selector: {}}\n")
+    assert main(["policy", "check", str(path)]) == 1
+    said = capsys.readouterr().out
+    assert ":1:1: a policy has no key `apiVersion`: a resource of Kubernetes is for `stockade kubernetes check` [unknown_key]" in said
+    assert "did you mean" not in said.splitlines()[0]
+    assert main(["kubernetes", "check", str(path)]) == 0

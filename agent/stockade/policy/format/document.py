@@ -186,7 +186,11 @@ class _Composition:
             place = self.file.place(mark.line + 1, mark.column + 1) if mark else Place(self.file.path)
             begun = f" that begins on line {error.context_mark.line + 1}" if error.context_mark else ""
             context = f", {error.context}{begun}" if error.context else ""
-            self.findings.add(place, "syntax", f"not valid YAML: {error.problem}{context}")
+            at = place.source[place.column - 1 :] if mark else ""
+            if at.startswith("\t"):
+                self.findings.add(place, "syntax", "not valid YAML: a tab, where a line is indented", accepted="spaces")
+            else:
+                self.findings.add(place, "syntax", f"not valid YAML: {error.problem}{context}")
             return None
         if root is None:
             self.findings.add(self.file.place(1, 1), "empty", f"the file holds no {self.holds}", accepted=self.accepted)

@@ -188,6 +188,10 @@ class Reader:
     def _unknown(self, key: Scalar, node: Mapping, wanted: Record) -> str | None:
         """Reports a key, and answers which one was meant: one slip is one problem, and what stands below it is read as it was meant."""
         accepted = wanted.carried_out()
+        if key.text == "apiVersion":
+            message = f"{wanted.name} has no key `apiVersion`: a resource of Kubernetes is for `stockade kubernetes check`"
+            self.findings.add(key.place, "unknown_key", message, accepted=", ".join(accepted))
+            return None
         message = f"{wanted.name} has no key `{key.text}`{meant(key.text, wanted.by_name)}"
         self.findings.add(key.place, "unknown_key", message, accepted=", ".join(accepted))
         close = closest(key.text, wanted.by_name)
@@ -195,15 +199,20 @@ class Reader:
 
     def _unfit(self, node: Node, code: str, owner: str, accepted: str) -> Node:
         if not isinstance(node, Refused):
-            what = f"`{node.text}`" if isinstance(node, Scalar) and node.text else kind_of(node)
+            what = f"`{_short(node.text)}`" if isinstance(node, Scalar) and node.text else kind_of(node)
             self.findings.add(node.place, code, f"{owner} cannot be {what}", accepted=accepted)
         return Refused(node.place)
 
     def _wrong(self, node: Node, owner: str, accepted: str) -> Node:
         if not isinstance(node, Refused):
-            what = f"`{node.text}` ({node.kind})" if isinstance(node, Scalar) and node.text else kind_of(node)
+            what = f"`{_short(node.text)}` ({node.kind})" if isinstance(node, Scalar) and node.text else kind_of(node)
             self.findings.add(node.place, "wrong_type", f"{owner} cannot be {what}", accepted=accepted)
         return Refused(node.place)
+
+
+def _short(text: str) -> str:
+    """A value as a message shows it: a whole file may be one, which is a text to YAML when it is no mapping."""
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _all_fit(items: tuple[Node, ...], fits: re.Pattern[str]) -> bool:
