@@ -142,6 +142,10 @@ def test_a_shipped_file_is_called_by_its_name() -> None:
 
 def test_the_origins_as_json(both: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "show", "--policy", str(both), "-o", "json"]) == 0
+    named = capsys.readouterr().out
+    assert main(["policy", "show", str(both), "-o", "json"]) == 0
+    assert capsys.readouterr().out == named
+    assert main(["policy", "show", "--policy", str(both), "-o", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["exec"]["unlisted"] == {"value": "refuse", "from": None}
     assert shown["network"][0]["name"] == {"value": "one", "from": f"{both.parent}/base.yaml:6"}

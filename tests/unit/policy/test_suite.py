@@ -328,6 +328,8 @@ def test_no_tests_are_a_failure(write: Write, capsys: pytest.CaptureFixture[str]
     test.unlink()
     assert main(["policy", "test", "p.yaml"]) == 1
     assert "p.yaml: has no tests" in capsys.readouterr().out
+    assert main(["policy", "test", "p.yaml", "--coverage"]) == 1
+    assert "coverage" not in capsys.readouterr().out  # of nothing it would be 100 %
     assert main(["policy", "test", str(tmp_path)]) == 1
     assert "no test was run" in capsys.readouterr().out
 

@@ -112,7 +112,7 @@ def _text(report: _Report) -> None:
                 _miss(result)
         if not results:
             print(f"{suite.path}: has no cases")
-    if report.coverage is not None:
+    if report.coverage is not None and report.runs:
         for missing in report.coverage.unreached:
             print(f"{missing} is reached by no case")
         print(f"coverage {report.coverage.percent:g} %: {report.coverage.reached} of {report.coverage.total} rules and entries")
