@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from e2e.test_adopt import SETTINGS, Held
 from framework import kernel_audit
-from framework.machine import Machine, Record
+from framework.machine import Machine, Record, wait_for
 from framework.policy import whole
 from stockade.sandbox import landlock
 
@@ -22,7 +23,7 @@ pytestmark = [
 
 # /dev/null may be read and written, and takes no ioctl: the ruleset alone says so, no mode, mount or filter.
 REFUSED = """
-import fcntl, os, termios
+import fcntl, os, termios, time
 def answer(name, work):
     try:
         work()
@@ -31,6 +32,7 @@ def answer(name, work):
 null = os.open("/dev/null", os.O_RDWR)
 for _ in range(3):
     answer("ioctl", lambda: fcntl.ioctl(null, termios.FIONREAD))
+time.sleep(0.2)  # a thread of the kernel tells of it, and what it tells after the sandbox's last record is on none
 """
 ELSE = """
 import os
@@ -47,7 +49,7 @@ answer("filter", lambda: os.chroot("/"))
 answer("hidden", lambda: open("/root/.ssh/id_ed25519"))
 """
 OWN = """
-import ctypes, os
+import ctypes, os, time
 libc = ctypes.CDLL(None, use_errno=True)
 open("before it", "w").close()
 ruleset = libc.syscall(444, ctypes.byref(ctypes.c_uint64(2)), ctypes.c_size_t(8), 0)  # LANDLOCK_ACCESS_FS_WRITE_FILE
@@ -139,6 +141,23 @@ def test_an_audit_that_is_switched_on_later_is_heard_at_once(machine: Machine, o
     assert result.stdout.splitlines() == [f"ioctl {errno.EACCES}"] * 6, result
     assert sum(detail["at_least"] for detail in told(result.select(reason="landlock_refused"))) == 3, result
     assert sum(detail["times"] for detail in told(result.select(reason="syscall_refused"))) == 6, result
+
+
+def test_the_next_agent_knows_whose_ruleset_it_is(machine: Machine, inside: dict[str, str], audit: None) -> None:
+    """The kernel has said so once, to the one that was killed."""
+    held = Held(machine, inside | {"try.py": REFUSED}, whole(allow=["python3"]))
+    try:
+        assert held.do("run /usr/bin/python3 -S try.py") == "0"
+        wait_for(lambda: held.records(reason="landlock_refused"), "what the first agent was told")
+        lock = SETTINGS.run / "slots" / str(held.number)
+        wait_for(lambda: "landlock domain" in lock.read_text(), "what is kept of it")
+        held.kill_agent()
+        held.adopted()
+        assert held.do("run /usr/bin/python3 -S try.py") == "0"
+        found = wait_for(lambda: held.records(reason="landlock_refused")[1:], "what the second one was told")
+        assert {detail["ruleset"] for detail in told(found)} == {"sandbox"}
+    finally:
+        held.end()
 
 
 def test_where_the_audit_is_off_nothing_is_told_and_everything_counted(machine: Machine, off: None) -> None:

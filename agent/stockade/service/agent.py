@@ -75,7 +75,7 @@ class Agent:
         self.own_ports: set[int] = set()  # of this host that no sandbox is led to
         self.refusing: dict[int, Callable[[Event], None]] = {}  # told of each exec of a sandbox that is refused
         self._ring = Ring(kernel.maps.events, self.handle)
-        self._landlocked = Landlocked.listen(first_user)
+        self.landlocked = Landlocked.listen(first_user)
         self.counted = kernel.maps.failures() | self._ring.lost
         self._every = failures_every
         self._opens_told = time.monotonic()
@@ -111,7 +111,7 @@ class Agent:
         del self._counting[governed.sandbox.id]
         self.desks.pop(number, None)
         self.refusing.pop(number, None)
-        self._landlocked.forget(number)
+        self.landlocked.forget(number)
 
     def start(self) -> None:
         """Read the kernel's events on the running loop."""
@@ -156,7 +156,7 @@ class Agent:
                     "sandbox %d was held and not served: %d things that it tried were refused, and are on no record", number, len(events)
                 )
         self._ring.close()
-        self._landlocked.close()
+        self.landlocked.close()
 
     # the spine
 
@@ -267,7 +267,7 @@ class Agent:
         for refusal in self.kernel.refusals.take(everything=everything):
             if governed := self.governed.get(refusal.sandbox):
                 self.write(governed, refused.record_of(refusal, governed))
-        for governed, record in self._landlocked.news(self.governed):
+        for governed, record in self.landlocked.news(self.governed):
             self.write(governed, record)
 
     def _tell_opens(self) -> None:

@@ -23,6 +23,7 @@ from stockade.types import Action, Effect, Level, Outcome, Reason, Record
 log = logging.getLogger(__name__)
 
 APART = 64  # different refusals of one sandbox in one turn, each with its path; beyond them by right alone
+_OWN = 0  # in the place of init's PID: an agent before this one knew it for the sandbox's own
 DOMAINS = 256  # of one sandbox, whose programs may make any number; of more nothing is told
 _WAITING = 1024  # denials whose domain comes behind them
 
@@ -90,7 +91,7 @@ class Landlocked:
             elif governed[number].init is None:  # the sandbox is just being started: whose ruleset it was will be known
                 waiting.append(denial)
             else:
-                own = self._domains[number][denial.domain].pid == governed[number].init
+                own = _is_own(self._domains[number][denial.domain], governed[number])
                 _count(counts.setdefault(number, Counter()), _Kind(own, denial.blockers, denial.path))
         self._waiting = waiting[:_WAITING]
         for domain in ended & self._owners.keys():
@@ -104,9 +105,19 @@ class Landlocked:
         if number not in governed:
             return
         known = self._domains.setdefault(number, {})
-        if len(known) < DOMAINS or domain.pid == governed[number].init:
+        if len(known) < DOMAINS or _is_own(domain, governed[number]):
             known[domain.domain] = domain
             self._owners[domain.domain] = number
+
+    def own(self, governed: Governed) -> int | None:
+        """The domain of the sandbox's own ruleset, which the kernel tells of once: for the agent that comes after this one."""
+        known = self._domains.get(governed.number, {})
+        return next((each.domain for each in known.values() if _is_own(each, governed)), None)
+
+    def again(self, number: int, domain: int) -> None:
+        """What `own` said to the agent before this one."""
+        self._domains.setdefault(number, {})[domain] = Domain(domain, _OWN, self._first_user + number)
+        self._owners[domain] = number
 
     def forget(self, number: int) -> None:
         """The sandbox has ended: its user may be another's."""
@@ -117,6 +128,10 @@ class Landlocked:
         if self._denials is not None:
             self._denials.close()
             self._denials = None
+
+
+def _is_own(domain: Domain, governed: Governed) -> bool:
+    return domain.pid in (_OWN, governed.init)
 
 
 def _count(kinds: Counter[_Kind], kind: _Kind) -> None:

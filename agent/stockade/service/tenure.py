@@ -37,6 +37,7 @@ from stockade.types import Outcome, Reason, StockadeError
 log = logging.getLogger(__name__)
 
 _LIMIT = "limit "  # before the name of a limit, among what is counted
+_DOMAIN = "landlock domain"  # beside them, once it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,8 @@ class Tenure:
         counted = {_LIMIT + name: count for name, count in self._charge.limits.counted.items()}
         if not self._hosted:
             counted |= self._station.agent.counted
+        if (domain := self._station.agent.landlocked.own(self._charge.governed)) is not None:
+            counted[_DOMAIN] = domain
         try:
             self._charge.slot.beat(counted)
         except OSError as error:  # the gap will be told longer than it was, and what was counted twice
@@ -178,4 +181,6 @@ class Tenure:
         """Go on where a dead agent left off: what the kernel counted since is news."""
         if not self._hosted:
             self._station.agent.counted |= {name: count for name, count in counted.items() if name in FAILURES}
+        if _DOMAIN in counted:
+            self._station.agent.landlocked.again(self._charge.governed.number, counted[_DOMAIN])
         self._charge.limits.counted = {name.removeprefix(_LIMIT): count for name, count in counted.items() if name.startswith(_LIMIT)}

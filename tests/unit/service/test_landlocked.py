@@ -86,6 +86,19 @@ def test_a_domain_that_ended_or_whose_sandbox_did_is_nobodys(box: Governed) -> N
     landlocked.forget(NUMBER)
 
 
+def test_the_next_agent_knows_the_sandboxs_own_ruleset(box: Governed) -> None:
+    """The kernel tells of a domain once."""
+    before, after = Landlocked(FIRST, None), Landlocked(FIRST, None)
+    assert before.own(box) is None
+    told(before, box, [Denial(OTHERS, ("fs.execute",)), Domain(OTHERS, 4712, USER), DENIED, DOMAIN])
+    assert before.own(box) == OURS
+    after.again(NUMBER, OURS)
+    [record] = told(after, box, [DENIED])
+    assert record["detail"]["ruleset"] == "sandbox" and after.own(box) == OURS
+    after.forget(NUMBER)
+    assert told(after, box, [DENIED]) == []
+
+
 def test_a_flood_is_few_records_and_nothing_of_it_is_lost(box: Governed) -> None:
     flood = [Denial(OURS, ("fs.read_file",), b"/%d" % number) for number in range(5000)]
     records = told(Landlocked(FIRST, None), box, [DENIED, DOMAIN, *flood])
