@@ -24,6 +24,7 @@ def alphanumeric(text: str) -> str:
 
 
 def luhn(text: str) -> bool:
+    """ISO/IEC 7812-1, annex B: every second digit from the right counts twice."""
     total = 0
     for place, character in enumerate(reversed(digits(text))):
         value = int(character) * (2 if place % 2 else 1)
@@ -151,6 +152,7 @@ def dea(text: str) -> bool:
 
 
 def aba(text: str) -> bool:
+    """USA: a bank's routing number, nine digits that begin with a district, weighted 3, 7, 1."""
     number = digits(text)
     if len(number) != 9 or not (
         0 < int(number[:2]) <= 12 or 21 <= int(number[:2]) <= 32 or 61 <= int(number[:2]) <= 72 or number[:2] == "80"
@@ -164,6 +166,7 @@ def _weighted(number: str, weights: Sequence[int]) -> int:
 
 
 def nhs(text: str) -> bool:
+    """England: ten digits, the last of them a check by 11."""
     number = digits(text)
     if len(number) != 10 or len(set(number)) == 1:
         return False
@@ -275,6 +278,7 @@ def _mod_11_check(number: str, weights: Sequence[int]) -> int:
 
 
 def cpf(text: str) -> bool:
+    """Brazil, of persons: eleven digits, the last two of them checks by 11."""
     number = digits(text)
     if len(number) != 11 or len(set(number)) == 1:
         return False
@@ -283,6 +287,7 @@ def cpf(text: str) -> bool:
 
 
 def cnpj(text: str) -> bool:
+    """Brazil, of companies: fourteen digits, the last two of them checks by 11."""
     number = digits(text)
     if len(number) != 14 or len(set(number)) == 1:
         return False
@@ -316,6 +321,7 @@ def personnummer(text: str) -> bool:
 
 
 def fodselsnummer(text: str) -> bool:
+    """Norway: day and month of birth (40 higher in some kinds), and two check digits by 11."""
     number = digits(text)
     if len(number) != 11 or int(number[:2]) % 40 not in range(1, 32) or int(number[2:4]) % 40 not in range(1, 13):
         return False
