@@ -36,6 +36,7 @@ def preset_path(name: str) -> Path | None:
 
 
 def presets() -> tuple[Preset, ...]:
+    """Those that ship, each with the comment on the first line of its file."""
     found = []
     for name in preset_names():
         path = resources.POLICIES / "presets" / f"{name}.yaml"

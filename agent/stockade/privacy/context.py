@@ -102,6 +102,7 @@ class Situation:
 
 
 def situation(texts: Sequence[str], findings: Sequence[Sequence[Finding]]) -> Situation:
+    """Of all the texts together. findings: of each text, in their order."""
     described = clinical = False
     for text, found in zip(texts, findings, strict=True):
         described = described or any(f.category == "phi.identifier" for f in found) or _describes(text)

@@ -160,6 +160,7 @@ class Vault:
     # Looked up by Restore.
 
     def value_of(self, mark: str, host: str) -> str | None:
+        """What a mark stands for at the host it was made for; None when it was not used for `ttl` seconds. To be asked for is a use."""
         entry = self._entries.get((host, mark.casefold()))
         if entry is None or entry.used < self._clock() - self._ttl:
             return None

@@ -46,6 +46,7 @@ class View:
     packed: bool = False
 
     def back(self, finding: Finding) -> Finding:
+        """finding: in this view. Returns where it lies in the text that the view is of."""
         if self.whole:
             start, end = self.whole
         elif self.starts is None or self.ends is None:

@@ -29,6 +29,7 @@ class Agent:
         self._channel = channel
 
     def received(self, frame: bytes) -> None:
+        """frame: of the agent: an answer to what was asked by this number, or a command with it."""
         number, *rest = pickle.loads(frame)  # noqa: S301 - from the agent, which is root and made this process
         if len(rest) == 1:
             self._command(number, rest[0])

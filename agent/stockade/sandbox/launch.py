@@ -97,6 +97,7 @@ class Launcher:
         return pid
 
     def abandon(self) -> None:
+        """It is killed, unless it has become the sandbox. May be called twice."""
         if not self._over:
             with contextlib.suppress(OSError):
                 os.kill(self.pid, signal.SIGKILL)

@@ -98,6 +98,7 @@ class Held:
         return shared
 
     def let_go(self, descriptor: int) -> None:
+        """Closes it when nobody else holds it."""
         with self._lock:
             self._holders[descriptor] -= 1
             if self._holders[descriptor] > 0:

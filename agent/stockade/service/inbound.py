@@ -49,6 +49,8 @@ class Carries(Protocol):
 
 
 class Door(NamedTuple):
+    """What is listened at for a sandbox: a numeric address, of the loopback or of all, and a port."""
+
     address: str
     port: int
 

@@ -22,6 +22,7 @@ class About:
 
 
 def of(pem: bytes) -> About:
+    """pem: one certificate. Raises ValueError."""
     found = x509.load_pem_x509_certificate(pem)
     return About(
         found.subject.rfc4514_string(),

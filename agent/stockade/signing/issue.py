@@ -74,6 +74,7 @@ def certificate(name: str, what: str, public: ec.EllipticCurvePublicKey) -> x509
 
 
 def subject(name: str, what: str) -> x509.Name:
+    """what: of Stockade's it is. A common name has 64 characters at most (RFC 5280, ub-common-name)."""
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Stockade"),

@@ -43,6 +43,8 @@ def compiled(expression: str, *, memory: int = 8 << 20) -> Regex:
 
 
 class Subject:
+    """One text in the forms that detectors read: characters, UTF-8, and UTF-8 in lower case. Offsets of findings are of characters."""
+
     def __init__(self, text: str) -> None:
         self.ascii = text.isascii()
         self.text = text if self.ascii else _SURROGATE.sub("\ufffd", text)

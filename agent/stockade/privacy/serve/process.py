@@ -84,6 +84,7 @@ class Process:
         self._over = asyncio.Event()
 
     async def run(self) -> None:
+        """Never returns: the process ends with its socket, or with status 3 when a thread did not come back."""
         self._channel = Channel(self._sock, received=self._received, lost=self._over.set, limit=wire.REQUEST_BYTES)
         self._channel.send(wire.dump({"hello": wire.encode_hello(self._layers.hello)}))
         registry = Channel(self._registry, received=self._renew, lost=_nobody, limit=REGISTRY_BYTES)
