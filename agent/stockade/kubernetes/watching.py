@@ -81,6 +81,7 @@ class Watch(threading.Thread):
             followed.end()
 
     def run(self) -> None:
+        """Until it is stopped: lists, follows, and lists again from time to time and whenever something went wrong."""
         exact = False
         while not self._over.is_set():
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from stockade.privacy.finding import CATEGORIES
-from stockade.privacy.patterns import PATTERNS, Patterns, checks
+from stockade.privacy.patterns import PATTERNS, Patterns, checks, wallets
 from stockade.privacy.patterns.subject import Subject
 
 PATTERN = Patterns()
@@ -118,7 +118,7 @@ def test_a_wallet_has_its_checksum_in_it(name: str, value: str) -> None:
         (checks.luhn, "79927398713", "79927398710"),
         (checks.verhoeff, "2363", "2364"),
         (checks.pesel, "44051401359", "44131401359"),
-        (checks.bech32, "abcdef1qpzry9x8gf2tvdw0s3jn54khce6mua7lmqqqxw", "abcdef1qpzry9x8gf2tvdw0s3jn54khce6mua7lmqqqxq"),
+        (wallets.bech32, "abcdef1qpzry9x8gf2tvdw0s3jn54khce6mua7lmqqqxw", "abcdef1qpzry9x8gf2tvdw0s3jn54khce6mua7lmqqqxq"),
     ],
 )
 def test_checks_by_hand(check: checks.Check, right: str, wrong: str) -> None:
@@ -127,8 +127,8 @@ def test_checks_by_hand(check: checks.Check, right: str, wrong: str) -> None:
 
 
 def test_keccak_is_the_one_before_sha3() -> None:
-    assert checks.keccak_256(b"").hex() == "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
-    assert checks.keccak_256(b"abc").hex() == "4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45"
+    assert wallets.keccak_256(b"").hex() == "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
+    assert wallets.keccak_256(b"abc").hex() == "4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45"
 
 
 @pytest.mark.parametrize(

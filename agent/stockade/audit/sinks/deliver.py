@@ -74,6 +74,7 @@ class Delivery:
         self._cursor.close()
 
     def run(self) -> None:
+        """Until it is stopped, and all is delivered or its time is over. An error of the trail or cursor ends it too, and is `failing`."""
         try:
             while not self._over():
                 batch = self._batch()

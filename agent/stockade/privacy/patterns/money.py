@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stockade.privacy.patterns import checks
+from stockade.privacy.patterns import checks, wallets
 from stockade.privacy.patterns.subject import Pattern
 
 _ACCOUNT = (
@@ -17,7 +17,7 @@ _COUNTRY = "(?:" + "|".join(_BANK_TLD.split()) + ")"
 
 
 def _bitcoin(text: str) -> bool:
-    return checks.bech32(text) if text.lower().startswith(("bc1", "tb1", "ltc1")) else checks.base58check(text)
+    return wallets.bech32(text) if text.lower().startswith(("bc1", "tb1", "ltc1")) else wallets.base58check(text)
 
 
 def _solana(text: str) -> bool:
@@ -148,7 +148,7 @@ PATTERNS = (
         "financial.crypto",
         r"\b(0x[0-9a-fA-F]{40})\b",
         score=0.95,
-        check=checks.ethereum,
+        check=wallets.ethereum,
         says="Ethereum address: EIP-55 checksum in the letters' case",
     ),
     Pattern(
