@@ -74,6 +74,7 @@ def test_a_container_is_held_from_its_first_instruction(container: Container, di
     found = records_of(container.id, directory)
     (started,) = [record for record in found if record["reason"] == "started"]
     assert started["detail"]["trust_store"] == containers.BUNDLE
+    assert (started["detail"]["held"], started["detail"]["not_held"]) == ("yes", [])  # its runtime's own process has every capability
     first = next(record for record in found if record["action"] == "exec")
     assert (first["binary"]["path"], first["decision"]) == ("/usr/bin/python3", "allow")
     assert first["pid"] == container.pid
@@ -126,7 +127,13 @@ def test_a_container_that_starts_again_is_held_again(
     """At once, under its name: the hook waits for the agent of its life before to write its last record."""
     work = containers.work_directory(place, inside)
     bundle = containers.bundle(
-        work / "bundle", container_root, network, work, annotations={"stockade.policy": "held"}, hooks=hooks(directory)
+        work / "bundle",
+        container_root,
+        network,
+        work,
+        capabilities=["CAP_NET_RAW", "CAP_NET_ADMIN"],
+        annotations={"stockade.policy": "held"},
+        hooks=hooks(directory),
     )
     first = containers.runc(bundle, work, machine)
     subprocess.run(["runc", "delete", "-f", first.id], check=True)
@@ -137,6 +144,8 @@ def test_a_container_that_starts_again_is_held_again(
             "stopped",
             "started",
         ]
+        for started in select(records_of(again.id, directory), reason="started"):
+            assert (started["detail"]["held"], started["detail"]["not_held"]) == ("no", ["it keeps CAP_NET_ADMIN"])
 
 
 @pytest.mark.parametrize(("policy", "code"), [("missing", "no_policy"), ("../../etc/passwd", "bad_name"), ("broken", "policy")])

@@ -35,7 +35,8 @@ _LONG = 50  # of a name before one: both together can be what a sandbox is calle
 class Container:
     """pid: of its first process, in this PID namespace.
 
-    shared: others may have the same name. search: its own PATH. command: what it runs; empty where that is not known.
+    shared: others may have the same name. search: its own PATH. command: what it runs; empty where that is not known. capabilities: those
+    that its runtime is to give it; None where nothing says it.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Container:
     command: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
     shared: bool = False
+    capabilities: frozenset[str] | None = None
 
     @property
     def short(self) -> str:
@@ -117,7 +119,9 @@ def described(container: Container, root: Path = Path("/")) -> Container:
         image = _containerd(*shim, container.id)
     command = tuple(str(word) for word in process.get("args") or ())
     search = variables.get("PATH", "")
-    return Container(container.id, runtime, container.pid, name, image, container.bundle, search, command, annotations, shared)
+    given = process.get("capabilities")
+    told = frozenset(str(each) for names in given.values() for each in names or ()) if isinstance(given, dict) else None
+    return Container(container.id, runtime, container.pid, name, image, container.bundle, search, command, annotations, shared, told)
 
 
 def _podman(container: Container) -> tuple[str, str] | None:

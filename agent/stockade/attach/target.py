@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from stockade.types import StockadeError
 NET_RAW, SYS_PTRACE = 13, 19
 # With one of these a process can take away what holds it: CAP_NET_ADMIN, CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_BPF.
 FATAL = {12: "CAP_NET_ADMIN", 16: "CAP_SYS_MODULE", 17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN", 39: "CAP_BPF"}
+_NAMES = {**FATAL, NET_RAW: "CAP_NET_RAW", SYS_PTRACE: "CAP_SYS_PTRACE"}
 PTRACE = "CAP_SYS_PTRACE in the machine's PID namespace"
 # What a runtime executes in a container (`kubectl exec`, a probe) is in its PID namespace before it gives its capabilities up. It is not
 # dumpable meanwhile (runc: CVE-2016-9962), which keeps out everybody but who has this one (ptrace(2), "Ptrace access mode checking").
@@ -31,13 +32,17 @@ _INNER = ("/init.scope", "/container", "/runtime")  # which systemd, crun and po
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """init: its first process. root: the directory that is the root of what it executes, a path of this machine's."""
+    """init: its first process. root: the directory that is the root of what it executes, a path of this machine's.
+
+    starting: that process is still its runtime's own, which keeps every capability until it executes the container's command.
+    """
 
     cgroup: Cgroup
     init: int
     container: Container | None = None
     root: str = ""
     name: str = ""
+    starting: bool = False
 
     @property
     def called(self) -> str:
@@ -64,7 +69,7 @@ class Target:
 
     def fatal(self) -> list[str]:
         """The capabilities of its processes with which they could take away what holds them, or act through somebody who is not held."""
-        found = _capabilities(self.cgroup.processes(), self.init)
+        found = self._capabilities()
         names = [name for bit, name in FATAL.items() if found >> bit & 1]
         if found >> SYS_PTRACE & 1:
             names.append(PTRACE if any(is_ours(pid, "pid") for pid in self.cgroup.processes()) else PTRACE_WITHIN)
@@ -73,7 +78,18 @@ class Target:
     @property
     def raw(self) -> bool:
         """Whether something in it may make packets of its own."""
-        return bool(_capabilities(self.cgroup.processes(), self.init) >> NET_RAW & 1)
+        return bool(self._capabilities() >> NET_RAW & 1)
+
+    def _capabilities(self) -> int:
+        """Of all its processes; of one that starts, what its runtime was told to give it."""
+        told = self.container.capabilities if self.container is not None and self.starting else None
+        if told is None:
+            return _capabilities({*self.cgroup.processes(), self.init})
+        given = sum(1 << bit for bit, name in _NAMES.items() if name in told)
+        together = _capabilities(pid for pid in self.cgroup.processes() if pid != self.init)
+        with contextlib.suppress(OSError):  # it has just ended
+            together |= _counting(self.init, given)
+        return together
 
 
 def of_container(wanted: str) -> Target:
@@ -110,7 +126,7 @@ def of_unit(unit: str) -> Target:
 
 def of_starting(container: Container, root: str) -> Target:
     """A container that its runtime has prepared and not started. root: of its files, before it is its root."""
-    return Target(_checked(_outer(_cgroup_of(container.pid))), container.pid, container, root)
+    return Target(_checked(_outer(_cgroup_of(container.pid))), container.pid, container, root, starting=True)
 
 
 def _of(cgroup: Cgroup) -> Target:
@@ -182,19 +198,22 @@ def _first(cgroup: Cgroup) -> int:
     return min(found)[1]
 
 
-def _capabilities(processes: Iterator[int], init: int) -> int:
-    """Of all of them together: what each has or may get back (capabilities(7)), where its user namespace is this machine's own or the one
-    that owns the network. A process in a user namespace of its own that owns neither has none that count."""
-    here = os.readlink("/proc/self/ns/user")  # noqa: PTH115
+def _capabilities(processes: Iterable[int]) -> int:
+    """Of all of them together: what each has or may get back (capabilities(7)), as far as it counts."""
     together = 0
-    for pid in {*processes, init}:
+    for pid in processes:
         with contextlib.suppress(OSError, ValueError):
             lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-            held = int(lines["CapBnd"], 16) | int(lines["CapPrm"], 16)
-            if os.readlink(f"/proc/{pid}/ns/user") != here:  # noqa: PTH115
-                held &= 1 << 12 | 1 << NET_RAW  # over the network namespace that was made with it
-            together |= held
+            together |= _counting(pid, int(lines["CapBnd"], 16) | int(lines["CapPrm"], 16))
     return together
+
+
+def _counting(pid: int, held: int) -> int:
+    """Those of a process that count: all where its user namespace is this machine's own, else those over the network namespace that was
+    made with it. A process in a user namespace that owns neither has none. Raises OSError: it has ended."""
+    if os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user"):  # noqa: PTH115
+        return held
+    return held & (1 << 12 | 1 << NET_RAW)
 
 
 def elsewhere(target: Target, joined: Joined) -> list[int]:
