@@ -45,7 +45,10 @@ def test_each_policy_of_a_file_is_tried(tmp_path: Path, capsys: pytest.CaptureFi
     status, out, _ = said(capsys, file)
     first, second = out.splitlines()
     assert status == 1 and first == f"{file}: StockadePolicy team/good: loads"
-    assert second.startswith(f"{file}: ClusterStockadePolicy bad: spec.network[0].port[0], line ") and second.endswith("[bad_port]")
+    lines = file.read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if "port: [0]" in text)
+    place = f"{file}:{line}:{lines[line - 1].index('[0]') + 2}"
+    assert second.startswith(f"{place}: ClusterStockadePolicy bad: spec.network[0].port[0]: ") and second.endswith("[bad_port]")
 
 
 def test_a_list_as_kubectl_prints_it_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,10 +63,32 @@ def test_a_line_is_counted_in_what_is_printed_whatever_the_authors_order(tmp_pat
     lines = []
     for spec in (item["spec"], dict(reversed(item["spec"].items()))):
         file.write_text(json.dumps(item | {"spec": spec}))
-        problem = said(capsys, file)[1]
+        problem = said(capsys, file, "--print")[1].splitlines()[-1]
         lines.append(int(problem.partition(", line ")[2].partition(":")[0]))
     printed = said(capsys, file, "--print")[1].splitlines()
     assert lines[0] == lines[1] and printed[lines[0]].strip() == "- 0"  # the first of them says which policy it is
+
+
+def test_what_is_wrong_is_told_where_its_author_wrote_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also in a list, and below a label with dots in its name; what is not there is told of the nearest that is."""
+    specs = (
+        "{selector: {matchLabels: {app.kubernetes.io/name: [x]}}, priority: 5000}",
+        "{selector: {}, network: [{name: a, prt: 1}]}",
+    )
+    item = f"  - apiVersion: {GROUP}/v9\n    kind: StockadePolicy\n    metadata: {{name: a}}\n    spec: "
+    file = tmp_path / "list.yaml"
+    file.write_text("apiVersion: v1\nkind: List\nitems:\n" + "".join(f"{item}{spec}\n" for spec in specs))
+    lines = file.read_text().splitlines()
+    told = {}
+    for each in said(capsys, file)[1].splitlines():
+        place, _, rest = each.removeprefix(f"{file}:").partition(": StockadePolicy default/a: ")
+        line, column = map(int, place.split(":"))
+        told[rest.partition(": ")[0]] = lines[line - 1][column - 1 :]
+    assert told["apiVersion"] == f"{GROUP}/v9"
+    assert told["spec.selector.matchLabels.app.kubernetes.io/name"].startswith("[x]")
+    assert told["spec.priority"].startswith("5000")
+    assert told["spec.network[0].prt"].startswith("prt: 1")
+    assert told["spec.network[0].name"].startswith("a, prt")  # its rule has no binary
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
                 print(f"# {found.called}\n{found.text}")
             for problem in found.problems:
                 wrong = True
-                print(f"{file}: {found.called}: {problem}")
+                made = f", line {problem.made}" if args.print and problem.made else ""  # of what was just printed
+                place = f"{file}:{problem.place.line}:{problem.place.column}"
+                print(f"{place}: {found.called}: {problem.field}{made}: {problem.said}")
             if not found.problems and not args.print:
                 print(f"{file}: {found.called}: loads")
     return 1 if wrong else 0
