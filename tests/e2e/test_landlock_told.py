@@ -12,6 +12,7 @@ import pytest
 
 from e2e.test_adopt import SETTINGS, Held
 from framework import kernel_audit
+from framework.daemon import PYTHON, Daemon, name_of
 from framework.machine import Machine, Record, wait_for
 from framework.policy import whole
 from stockade.sandbox import landlock
@@ -158,6 +159,18 @@ def test_the_next_agent_knows_whose_ruleset_it_is(machine: Machine, inside: dict
         assert {detail["ruleset"] for detail in told(found)} == {"sandbox"}
     finally:
         held.end()
+
+
+def test_a_daemon_with_no_more_than_its_units_capabilities_tells_whose_it_was(
+    serving: Daemon, audit: None, request: pytest.FixtureRequest
+) -> None:
+    scripts = {name_of(request, 1): REFUSED, name_of(request, 2): ELSE + "import time; time.sleep(0.2)"}
+    for name, script in scripts.items():
+        done = serving.run([PYTHON, "-S", "try.py"], whole(allow=["python3"]), name, try_py=script)
+        assert done.returncode == 0 and done.stdout, done
+    records = serving.records(reason="landlock_refused")
+    assert [(record["sandbox"]["name"], record["detail"]["ruleset"]) for record in records] == [(name_of(request, 1), "sandbox")]
+    assert {record["sandbox"]["name"] for record in serving.records(reason="file_refused")} == {name_of(request, 2)}
 
 
 def test_where_the_audit_is_off_nothing_is_told_and_everything_counted(machine: Machine, off: None) -> None:
