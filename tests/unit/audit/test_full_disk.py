@@ -79,6 +79,15 @@ def test_a_full_disk_denies_and_leaves_the_trail_whole(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stdout.startswith("held"), done.stderr
 
 
+def test_a_key_that_the_disk_does_not_take_is_not_in_the_way_of_the_next_start(path: Path) -> None:
+    start = f"from pathlib import Path; from stockade.audit import Trail; Trail.open(Path({str(path)!r}))"
+    full = subprocess.run(["prlimit", "--fsize=0", sys.executable, "-c", start], capture_output=True, text=True, check=False)
+    assert full.returncode == 1 and "cannot use the audit key" in full.stderr, full
+    assert not path.with_name(f"{path.name}.key").exists()
+    room = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
+    assert room.returncode == 0, room
+
+
 def test_a_short_write_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trail = Trail.open(path)
     trail.append(BOX, connect())
