@@ -98,7 +98,10 @@ class Resolver:
     def _recorded(self, asker: Asker, record: Record) -> bool:
         try:
             self._record(asker, record)
-        except Exception:  # a full disk or a bug: either way there is no record, so there is no answer
+        except OSError as error:  # a full disk: there is no record, so there is no answer
+            log.error("dns query not recorded: %s", error)
+            return False
+        except Exception:  # a bug: the same
             log.exception("dns query not recorded")
             return False
         return True

@@ -132,7 +132,7 @@ def test_observe_answers_and_records_what_it_would_have_refused() -> None:
     assert (world.records[1].enforced, world.records[1].effect) == (True, Effect.REFUSE)
 
 
-def test_a_full_map_a_full_table_and_a_full_disk_answer_nothing() -> None:
+def test_a_full_map_a_full_table_and_a_full_disk_answer_nothing(caplog: pytest.LogCaptureFixture) -> None:
     world = World(fail_publish=True)
     assert (world.ask("repo.test").rcode(), world.records[0].reason) == (SERVFAIL, Reason.KERNEL_MAP_FULL)
     world = World(quota=1)
@@ -143,6 +143,8 @@ def test_a_full_map_a_full_table_and_a_full_disk_answer_nothing() -> None:
     for name in ("repo.test", "evil.com", "localhost"):
         reply = world.ask(name)
         assert (reply.rcode(), reply.answer, reply.options) == (SERVFAIL, [], ())
+    assert [each.getMessage() for each in caplog.records] == ["dns query not recorded: [Errno 28] disk full"] * 3
+    assert "Traceback" not in caplog.text  # it is no bug
 
 
 def test_case_comes_back_as_it_was_asked() -> None:
