@@ -143,7 +143,7 @@ def test_a_full_map_a_full_table_and_a_full_disk_answer_nothing(caplog: pytest.L
     for name in ("repo.test", "evil.com", "localhost"):
         reply = world.ask(name)
         assert (reply.rcode(), reply.answer, reply.options) == (SERVFAIL, [], ())
-    assert [each.getMessage() for each in caplog.records] == ["dns query not recorded: [Errno 28] disk full"] * 3
+    assert [each.getMessage() for each in caplog.records][-3:] == ["dns query not recorded: [Errno 28] disk full"] * 3
     assert "Traceback" not in caplog.text  # it is no bug
 
 
