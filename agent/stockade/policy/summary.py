@@ -10,7 +10,8 @@ Values of process.env are never in it, only the names of the variables.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from stockade.policy.model import Policy, Rule
 
@@ -27,7 +28,8 @@ def summary(policy: Policy) -> Detail:
     rules = [_rule(rule) for rule in policy.rules]
     whole = [f"{key}={value}" for key, value in _terms(policy, whole=True)] + [_rule(rule, whole=True) for rule in policy.rules]
     digest = hashlib.sha256("\n".join([*whole, *_unshown(policy)]).encode(errors="surrogatepass"))
-    shown = [f"{text}{_place(rule)}" for text, rule in zip(rules[:RULES], policy.rules, strict=False)]
+    files = {path: Path(path).resolve() for path in {rule.place.path for rule in policy.rules[:RULES]}}  # whoever reads it stands elsewhere
+    shown = [f"{text}{_place(rule, files)}" for text, rule in zip(rules[:RULES], policy.rules, strict=False)]
     return {"terms": terms, "rules": shown, "rule_count": len(rules), "policy_sha256": digest.hexdigest()}
 
 
@@ -112,8 +114,8 @@ def _rule(rule: Rule, *, whole: bool = False) -> str:
     return text if whole or len(text) <= WIDTH else text[: WIDTH - 1] + "…"
 
 
-def _place(rule: Rule) -> str:
-    return f" ({rule.place.path}:{rule.place.line})" if rule.place.line else ""
+def _place(rule: Rule, files: Mapping[str, Path]) -> str:
+    return f" ({files[rule.place.path]}:{rule.place.line})" if rule.place.line else ""
 
 
 def _any_path(rule: Rule) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from stockade.policy import load
 from stockade.policy.summary import RULES, summary
 
@@ -45,6 +47,14 @@ def test_every_rule_says_who_where_what_and_where_it_stands(tmp_path: Path) -> N
         f"code: git -> git.example.com; TLS passed through, not looked into ({place}:13)",
     ]
     assert found["rule_count"] == 2
+
+
+def test_a_place_is_said_of_the_machine_and_not_of_where_the_caller_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "policy.yaml").write_text(BASE)
+    monkeypatch.chdir(tmp_path / "inner")
+    rules = summary(load(["../policy.yaml"], generation=1))["rules"]
+    assert isinstance(rules, list) and rules[0].endswith(f" ({tmp_path}/policy.yaml:7)")
 
 
 def test_settings_are_there_and_no_value_of_a_variable(tmp_path: Path) -> None:
