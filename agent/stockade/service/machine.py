@@ -418,7 +418,7 @@ CHECKS = (
     ),
     Check("disk for the audit", _disk, "room below /var/log/stockade, or --audit FILE elsewhere", fatal=False),
     Check("run directory", _run_directory, "mount a tmpfs on /run: what a dead agent left there would outlive a boot", fatal=False),
-    Check("GPU", _gpu, "needed only for device: [gpu] and models on one", fatal=False),
+    Check("GPU", _gpu, "needed only for `process: {devices: [nvidia]}` and for a classifier or models on one", fatal=False),
     Check("onnxruntime", _onnxruntime, "pip install 'stockade[router]', if prompts are to be classified", fatal=False),
     Check("classifier", _classifier, "docs/gpu.md, where it could run on a GPU", fatal=False),
     Check("signing CA", _authority, "`ca` in /etc/stockade/stockade.yaml; docs/ca.md"),
