@@ -40,7 +40,7 @@ def no_links(path: Path) -> Path:
 def workdir_bind(directory: Path, user: int, *, executable: bool) -> Bind:
     """The workdir, writable, owned inside by the sandbox's user whoever owns it on disk. Raises StockadeError for a system directory."""
     if not directory.is_dir():
-        raise StockadeError(f"workdir {directory} is not a directory", code="workdir")
+        raise StockadeError(f"{directory} is not a directory, and only one can be shown writable", code="workdir")
     resolved = no_links(directory)
     within = any(resolved.is_relative_to(Path(name).resolve()) for name in (*SYSTEM, *_NEVER_WRITABLE))
     if within or str(resolved) in ("/", "/var", "/home"):
