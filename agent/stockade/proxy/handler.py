@@ -69,6 +69,8 @@ class Handler(server.LiveConnectionHandler):
         finally:
             self._deadline.cancel()
             self.interrupt()
+            if self._http is not None:
+                self._http.forget()
 
     # Live
 
@@ -195,7 +197,7 @@ class Handler(server.LiveConnectionHandler):
 
     def unfinished(self) -> int:
         """Octets of the WebSocket messages that are still coming in here."""
-        return sum(self._http.unfinished()) if self._http is not None else 0
+        return self._http.unfinished() if self._http is not None else 0
 
     def _unfinished_of_all(self) -> int:
         others = (connection.live for connection in self.connection.served.connections)

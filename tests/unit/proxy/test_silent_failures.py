@@ -240,13 +240,13 @@ def test_8_neither_are_many_that_never_end(proxied):
             opened.append((reader, writer))
         for index, (reader, writer) in enumerate(opened[:3]):
             with contextlib.suppress(ConnectionError):
-                writer.write(fragment + b"\x00" + fragment[1:] * 5)
+                writer.write(fragment + (b"\x00" + fragment[1:]) * 5)
                 writer.write(b"\x89\x80" + bytes(4))  # its answer comes when all before it was read
                 await writer.drain()
                 assert (await reader.read(2)).startswith(b"\x89") is (index < 2)
         opened[3][1].write(masked(b"small"))
         assert await opened[3][0].readexactly(7) == b"\x81\x05small"
-        await world.spine.settled()
+        assert await world.spine.wait_for(Reason.INTERRUPTED)
         assert [record.reason for record in world.spine.of(Action.WEBSOCKET)].count(Reason.INTERRUPTED) == 1
 
     proxied(scenario, message_bytes=MEGABYTE, messages_bytes=MEGABYTE)
