@@ -405,6 +405,29 @@ def test_doctor_signs_once_and_says_whether_that_works(machine: Machine, token: 
     assert (status, found["answer"]) == (1, "missing") and "no token is labelled stockade tests" in found["detail"]
 
 
+@pytest.mark.parametrize("words", [("doctor",), ("daemon", "--check")])
+def test_the_settings_that_are_asked_about_are_the_ones_tried(machine: Machine, organisation: Organisation, words: tuple[str, ...]) -> None:
+    """Not the machine's own, of whose CA nothing was asked."""
+    room = machine.room()
+    said = organisation.in_file()
+    key = Path(str(said["key"]))
+    (room / "settings.yaml").write_text(yaml.safe_dump({"ca": said}))
+
+    def asked() -> tuple[int, str]:
+        line = [STOCKADE, *words, "--settings", room / "settings.yaml"]
+        ended = subprocess.run(line, capture_output=True, text=True, check=False)
+        return ended.returncode, next(each for each in ended.stdout.splitlines() if "signing CA" in each)
+
+    status, found = asked()
+    assert status == 0 and found.startswith("available ") and f"CN={ISSUER}, its key in file {key}" in found
+    key.chmod(0o644)
+    try:
+        status, found = asked()
+    finally:
+        key.chmod(0o600)
+    assert status == 1 and found.startswith("missing ") and "not root's alone" in found
+
+
 @pytest.mark.client("java", "javac", "git")
 def test_strict_clients_believe_a_constrained_chain(machine: Machine, organisation: Organisation, programs: Programs) -> None:
     """Java has its own judgement of chains and constraints, and so has git's GnuTLS, where the distribution builds it with that."""

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         from stockade.cli import doctor
 
         print(f"settings: {settings.configured.file or 'none, so every default holds'}")
-        return doctor.run(argparse.Namespace(output="text"))
+        return doctor.run(argparse.Namespace(output="text", settings=args.settings))
     import logging
 
     from stockade.daemon.main import serve

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from pathlib import Path
 
 from stockade.kernel.probe import Answer, kernel_findings
 
@@ -13,18 +14,24 @@ SUMMARY = (
 )
 EXAMPLES = """\
   stockade doctor
+  stockade doctor --settings ./stockade.yaml           # its signing CA, and the disk of its trails
   stockade doctor -o json | jq '.[] | select(.answer != "available")'
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="the settings file (default: /etc/stockade/stockade.yaml, if there)")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
 
 
 def run(args: argparse.Namespace) -> int:
     from stockade.service.machine import findings
+    from stockade.service.settings import Settings
+    from stockade.settings import configured
 
-    found = [*findings(), *kernel_findings()]
+    # without the option a settings file that cannot be read is a finding among others
+    asked = Settings.of(configured(args.settings)) if args.settings is not None else None
+    found = [*findings(settings=asked), *kernel_findings()]
     if args.output == "json":
         print(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2))
     else:

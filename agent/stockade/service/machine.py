@@ -55,17 +55,20 @@ class Untold(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """fatal: `stockade run` cannot do without it. hint: what to do where it is not available, if the probe knows nothing better."""
+    """fatal: `stockade run` cannot do without it. hint: what to do where it is not available, if the probe knows nothing better. settled:
+    the probe takes the settings that are asked about; None for the machine's own.
+    """
 
     name: str
-    probe: Callable[[], str]
+    probe: Callable[..., str]
     hint: str = ""
     fatal: bool = True
+    settled: bool = False
 
-    def run(self) -> Finding:
+    def run(self, settings: Settings | None = None) -> Finding:
         """The probe's answer. It never raises: a probe that breaks is an answer that could not be had."""
         try:
-            return Finding(self.name, Answer.AVAILABLE, self.probe(), fatal=self.fatal)
+            return Finding(self.name, Answer.AVAILABLE, self.probe(settings) if self.settled else self.probe(), fatal=self.fatal)
         except Untold as reason:
             return self._finding(Answer.UNKNOWN, str(reason))
         except StockadeError as error:
@@ -80,9 +83,9 @@ class Check:
         return Finding(self.name, answer, detail, hint or self.hint, self.fatal)
 
 
-def findings(checks: tuple[Check, ...] | None = None) -> list[Finding]:
-    """One answer for each check, in order; none raises."""
-    return [check.run() for check in (CHECKS if checks is None else checks)]
+def findings(checks: tuple[Check, ...] | None = None, settings: Settings | None = None) -> list[Finding]:
+    """One answer for each check, in order; none raises. settings: those asked about; None: the machine's own."""
+    return [check.run(settings) for check in (CHECKS if checks is None else checks)]
 
 
 # the probes
@@ -273,8 +276,8 @@ def _synchronised() -> str:
     return ""
 
 
-def _disk() -> str:
-    place = existing(Settings().log)
+def _disk(settings: Settings | None) -> str:
+    place = existing((settings or Settings.of(configured(None))).log)
     state = os.statvfs(place)
     free = state.f_bavail * state.f_frsize
     said = f"{free // 2**20} MiB free at {place}"
@@ -327,9 +330,9 @@ def _classifier() -> str:
     return _python_says(_CLASSIFIER)
 
 
-def _authority() -> str:
-    """The CA of the default settings, by a signature that nobody is given."""
-    ca = configured(None).ca
+def _authority(settings: Settings | None) -> str:
+    """The CA of the settings, by a signature that nobody is given."""
+    ca = (settings.configured if settings is not None else configured(None)).ca
     if ca.certificate is None:
         return "each sandbox has a root of its own"
     if os.geteuid() != 0:
@@ -416,10 +419,15 @@ CHECKS = (
         "timedatectl set-ntp true; otherwise the times in the trail are this machine's own",
         fatal=False,
     ),
-    Check("disk for the audit", _disk, "room below /var/log/stockade, or --audit FILE elsewhere", fatal=False),
+    Check("disk for the audit", _disk, "room below /var/log/stockade, or --audit FILE elsewhere", fatal=False, settled=True),
     Check("run directory", _run_directory, "mount a tmpfs on /run: what a dead agent left there would outlive a boot", fatal=False),
     Check("GPU", _gpu, "needed only for `process: {devices: [nvidia]}` and for a classifier or models on one", fatal=False),
     Check("onnxruntime", _onnxruntime, "pip install 'stockade[router]', if prompts are to be classified", fatal=False),
     Check("classifier", _classifier, "docs/gpu.md, where it could run on a GPU", fatal=False),
-    Check("signing CA", _authority, "`ca` in /etc/stockade/stockade.yaml; docs/ca.md"),
+    Check(
+        "signing CA",
+        _authority,
+        "`ca` in the settings, /etc/stockade/stockade.yaml unless --settings says otherwise; docs/ca.md",
+        settled=True,
+    ),
 )
