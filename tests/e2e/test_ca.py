@@ -414,7 +414,7 @@ def test_the_settings_that_are_asked_about_are_the_ones_tried(machine: Machine, 
     (room / "settings.yaml").write_text(yaml.safe_dump({"ca": said}))
 
     def asked() -> tuple[int, str]:
-        line = [STOCKADE, *words, "--settings", room / "settings.yaml"]
+        line = [str(STOCKADE), *words, "--settings", str(room / "settings.yaml")]
         ended = subprocess.run(line, capture_output=True, text=True, check=False)
         return ended.returncode, next(each for each in ended.stdout.splitlines() if "signing CA" in each)
 
