@@ -30,6 +30,7 @@ from mitmproxy.flow import Error
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import DropStream, HttpLayer, HTTPMode, HttpStream, SendHttp, _http1
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
@@ -49,6 +50,7 @@ from mitmproxy.proxy.layers.http._http2 import Http2Connection, Http2Server
 from mitmproxy.proxy.layers.websocket import WebsocketConnection, WebsocketLayer
 
 from stockade.proxy.settings import Settings
+from stockade.proxy.upstream_http1 import ServerHttp1
 from stockade.proxy.websocket import GovernedWebsocket
 
 Commands = layer.CommandGenerator[Any]
@@ -72,6 +74,7 @@ class _ChunkedReader(ChunkedReader):
 
 
 _http1.ChunkedReader = _ChunkedReader  # type: ignore[attr-defined]  # make_body_reader looks it up here, for both sides
+http_layers.Http1Client = ServerHttp1  # type: ignore[attr-defined]  # HttpClient and HttpLayer look it up there
 websocket.WebsocketLayer = GovernedWebsocket  # type: ignore[misc]  # HttpStream looks it up here
 
 

@@ -363,3 +363,47 @@ def test_a_body_that_trickles_holds_up_nobody_else(proxied):
         assert seen.body == 40
 
     proxied(scenario, policy=ANY)
+
+
+@pytest.mark.parametrize("size", [1, 1 << 16])
+def test_what_a_server_says_before_its_answer_is_not_its_answer(proxied, size):
+    said = (
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" * 2
+        + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    )
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                for at in range(0, len(said), size):
+                    writer.write(said[at : at + size])
+                    await writer.drain()
+
+    async def scenario(world: World) -> None:
+        number = world.name("a.example", await world.server(answer))
+        reader, writer = await world.dial(number, tls=False)
+        for _ in range(2):
+            assert await world.exchange(number, reader, writer, GET + "\r\n") == (200, b"ok")
+        await world.spine.settled()
+        assert [record.http.status for record in world.spine.of(Action.HTTP) if record.http is not None] == [200, 200]
+
+    proxied(scenario)
+
+
+def test_an_answer_whose_head_never_ends_is_not_kept(proxied):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"X-A: " + b"a" * 60000 + b"\r\n")
+                await writer.drain()
+
+    async def scenario(world: World) -> None:
+        number = world.name("a.example", await world.server(answer))
+        status, body = await world.ask(number, GET + "\r\n", tls=False)
+        assert status == 403 and refusal(body)["reason"] == "upstream_error" and "longer than" in refusal(body)["error"], body
+        await world.spine.settled()
+        assert [record.reason for record in world.spine.of(Action.HTTP)] == [Reason.UPSTREAM_ERROR]
+
+    proxied(scenario)
