@@ -58,3 +58,26 @@ def test_a_word_that_nobody_knows_is_told_by_the_verb_it_was_given_to(words: str
     said, hint = done.stderr.splitlines()
     assert said.startswith(f"stockade {verb}: error: unrecognized arguments: ")
     assert hint == f"  hint: stockade {verb} --help"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who ends sandboxes is root")
+def test_a_sandbox_that_is_not_there_is_said_not_to_be() -> None:
+    """Not that it waits for no agent: whoever ends one does not ask for one that waits."""
+    done = _stockade("sandbox kill no-such-sandbox", subprocess.PIPE, "")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "stockade: no sandbox is called no-such-sandbox [no_sandbox]\n  hint: stockade sandbox ls says which there are\n"
+
+
+def test_a_kubeconfig_that_is_none_is_named() -> None:
+    done = _stockade("fleet status --kubernetes /no/such/config", subprocess.PIPE, "")
+    assert (done.returncode, done.stdout) == (2, "")
+    said, hint = done.stderr.splitlines()
+    assert said.startswith("stockade: the cluster's API is not known by /no/such/config: ") and said.endswith(" [kubernetes]")
+    assert hint == "  hint: name the kubeconfig that kubectl uses, as ~/.kube/config"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="runtimes run it as root")
+def test_words_that_are_no_state_of_a_container_are_said_to_be_no_json() -> None:
+    command = [sys.executable, "-m", "stockade", "oci-hook"]
+    done = subprocess.run(command, input="{", capture_output=True, text=True, check=False)
+    assert (done.returncode, "not JSON: Expecting property name" in done.stderr, "[bad_state]" in done.stderr) == (2, True, True)

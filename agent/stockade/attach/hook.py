@@ -61,7 +61,8 @@ class State:
             annotations = {str(key): str(value) for key, value in (said.get("annotations") or {}).items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             hint = "this is what a runtime runs: see docs/attach.md for how it is told to"
-            raise StockadeError(f"no state of a container on standard input: {error!r}", hint=hint, code="bad_state") from None
+            why = f"not JSON: {error}" if isinstance(error, json.JSONDecodeError) else repr(error)
+            raise StockadeError(f"no state of a container on standard input: {why}", hint=hint, code="bad_state") from None
         if status not in ("creating", "created") or found.pid <= 0:
             hint = "install it as a createRuntime hook"
             raise StockadeError(f"the container is {status}: it is too late, or too early, to govern it", hint=hint, code="bad_state")

@@ -87,7 +87,14 @@ def _kill(name: str, output: str) -> int:
     if name in running(settings.control):
         ask(settings.control, name, "kill")
     else:
-        slot = orphans.seized(settings, mounted_bpffs(settings.run / "bpf"), name)
+        try:
+            slot = orphans.seized(settings, mounted_bpffs(settings.run / "bpf"), name)
+        except StockadeError as error:
+            if error.code != "no_orphan":
+                raise
+            raise StockadeError(
+                f"no sandbox is called {name}", hint="stockade sandbox ls says which there are", code="no_sandbox"
+            ) from None
         try:
             orphans.end(slot, "stockade sandbox kill, while it had no agent")
         finally:

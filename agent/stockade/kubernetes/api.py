@@ -70,7 +70,10 @@ class Api:
                 config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         except (config.ConfigException, OSError, ValueError) as error:
             hint = "set kubernetes.kubeconfig in the settings, or run it in a pod with a service account"
-            raise StockadeError(f"the cluster's API is not known: {error}", hint=hint, code="kubernetes") from None
+            if kubeconfig is not None:
+                hint = "name the kubeconfig that kubectl uses, as ~/.kube/config"
+            by = f" by {kubeconfig}" if kubeconfig is not None else ""
+            raise StockadeError(f"the cluster's API is not known{by}: {error}", hint=hint, code="kubernetes") from None
         settings.retries = False  # when and how often is decided here
         settings.socket_options = _ALIVE
         settings.connection_pool_maxsize = 8

@@ -102,6 +102,8 @@ def test_a_file_that_is_no_mapping_is_not_quoted_whole(tmp_path: Path, capsys: p
     assert main(["policy", "check", str(path)]) == 1
     said = capsys.readouterr().out
     assert "a policy cannot be `root:x:0:0:root:/root:/bin/bash daemon:x:1:1:daemon:/usr/…` (text) [wrong_type]" in said
+    assert main(["policy", "import", str(path)]) == 2
+    assert "an OpenShell policy cannot be `root:x:0:0:root:/root:/bin/bash daemon:x:1:1:daemon:/usr/…` (text)" in capsys.readouterr().err
 
 
 def test_a_resource_of_kubernetes_is_sent_where_it_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

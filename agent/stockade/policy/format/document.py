@@ -116,6 +116,11 @@ class Refused:
 Node = Scalar | Listing | Mapping | Refused
 
 
+def short(text: str) -> str:
+    """A value as a message shows it: a whole file may be one, which is a text to YAML when it is no mapping."""
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
 def kind_of(node: Node) -> str:
     """What a person would call it."""
     match node:

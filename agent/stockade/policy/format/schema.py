@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from stockade.policy.format.document import Findings, Listing, Mapping, Node, Place, Refused, Scalar, kind_of
+from stockade.policy.format.document import Findings, Listing, Mapping, Node, Place, Refused, Scalar, kind_of, short
 from stockade.policy.format.problems import closest, meant
 from stockade.policy.format.shapes import Anything, Choice, Key, Many, Named, Number, Record, Text, Type
 from stockade.policy.format.spec import ANY, DOORS, POLICY, PRIVACY, RULES
@@ -199,20 +199,15 @@ class Reader:
 
     def _unfit(self, node: Node, code: str, owner: str, accepted: str) -> Node:
         if not isinstance(node, Refused):
-            what = f"`{_short(node.text)}`" if isinstance(node, Scalar) and node.text else kind_of(node)
+            what = f"`{short(node.text)}`" if isinstance(node, Scalar) and node.text else kind_of(node)
             self.findings.add(node.place, code, f"{owner} cannot be {what}", accepted=accepted)
         return Refused(node.place)
 
     def _wrong(self, node: Node, owner: str, accepted: str) -> Node:
         if not isinstance(node, Refused):
-            what = f"`{_short(node.text)}` ({node.kind})" if isinstance(node, Scalar) and node.text else kind_of(node)
+            what = f"`{short(node.text)}` ({node.kind})" if isinstance(node, Scalar) and node.text else kind_of(node)
             self.findings.add(node.place, "wrong_type", f"{owner} cannot be {what}", accepted=accepted)
         return Refused(node.place)
-
-
-def _short(text: str) -> str:
-    """A value as a message shows it: a whole file may be one, which is a text to YAML when it is no mapping."""
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _all_fit(items: tuple[Node, ...], fits: re.Pattern[str]) -> bool:

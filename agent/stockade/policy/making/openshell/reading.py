@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from stockade.policy.format.document import NOWHERE, Findings, Listing, Mapping, Node, Place, Scalar, compose, kind_of
+from stockade.policy.format.document import NOWHERE, Findings, Listing, Mapping, Node, Place, Scalar, compose, kind_of, short
 from stockade.policy.format.problems import Problem
 
 STANDARD = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
@@ -380,7 +380,7 @@ class _Reader:
         self.losses.append(Loss(kind, place, code, message))
 
     def _wrong(self, node: Node, owner: str, accepted: str) -> None:
-        what = f"`{node.text}` ({node.kind})" if isinstance(node, Scalar) and node.text else kind_of(node)
+        what = f"`{short(node.text)}` ({node.kind})" if isinstance(node, Scalar) and node.text else kind_of(node)
         self._error(node.place, "wrong_type", f"{owner} cannot be {what}", accepted)
 
     def _error(self, place: Place, code: str, message: str, accepted: str) -> None:
