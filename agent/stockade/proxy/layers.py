@@ -37,8 +37,10 @@ from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
+    RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -55,6 +57,7 @@ from stockade.proxy.websocket import GovernedWebsocket
 
 Commands = layer.CommandGenerator[Any]
 
+EMPTY_FRAMES = 1000  # of one HTTP/2 connection: no flow control counts them, and each costs as much as a full one (CVE-2019-9518)
 ANSWER = "stockade.answer"  # in flow.metadata: the Answer that we give ourselves
 HANG_UP = "stockade.hang_up"  # the head cannot be trusted to say where it ends: close after the answer
 HOLDING = "stockade.holding"  # the Holding of a body that is read before it is passed on
@@ -256,6 +259,11 @@ class GovernedStream(HttpStream):
         yield from self.handle_event(RequestData(self.stream_id, held))
         return False
 
+    def state_stream_request_body(self, event: RequestData | RequestTrailers | RequestEndOfMessage) -> layer.CommandGenerator[None]:
+        if isinstance(event, RequestData) and not event.data:
+            return  # an empty DATA frame: a chunk of nothing would end the body on an HTTP/1 server, and the rest be another request
+        yield from super().state_stream_request_body(event)
+
     def state_stream_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, ResponseData) and not event.data:
             return  # an empty DATA frame: to whoever reads along, no octets are the end
@@ -354,7 +362,7 @@ class ClientHttp2(Http2Server):
     def __init__(self, context: Context, parent: GovernedHttp) -> None:
         super().__init__(context)
         self._parent = parent
-        self._dropped = 0
+        self._dropped = self._empty = 0
         self._methods: dict[int, str] = {}
 
     def _handle_event(self, event: events.Event) -> Commands:
@@ -380,6 +388,11 @@ class ClientHttp2(Http2Server):
             lengths = [value for name, value in event.headers if name == b"content-length"]
             if any(value != b"0" for value in lengths):
                 yield from self.protocol_error("content-length of a request without a body")
+                return True
+        if isinstance(event, h2.events.DataReceived) and not event.data and not event.stream_ended:
+            self._empty += 1
+            if self._empty > EMPTY_FRAMES:
+                yield from self.protocol_error("too many empty frames", h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
                 return True
         if isinstance(event, h2.events.DataReceived) and event.stream_id not in self._parent.streams:
             self._dropped += len(event.data)

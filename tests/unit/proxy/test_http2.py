@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+from stockade.proxy.layers import EMPTY_FRAMES
 from stockade.types import Action, Effect, Reason
 
 from .conftest import FakePolicy, Seen, World, refusal
@@ -277,3 +278,43 @@ def test_a_stream_that_is_still_dialling_does_not_get_through(proxied):
         assert seen.heads == []
 
     proxied(scenario)
+
+
+def test_an_empty_frame_does_not_end_a_body_on_an_http1_server(proxied):
+    """To a chunked body a chunk of nothing is its end: what comes after it would be read as another request, which nobody judged."""
+
+    async def scenario(world: World) -> None:
+        arrived = bytearray()
+
+        async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                while not arrived.endswith(b"0\r\n\r\n") or b"last" not in arrived:
+                    arrived.extend(await reader.read(65536))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        number = world.name("a.example", await world.server(keep, world.pki.context("a.example", ("http/1.1",))))
+        client, here = await h2_client(world, number), f"a.example:{world.port_of(number)}"
+        stream = client.open("POST", here, "/ok", end=False)
+        for data in (b"first", b"", b"last"):
+            client.send(stream, data)
+        client.send(stream, b"", end=True)
+        assert (await client.answer(stream))[0] == 200
+        assert arrived.partition(b"\r\n\r\n")[2] == b"5\r\nfirst\r\n4\r\nlast\r\n0\r\n\r\n"
+
+    proxied(scenario, policy=FakePolicy(allow=(("POST", "/ok"),)))
+
+
+def test_empty_frames_without_end_are_not_listened_to(proxied):
+    async def scenario(world: World) -> None:
+        number, _ = await world.echo("a.example")
+        client, here = await h2_client(world, number), f"a.example:{world.port_of(number)}"
+        stream = client.open("POST", here, "/ok", end=False)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(EMPTY_FRAMES + 1):
+                client.send(stream, b"")
+            await client.answer(stream)
+        assert client.gone
+        record = await world.spine.wait_for(Reason.PROTOCOL_ERROR)
+        assert record.detail["error"] == "too many empty frames"
+
+    proxied(scenario, policy=FakePolicy(allow=(("POST", "/ok"),)))
