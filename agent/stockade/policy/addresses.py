@@ -69,17 +69,20 @@ RANGES = (
 )
 
 
-def refused_range(address: Address, host: str, policy: Policy, port: int | None, binary: Binary | None = None) -> str | None:
+def refused_range(
+    address: Address, host: str, policy: Policy, port: int | None, binary: Binary | None = None, *, own: bool = False
+) -> str | None:
     """The range that forbids dialling address for a normalised host, such as `metadata 169.254.169.254`; None when it may be dialled.
 
-    port None is any port. binary None is any binary: any rule's host then opens a private range, any rule's denied CIDR closes one.
+    port None is any port. binary None is any binary: any rule's host then opens a private range, any rule's denied CIDR closes one. own:
+    the address is this machine's, whose services no firewall keeps from itself: private, however public it looks.
     """
     names = binary.names if binary else None
     if host == LOCALHOST and address.is_loopback:
         services = policy.host_services()
         return None if services and (port is None or port in services) else str(range_of(address))
     for dialled in (address, *_embedded(address)):
-        found = range_of(dialled)
+        found = range_of(dialled) or (_own(dialled) if own and dialled == address else None)
         if found is not None and not (found.private and _opened(dialled, host, policy, port, names)):
             return str(found)
         for entry in policy.index.denied_networks(dialled, names):
@@ -91,6 +94,10 @@ def refused_range(address: Address, host: str, policy: Policy, port: int | None,
 def range_of(address: Address) -> Range | None:
     """The row that holds an address itself, whatever it embeds."""
     return next((row for row in RANGES if row.network.version == address.version and address in row.network), None)
+
+
+def _own(address: Address) -> Range:
+    return Range(ipaddress.ip_network(address), "this machine's own", private=True)
 
 
 def _opened(address: Address, host: str, policy: Policy, port: int | None, names: frozenset[str] | None) -> bool:

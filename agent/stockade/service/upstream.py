@@ -27,7 +27,9 @@ async def resolve(host: str, port: int, policy: Policy, binary: Binary | None) -
     found = await _look_up(host, port)
     if not found:
         return Resolved(())
-    refusals = {address: refused_range(ipaddress.ip_address(address), host, policy, port, binary) for address in found}
+    refusals = {
+        address: refused_range(ipaddress.ip_address(address), host, policy, port, binary, own=_leads_here(address)) for address in found
+    }
     allowed = tuple(address for address, refusal in refusals.items() if refusal is None)
     if allowed:
         return Resolved(allowed)
@@ -41,6 +43,16 @@ def but_for_own(found: Resolved, port: int) -> Resolved:
     if others or not found.addresses:
         return Resolved(others, found.refused)
     return Resolved((), f"{', '.join(f'{address} port {port}' for address in found.addresses)} is the agent's own")
+
+
+def _leads_here(address: str) -> bool:
+    """Whether this machine would dial itself: then the source is the destination. Nothing is sent, and no route leads elsewhere."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((address, 9))
+        except OSError:
+            return False
+        return str(sock.getsockname()[0]) == address
 
 
 def _is_ours(address: str) -> bool:

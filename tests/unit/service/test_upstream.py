@@ -24,7 +24,7 @@ from stockade.types import Binary
 POLICY = """\
 - name: web
   binary: {allow: [curl]}
-  destination: {allow: ["*.example.com", exact.example.com], deny: [203.0.113.0/24]}
+  destination: {allow: ["*.example.com", exact.example.com, named.example.com], deny: [203.0.113.0/24]}
   method: {allow: [GET]}
   path: {allow: [/**]}
 - name: corp
@@ -44,6 +44,8 @@ ZONE = {
     "good.example.com": ["198.51.100.7", "2001:db8::7"],
     "private.example.com": ["10.0.0.1"],
     "exact.example.com": ["10.0.0.1"],
+    "own.example.com": ["192.0.2.1", "2001:db8::1"],
+    "named.example.com": ["192.0.2.1", "2001:db8::1"],
     "here.example.com": ["127.0.0.1", "::1"],
     "zero.example.com": ["0.0.0.0", "::"],
     "mapped.example.com": ["::ffff:169.254.169.254"],
@@ -68,6 +70,8 @@ LEADS = {
     "good.example.com": (["198.51.100.7", "2001:db8::7"], None),
     "private.example.com": ([], "10.0.0.1 is private 10.0.0.0/8"),
     "exact.example.com": (["10.0.0.1"], None),
+    "own.example.com": ([], "192.0.2.1 is this machine's own 192.0.2.1, 2001:db8::1 is this machine's own 2001:db8::1"),
+    "named.example.com": (["192.0.2.1", "2001:db8::1"], None),
     "here.example.com": ([], "127.0.0.1 is loopback 127.0.0.0/8, ::1 is loopback ::1"),
     "zero.example.com": ([], "0.0.0.0 is unspecified 0.0.0.0, :: is unspecified ::"),
     "mapped.example.com": ([], "::ffff:169.254.169.254 is metadata 169.254.169.254"),
