@@ -15,7 +15,7 @@ from typing import Literal
 from stockade.policy.families import load_families
 from stockade.policy.format.amounts import amount, size
 from stockade.policy.format.calls import ALLOW, DENY, examine_calls
-from stockade.policy.format.document import Findings, Mapping, Node, Place, Scalar, compose
+from stockade.policy.format.document import MAX_BYTES, Findings, Mapping, Node, Place, Scalar, compose
 from stockade.policy.format.lint import Whole, examine
 from stockade.policy.format.origins import Origins
 from stockade.policy.format.problems import PolicyError, Problem, meant
@@ -155,7 +155,8 @@ class _Composition:
 
     def _read(self, path: Path, asked: Place) -> Document | None:
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)  # whatever is named by mistake, a log or a device, is not read to its end
         except OSError as error:
             self.findings.add(asked, "unreadable", f"cannot read {path}: {error.strerror}")
             return None

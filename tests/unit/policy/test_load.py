@@ -228,3 +228,9 @@ def test_best_effort_is_what_all_that_speak_of_it_have(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "mine.yaml").write_text("version: 1\nname: mine\nextends: [./base.yaml]\nbest_effort: [lsm, limits]\n")
     assert load([tmp_path / "base.yaml"]).best_effort == load([tmp_path / "mine.yaml"]).best_effort == {"lsm"}
+
+
+def test_what_has_no_end_is_too_large() -> None:
+    with pytest.raises(PolicyError) as raised:
+        load([Path("/dev/zero")])
+    assert [problem.code for problem in raised.value.problems] == ["too_large"]

@@ -143,7 +143,7 @@ def compose(
 ) -> Node | None:
     """The document in data, or None when there is none to speak of; findings says why. holds: what it is about, for its messages."""
     if len(data) > MAX_BYTES:
-        findings.add(Place(path), "too_large", f"a {holds} file has at most {MAX_BYTES} bytes, this one has {len(data)}")
+        findings.add(Place(path), "too_large", f"a {holds} file has at most {MAX_BYTES} bytes, this one has more")
         return None
     try:
         text = data.decode("utf-8-sig")
