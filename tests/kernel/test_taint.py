@@ -12,7 +12,7 @@ from kernel.box import PYTHON, RUNS, Actor, Box
 from kernel.dial import DIAL, V4, V6, Verdicts
 from kernel.wire import Wire
 from stockade.kernel import backend
-from stockade.kernel.abi import Speaker, Verdict
+from stockade.kernel.abi import SPEAKER_OPTION, Speaker, Verdict
 
 SHELL = os.path.realpath("/bin/sh")
 SPAWN = """
@@ -127,6 +127,10 @@ def test_a_process_without_a_tag_is_nobody(speaking: Actor, governed: Box, wire:
     assert Speaker.of(connection) is None
     taken.sendall(b"from outside")
     assert Speaker.of(connection) == Speaker(0, 0, 0)
+    for _ in range(10):
+        taken.sendall(b"and again")
+    claims = Speaker.LAYOUT.unpack(connection.getsockopt(socket.SOL_SOCKET, SPEAKER_OPTION, Speaker.LAYOUT.size))[3]
+    assert claims == 2, "a number that goes on would come round to nobody"
     taken.close()
     door.close()
 
