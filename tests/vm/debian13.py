@@ -1,4 +1,5 @@
-"""A whole Debian 13 on a disk, as a box of Vagrant's is one, and vagrant/provision.sh in it: its packages, its systemd, its GRUB.
+"""A whole Debian 13 on a disk, as a box of Vagrant's is one, and vagrant/provision.sh in it: its packages, its systemd, its GRUB; and in
+that, Stockade as a service.
 
 What takes too long under emulation is done before in a chroot, at this machine's speed and by the same script: packages.
 The rest happens in the machine, which is booted twice by its own boot loader:
@@ -6,6 +7,7 @@ The rest happens in the machine, which is booted twice by its own boot loader:
     chroot   provision.sh packages            apt and pip, as in a new box
     boot 1   provision.sh prepare, twice      finds them in place; puts `bpf` among the LSMs, once; then `reboot`
     boot 2   provision.sh prepare, check      BPF LSM is on; doctor, and tests that it is given
+             service.py                       the release as a service of that systemd's, installed in the chroot by install.sh --service
 
 The box starts without BPF LSM, as an administrator may have set it (Debian's kernels have it in their default list).
 """
@@ -59,6 +61,7 @@ else
     step line cat /proc/cmdline
     step third $provision prepare
     step check $provision check {" ".join(TESTS)} -q -p no:cacheprovider
+    step service python3 /{CHECKOUT}/tests/vm/service.py /{CHECKOUT} /opt/stockade /usr/local/bin/stockade /var/results/service.json
     sync; systemctl poweroff
 fi
 """
@@ -152,26 +155,11 @@ def make(tarball: Path, fetched: Path, image: Path) -> None:
         (root / "etc/fstab").write_text("LABEL=box / ext4 rw 0 1\n")
         (root / "etc/hostname").write_text("stockade\n")
         _grub(device, root)
-        checkout = root / CHECKOUT
-        checkout.mkdir(parents=True)
-        listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-        names = b"\0".join(name for name in listed.split(b"\0") if name and os.path.lexists(ROOT / os.fsdecode(name)))
-        subprocess.run(["tar", "-C", ROOT, "--null", "-T", "-", "-cf", checkout / "tar"], input=names, check=True)
-        _run("tar", "-xf", checkout / "tar", "-C", checkout)
-        (checkout / "tar").unlink()
+        _checkout(root)
         with _chroot(device, root):
-            (root / "wheels").mkdir()
-            _run("mount", "--bind", "-o", "ro", fetched, root / "wheels")
-            offline = ["env", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels", "PIP_NO_CACHE_DIR=1", "PIP_CONFIG_FILE=/dev/null"]
-            _run("chroot", root, *offline, f"/{CHECKOUT}/vagrant/provision.sh", "packages")
-            _run("umount", root / "wheels")
-        drive = root / "usr/local/sbin/drive"
-        drive.write_text(_DRIVE)
-        drive.chmod(0o755)
-        (root / "etc/systemd/system/drive.service").write_text(_UNIT)
-        wanted = root / "etc/systemd/system/graphical.target.wants"
-        wanted.mkdir(exist_ok=True)
-        (wanted / "drive.service").symlink_to("../drive.service")
+            _offline(root, fetched, f"/{CHECKOUT}/vagrant/provision.sh", "packages")
+            _service(root, fetched)
+        _drive(root)
 
 
 def boot(image: Path, seconds: float) -> dict[str, Step]:
@@ -197,12 +185,51 @@ def boot(image: Path, seconds: float) -> dict[str, Step]:
         _run("debugfs", "-R", f"rdump /var/results {directory}", image)
         left = Path(directory, "results")
         steps = {path.stem: Step(int(path.read_text()), path.with_suffix("").read_text()) for path in left.glob("*.status")}
-        return steps | {name: Step(0, (left / name).read_text()) for name in ("first", "second") if (left / name).exists()}
+        return steps | {name: Step(0, (left / name).read_text()) for name in ("first", "second", "service.json") if (left / name).exists()}
 
 
 def console() -> str:
     """The end of what the box wrote to its serial line."""
     return "\n".join((_BOX / "console").read_text(errors="replace").splitlines()[-30:])
+
+
+def _checkout(root: Path) -> None:
+    """This tree, as far as git knows of it or would."""
+    checkout = root / CHECKOUT
+    checkout.mkdir(parents=True, exist_ok=True)
+    listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    names = b"\0".join(name for name in listed.split(b"\0") if name and os.path.lexists(ROOT / os.fsdecode(name)))
+    subprocess.run(["tar", "-C", ROOT, "--null", "-T", "-", "-cf", checkout / "tar"], input=names, check=True)
+    _run("tar", "-xf", checkout / "tar", "-C", checkout)
+    (checkout / "tar").unlink()
+
+
+def _offline(root: Path, fetched: Path, *words: object) -> None:
+    """In the chroot, with what pip would fetch."""
+    (root / "wheels").mkdir(exist_ok=True)
+    _run("mount", "--bind", "-o", "ro", fetched, root / "wheels")
+    try:
+        without = ["env", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels", "PIP_NO_CACHE_DIR=1", "PIP_CONFIG_FILE=/dev/null"]
+        _run("chroot", root, *without, *words)
+    finally:
+        _run("umount", root / "wheels")
+
+
+def _service(root: Path, fetched: Path) -> None:
+    """The release, installed as one installs it in an image: the unit is there, and systemd, which is not, starts nothing."""
+    release = root / "var/release"
+    _run(ROOT / "deploy/release.sh", release)
+    _offline(root, fetched, "bash", "/var/release/install.sh", "--from", "/var/release", "--service")
+
+
+def _drive(root: Path) -> None:
+    drive = root / "usr/local/sbin/drive"
+    drive.write_text(_DRIVE)
+    drive.chmod(0o755)
+    (root / "etc/systemd/system/drive.service").write_text(_UNIT)
+    wanted = root / "etc/systemd/system/graphical.target.wants"
+    wanted.mkdir(exist_ok=True)
+    (wanted / "drive.service").symlink_to("../drive.service")
 
 
 def _grub(device: str, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the unit of the service says, line by line. That systemd reads it, tests/e2e/test_daemon.py sees."""
+"""What the unit of the service says, line by line. What systemd makes of it, tests/e2e/test_daemon.py and tests/vm/test_service.py see."""
 
 from __future__ import annotations
 
@@ -53,6 +53,12 @@ def test_what_those_lines_would_have_closed_is_closed(service: dict[str, list[st
 def test_one_that_hangs_is_killed_and_its_sandboxes_are_not(service: dict[str, list[str]]) -> None:
     assert service["KillMode"] == ["process"]
     assert "SendSIGKILL" not in service and 0 < int(service["TimeoutStopSec"][0]) <= 60
+
+
+def test_it_is_started_however_often_it_ends_and_leaves_no_core() -> None:
+    """What systemd makes of these lines, tests/vm/test_service.py sees."""
+    head, _, rest = text("/usr/local/bin/stockade").partition("[Service]")
+    assert "\nStartLimitIntervalSec=0\n" in head and "\nRestart=always\n" in rest and "\nLimitCORE=0\n" in rest
 
 
 def test_nothing_runs_before_it(service: dict[str, list[str]]) -> None:
