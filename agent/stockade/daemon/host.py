@@ -80,6 +80,7 @@ class Host:
         stack.callback(self.programs.close)
         self._station = station = Station(NAME, settings, self.programs.kernel, trail, self._workers, settings.configured.metrics.listen)
         station.agent.expect(slot.number for slot in found)
+        station.patrol.common = lambda: not self.programs.lost(now=True)
         await station.begin(stack)
         stack.push_async_callback(self._workers.end)
         stack.push_async_callback(self.keep_all)

@@ -6,6 +6,7 @@ and BPF_LINK_UPDATE puts another in its place. Removing the pin alone changes no
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +36,11 @@ class Link:
     def lost(self) -> str | None:
         """What became of it, in words; None while it holds."""
         try:
-            now = syscall.link_info(self.descriptor)
+            program, cgroup = syscall.link_state(self.descriptor)
         except OSError as error:
             return f"{self.name}: {error.strerror}"
-        if now.cgroup != self.info.cgroup:
+        if cgroup != self.info.cgroup:
             return f"{self.name} was detached"
-        if now.program != self.info.program:
+        if program != self.info.program:
             return f"{self.name} was replaced"
-        return None if self.pin.exists() else f"{self.name} is no longer pinned"
+        return None if os.access(self.pin, os.F_OK) else f"{self.name} is no longer pinned"

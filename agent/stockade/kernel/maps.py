@@ -5,6 +5,7 @@ Writing raises OSError when a map is full: the caller must deny, never go on.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import struct
@@ -299,8 +300,9 @@ class Maps:
         }
 
 
+@functools.cache
 def _possible_cpus() -> int:
-    """Per-CPU values come for every possible CPU, online or not."""
-    with open("/sys/devices/system/cpu/possible") as file:  # noqa: PTH123 (one line, read often)
+    """Per-CPU values come for every possible CPU, online or not; which those are is settled when the machine starts."""
+    with open("/sys/devices/system/cpu/possible") as file:  # noqa: PTH123 (one line)
         ranges = file.read().strip().split(",")
     return sum(int(last) - int(first) + 1 for first, _, last in ((r.partition("-")[0], "", r.rpartition("-")[2]) for r in ranges))

@@ -12,6 +12,8 @@ from pathlib import Path
 _GET_INFO = 0xC040FF0B  # PIDFD_GET_INFO, _IOWR(0xFF, 11, struct pidfd_info) (include/uapi/linux/pidfd.h), of its first 64 bytes
 _INFO = struct.Struct("<QQIIIIIIIIIIIi")  # mask, cgroupid, pid, tgid, ppid, eight ids, exit_code
 _CGROUP = 1 << 2  # PIDFD_INFO_CGROUPID: Linux 6.13
+_WHERE = _INFO.pack(_CGROUP, *[0] * 13)
+_PLACE = struct.Struct("<QQ")  # how its answer begins
 _EXIT = 1 << 3  # PIDFD_INFO_EXIT: Linux 6.15, and once the process is reaped
 _LOOKS = 50  # 20 ms apart
 
@@ -42,12 +44,12 @@ def at_once(pidfd: int, pid: int) -> int | None:
 
 def cgroup(pidfd: int) -> int | None:
     """The id of the cgroup that it is in, in the v2 hierarchy. None: it has ended, or this kernel does not say."""
-    buffer = bytearray(_INFO.pack(_CGROUP, *[0] * 13))
+    buffer = bytearray(_WHERE)
     try:
         fcntl.ioctl(pidfd, _GET_INFO, buffer)
     except OSError:
         return None
-    mask, found, *_ = _INFO.unpack(buffer)
+    mask, found = _PLACE.unpack_from(buffer)
     return int(found) if mask & _CGROUP else None
 
 

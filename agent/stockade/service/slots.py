@@ -35,6 +35,7 @@ class Slot:
         hosted = [Cgroup(path) for path in mounted().glob(f"{HOSTED}-*/sandbox-{number}")]
         self.sandbox = hosted[0] if hosted else Cgroup.named(f"sandbox-{number}")
         self.listeners = Cgroup.named(f"listeners-{number}")
+        self._counted: tuple[dict[str, int], bytes] = {}, b"{}"  # as it was written last: it seldom changes
 
     @property
     def hosted(self) -> bool:
@@ -113,8 +114,10 @@ class Slot:
 
         counted: what the kernel has counted that is on record. Raises OSError.
         """
-        said = json.dumps({"at": time.clock_gettime_ns(time.CLOCK_BOOTTIME), "counted": dict(counted)})
-        os.pwrite(self._lock, said.ljust(_BEAT).encode() + b"\n", 0)
+        if counted != self._counted[0]:
+            self._counted = dict(counted), json.dumps(dict(counted)).encode()
+        said = b'{"at": %d, "counted": %b}' % (time.clock_gettime_ns(time.CLOCK_BOOTTIME), self._counted[1])
+        os.pwrite(self._lock, said.ljust(_BEAT) + b"\n", 0)
 
     def last_beat(self) -> tuple[float, dict[str, int]]:
         """Seconds since the last holder said so, and what it had recorded; nothing when none ever did."""

@@ -11,8 +11,10 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakValueDictionary
 
 SECONDS = 0.5  # between two looks
 
@@ -22,12 +24,33 @@ Signature = tuple[int, int, int, int] | None
 _TICK = 10_000_000  # ns: a file system stamps with a clock that is up to this much late
 
 
+class Files:
+    """What was read: one for all who read the same, so that whoever looks for many does so once. Never changes."""
+
+    __slots__ = ("__weakref__", "_found")
+    _known: ClassVar[WeakValueDictionary[tuple[tuple[Path, Signature], ...], Files]] = WeakValueDictionary()
+
+    def __init__(self, found: tuple[tuple[Path, Signature], ...]) -> None:
+        self._found = found
+
+    @classmethod
+    def of(cls, read: Mapping[Path, Signature]) -> Files:
+        found = tuple(read.items())
+        if (files := cls._known.get(found)) is None:
+            files = cls._known[found] = cls(found)
+        return files
+
+    def unchanged(self, signature_of: Callable[[Path], Signature]) -> bool:
+        return all(signature_of(path) == read for path, read in self._found)
+
+
 class Watch:
     """What was read last, and what is there now. Who reads, and who looks, takes turns."""
 
     def __init__(self) -> None:
         self._read: dict[Path, Signature] = {}
-        self._seen: dict[Path, Signature] = {}
+        self._files = Files.of(self._read)
+        self._seen = self._read
         self._unsure: set[Path] = set()
         self._turn = threading.Lock()
 
@@ -35,6 +58,11 @@ class Watch:
     def watched(self) -> tuple[Path, ...]:
         """What was looked for in the last reading, as it was named."""
         return tuple(self._read)
+
+    @property
+    def calm(self) -> Files | None:
+        """Nothing new was seen since these were read: as long as they are unchanged a look would find nothing either."""
+        return self._files if self._seen is self._read and not self._unsure else None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[list[Path]]:
@@ -62,6 +90,7 @@ class Watch:
                 now = self._read[path] = known[path] if path in known else signature(path)
                 if path not in known and now is not None and now[2] >= moment - _TICK:
                     self._unsure.add(path)
+            self._files = Files.of(self._read)
             self._seen = self._read
 
     def look(self, signature_of: Callable[[Path], Signature] = lambda path: signature(path)) -> bool:
@@ -69,10 +98,12 @@ class Watch:
         if not self._turn.acquire(blocking=False):
             return False
         try:
-            seen = {path: signature_of(path) for path in self._read}
-            settled = seen == self._seen and (seen != self._read or bool(self._unsure))
-            self._seen = seen
-            return settled
+            for path, before in self._seen.items():
+                if signature_of(path) != before:
+                    seen = {path: signature_of(path) for path in self._read}
+                    self._seen = seen if seen != self._read else self._read
+                    return False
+            return bool(self._unsure) or (self._seen is not self._read and self._seen != self._read)
         finally:
             self._turn.release()
 

@@ -87,6 +87,30 @@ def test_everybody_is_looked_at_and_told_of_their_own_files(tmp_path: Path) -> N
     walk([first.beat(), second.beat()], until)
 
 
+def test_what_holds_all_of_them_is_looked_at_for_all_at_once_and_each_when_that_does_not_hold(tmp_path: Path) -> None:
+    first, second = Box(old(tmp_path / "first")), Box(old(tmp_path / "second"))
+    looks, holds = [0], [True]
+
+    def common() -> bool:
+        looks[0] += 1
+        if holds[0] is None:
+            raise OSError("it cannot be seen")
+        return holds[0]
+
+    async def until(patrol: Patrol) -> None:
+        patrol.common = common
+        await seen(lambda: first.seldom > 3 and looks[0] > 3)
+        before = [box.often - box.seldom for box in (first, second)]
+        await seen(lambda: first.seldom > 8 and second.seldom > 8)
+        assert [box.often - box.seldom for box in (first, second)] == before, "each once, beside what can wait"
+        for lost in (False, None):
+            holds[0] = lost
+            ahead = first.often - first.seldom, second.often - second.seldom
+            await seen(lambda ahead=ahead: first.often - first.seldom > ahead[0] + 3 and second.often - second.seldom > ahead[1] + 3)
+
+    walk([first.beat(), second.beat()], until)
+
+
 def test_who_has_ended_is_not_looked_at(tmp_path: Path) -> None:
     box, other = Box(old(tmp_path / "file")), Box()
 
