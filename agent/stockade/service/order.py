@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,12 @@ class Order:
         return Approved(self.approvals.absolute()) if self.approvals is not None else None
 
     def policy(self, generation: int, named: list[Path]) -> Policy:
-        """Read it from disk. named takes up every path that was looked for. Raises PolicyError."""
+        """Read it from disk. named takes up every path that was looked for. Raises PolicyError, StockadeError: anybody may write it."""
         found = load(self.policies, presets=self.presets, generation=generation, named=named, thorough=False)
+        for source in found.sources:
+            if source.stat().st_mode & stat.S_IWOTH:
+                said = f"{source} may be written by anybody on this machine, so it holds nobody"
+                raise StockadeError(said, hint=f"chmod o-w {source}, or a copy of it where that does not last", code="policy_writable")
         if self.approved is not None:
             found = self.approved.beside(found, named)
         labels = found.labels | dict(self.labels)
