@@ -40,6 +40,9 @@ REFUSED_HEADERS = {
     "x-http-host-override": Level.DESTINATION,
     "forwarded": Level.DESTINATION,  # RFC 7239: `host=`. Proxies write it, clients have no business with it
 }
+# What says to whom a request goes, and where it ends: a server behind a gateway must not read it from another spelling (CGI folds
+# Transfer_Encoding), nor a gateway take it off, as it does with every header that Connection names (RFC 9110, 7.6.1).
+_FRAMING = frozenset({"host", "content-length", "transfer-encoding"})
 # The same in the query. The first two are read by form frameworks, for what is no GET; those with $ by Google's servers, to spare browsers
 # a CORS preflight.
 _METHOD_PARAMETERS = frozenset({"_method", "x-http-method-override"})
@@ -172,9 +175,14 @@ def judge(head: Head, caller: Caller, policy: Any, decide: Decide) -> Admitted |
     if hosts and not names_dialled(hosts[0], caller):
         return refuse(Level.DESTINATION, Reason.HOST_MISMATCH, f"Host is {hosts[0][:256]}, {dialled}")
     # 4) nothing beside the request line that changes it
-    for name, _ in head.headers:
-        if (level := REFUSED_HEADERS.get(_SEPARATORS.sub("-", name))) is not None:  # CGI and WSGI read all these spellings as one
+    for name, value in head.headers:
+        spelt = _SEPARATORS.sub("-", name)  # CGI and WSGI read all these spellings as one
+        if (level := REFUSED_HEADERS.get(spelt)) is not None:
             return refuse(level, Reason.HEADER_REFUSED, f"header {name} is refused", "say it in the request line")
+        if spelt in _FRAMING and spelt != name:
+            return refuse(Level.DESTINATION, Reason.HEADER_REFUSED, f"header {name} is refused", f"{spelt} is its name")
+        if name == "connection" and not _FRAMING.isdisjoint(option.strip().lower() for option in value.split(",")):
+            return refuse(Level.DESTINATION, Reason.HEADER_REFUSED, "Connection names a header that every server needs")
     if (parameter := _overriding(query, head.method)) is not None:
         return refuse(Level.METHOD, Reason.HEADER_REFUSED, f"{parameter} in the query is refused", "use the method itself")
     # 5) no other protocol than WebSocket
