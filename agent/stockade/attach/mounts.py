@@ -9,7 +9,8 @@ _ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 
 
 class Mount(NamedTuple):
-    """A line of mountinfo. root: what of its file system is mounted, at point. id: the kernel's, unique on this machine."""
+    """A line of mountinfo. root: what of its file system is mounted, at point. id: the kernel's, unique on this machine. above: of the one
+    that it is mounted in."""
 
     device: str
     root: str
@@ -18,6 +19,7 @@ class Mount(NamedTuple):
     id: int = 0
     kind: str = ""
     options: tuple[str, ...] = ()
+    above: int = 0
 
 
 def mounts(pid: int) -> tuple[Mount, ...]:
@@ -48,7 +50,8 @@ def _mount(line: str) -> Mount:
     fields = left.split(" ")
     kind, _, options = right.split(" ", 2)
     writable = "ro" not in fields[5].split(",")
-    return Mount(fields[2], _plain(fields[3]), _plain(fields[4]), writable, int(fields[0]), kind, tuple(map(_plain, options.split(","))))
+    said = tuple(map(_plain, options.split(",")))
+    return Mount(fields[2], _plain(fields[3]), _plain(fields[4]), writable, int(fields[0]), kind, said, int(fields[1]))
 
 
 def _plain(text: str) -> str:

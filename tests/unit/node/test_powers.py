@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from stockade.attach.mounts import mounts
 from stockade.attach.target import PTRACE, PTRACE_WITHIN, Target
 from stockade.node.arriving import Arrival
 from stockade.node.container import Bundle, First, bundle_of, sockets_in
@@ -173,3 +175,36 @@ def test_what_holds_it_where_it_may_write_that(command: str, said: str, tmp_path
         (own / "below").rmdir()
         for each in made:
             each.path.rmdir()
+
+
+PIVOTS = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *words):
+    assert getattr(libc, name)(*words) == 0, (name, os.strerror(ctypes.get_errno()))
+call("unshare", 0x20000)
+call("mount", b"none", b"/", None, 0x44000, None)
+at = sys.argv[1].encode()
+call("mount", b"none", at, b"tmpfs", 0, None)
+if sys.argv[2:]:
+    os.mkdir(at + b"/kept")
+    call("mount", b"none", at + b"/kept", b"cgroup2", 0, None)
+os.chdir(at)
+call("syscall", 155, b".", b".")
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of pivot_root")
+def test_the_root_before_is_not_the_containers(tmp_path: Path) -> None:
+    """As a runtime leaves it for a moment, in which the container may be stopped."""
+    for kept, said in (((), []), (("kept",), ["/kept, by which it can leave what holds it"])):
+        with subprocess.Popen([sys.executable, "-c", PIVOTS, tmp_path, *kept], stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout is not None and process.stdout.readline() == b"\n"
+                assert [each.point for each in mounts(process.pid)].count("/") == 2
+                fatal = powers(arrived(process.pid)).fatal
+                assert [each for each in fatal if each.startswith("/")] == said
+            finally:
+                process.kill()
