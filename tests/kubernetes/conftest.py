@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from framework import helm
 from framework.kubernetes import Cluster
 from framework.kubernetes.alone import AGENT, Alone
 from framework.kubernetes.cluster import hierarchies
+from framework.kubernetes.node import Node, released
 from framework.kubernetes.wanted import available
 from stockade.policy.format.crd import GROUP, as_text
 
@@ -29,6 +31,17 @@ def cluster() -> Iterator[Cluster]:
     with Cluster() as running:
         yield running
     assert traces() - before == set()
+
+
+@pytest.fixture(scope="module")
+def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """The chart on it, and the pod `held` under the policy `app`."""
+    try:
+        helm.helm()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    with released(cluster, tmp_path_factory.mktemp("pods")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

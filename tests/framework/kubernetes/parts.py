@@ -1,6 +1,7 @@
 """The programs of a node, in the order in which they start: how each is called, and what it reads.
 
-Kubernetes 1.20: CRDs v1 with structural schemas, admission webhooks v1, server-side apply; no CEL.
+Kubernetes 1.20: CRDs v1 with structural schemas, admission webhooks v1, server-side apply; no CEL. Ephemeral containers are in it behind a
+gate, which is open here, and in a form of their own (`kind: EphemeralContainers`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NODE, NAME = "10.124.0.1", "node1"
+GATE = "EphemeralContainers"
 PODS, SERVICES = "10.123.0.0/24", "10.96.0.0/16"
 PAUSE = "docker.io/local/pause:1"
 TOKEN = "of-tests"
@@ -54,7 +56,7 @@ def _apiserver(room: Path, binaries: Path) -> list[str]:
         *(f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"),
         *("--service-account-issuer=https://kubernetes.default.svc", f"--token-auth-file={room}/certs/tokens.csv"),
         *("--authorization-mode=RBAC", f"--service-cluster-ip-range={SERVICES}", "--allow-privileged=true"),
-        "--kubelet-preferred-address-types=InternalIP",
+        *("--kubelet-preferred-address-types=InternalIP", f"--feature-gates={GATE}=true"),
     ]
 
 
@@ -114,6 +116,7 @@ def settings(room: Path) -> dict[str, str]:
         "clusterDNS": [NODE],
         "clusterDomain": "cluster.local",
         "failSwapOn": False,
+        "featureGates": {GATE: True},
         "makeIPTablesUtilChains": False,
         "resolvConf": "",
         "enforceNodeAllocatable": [],
