@@ -46,6 +46,17 @@ def command(machine: Machine, room: Path, *words: str) -> list[str]:
     return machine.wrap([*run, battery.PYTHON, *words])
 
 
+def heard(listener: socket.socket) -> str:
+    """What came on the stream that was given, for the message of a run that failed: its own words may have gone there."""
+    listener.settimeout(1)
+    try:
+        with listener.accept()[0] as peer:
+            peer.settimeout(1)
+            return peer.recv(4096).decode(errors="replace")
+    except OSError as error:
+        return repr(error)
+
+
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 @pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
 def test_it_is_not_dialled_anew(machine: Machine, outside: Outside, kind: str, stream: str) -> None:
@@ -57,7 +68,7 @@ def test_it_is_not_dialled_anew(machine: Machine, outside: Outside, kind: str, s
             given.connect(listener.getsockname())
             streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: given}
             done = subprocess.run(line, cwd=room / "work", text=True, timeout=60 * PATIENCE, check=False, **streams)
-        assert done.returncode == 0, done
+            assert done.returncode == 0, (done, heard(listener))
         said = json.loads((room / "work/said").read_text())
         outside.settle()
         assert outside.heard(phase, f"{ID}-{kind}-{stream}") is (phase == "control"), said
