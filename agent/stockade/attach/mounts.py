@@ -23,12 +23,21 @@ class Mount(NamedTuple):
 
 
 def mounts(pid: int) -> tuple[Mount, ...]:
-    """In the order in which they were made. Nothing for a process that is gone."""
+    """In the order in which they were made. Nothing for a process that is gone.
+
+    Without those of the root before, which lies upon the new one until whoever changed it takes it away (pivot_root(2),
+    `pivot_root(".", ".")`): a container may be stopped in that moment.
+    """
     try:
         lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     except OSError:
         return ()
-    return tuple(map(_mount, lines))
+    there = tuple(map(_mount, lines))
+    ids = {mount.id for mount in there}
+    left = {mount.id for mount in there if mount.point == "/" and mount.above in ids - {mount.id}}
+    while left and (more := {mount.id for mount in there if mount.above in left} - left):
+        left |= more
+    return tuple(mount for mount in there if mount.id not in left)
 
 
 def mount_of(descriptor: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from stockade.attach.mounts import Mount, mounts
+from stockade.attach.mounts import mounts
 from stockade.attach.target import FATAL, PTRACE, PTRACE_WITHIN, Target, is_ours
 from stockade.node.arriving import Arrival
 from stockade.node.container import sockets_in
@@ -45,25 +45,13 @@ def _writable(arrival: Arrival) -> list[str]:
     """Where pods are held, as far as it may write there: it moves itself to a cgroup that nobody holds, or unpins what holds it. Whoever
     shows it a directory above may do so without knowing: a mount below one that is read-only is not."""
     found = []
-    for mount in _kept(mounts(arrival.process.pid)):
+    for mount in mounts(arrival.process.pid):
         if mount.writable and "ro" not in mount.options:
             if mount.kind == "bpf":
                 found.append(f"{mount.point}, where what holds it is pinned")
             elif mount.kind == "cgroup2" and not _is_within(mount.root, arrival.cgroup):
                 found.append(f"{mount.point}, by which it can leave what holds it")
     return found
-
-
-def _kept(there: tuple[Mount, ...]) -> list[Mount]:
-    """Without those of the root before, which lies upon the new one until its runtime takes it away: it may stand still in that moment
-    (pivot_root(2), `pivot_root(".", ".")`)."""
-    ids, left = {mount.id for mount in there}, set[int]()
-    for _ in there:
-        before = len(left)
-        left |= {each.id for each in there if each.above in left or (each.point == "/" and each.above in ids and each.above != each.id)}
-        if len(left) == before:
-            break
-    return [mount for mount in there if mount.id not in left]
 
 
 def _is_within(root: str, cgroup: Cgroup) -> bool:

@@ -203,7 +203,9 @@ def test_the_root_before_is_not_the_containers(tmp_path: Path) -> None:
         with subprocess.Popen([sys.executable, "-c", PIVOTS, tmp_path, *kept], stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout is not None and process.stdout.readline() == b"\n"
-                assert [each.point for each in mounts(process.pid)].count("/") == 2
+                lines = Path(f"/proc/{process.pid}/mountinfo").read_text().splitlines()
+                assert [line.split()[4] for line in lines].count("/") == 2
+                assert [each.point for each in mounts(process.pid)] == ["/", *(f"/{each}" for each in kept)]
                 fatal = powers(arrived(process.pid)).fatal
                 assert [each for each in fatal if each.startswith("/")] == said
             finally:
