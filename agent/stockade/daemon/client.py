@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from stockade.service.stdio import Stdio
 from stockade.types import StockadeError
 
 UNKNOWN = 125
+_LOOKS = 50  # 20 ms apart
 _FORWARDED = SIGNALS - {signal.SIGWINCH, signal.SIGCONT}
 
 
@@ -152,7 +154,11 @@ class _Conversation:
 
     def _await(self) -> int:
         """The daemon is gone, and so is the command."""
-        status = exited.at_once(self._init, self._pid) if self._init is not None else None
+        status = None
+        for _ in range(_LOOKS):  # whoever reaps it may be doing so: for a moment it is told nowhere
+            if self._init is None or (status := exited.at_once(self._init, self._pid)) is not None:
+                break
+            time.sleep(0.02)
         if status is None:
             print("stockade: the daemon was replaced, and this kernel does not say how the command ended", file=sys.stderr)
             return UNKNOWN
