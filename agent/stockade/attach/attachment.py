@@ -342,8 +342,12 @@ class Attachment:
             if done:
                 return []
             looks += 1
-            if lost := await asyncio.to_thread(self._lost, looks % DEVICES_EVERY == 0):
+            if lost := await self._look(looks % DEVICES_EVERY == 0):
                 return lost
+
+    async def _look(self, thoroughly: bool) -> list[str]:
+        """In a thread: what asks for the devices enters a namespace, and waits for answers."""
+        return await asyncio.to_thread(self._lost, thoroughly)
 
     def _lost(self, thoroughly: bool) -> list[str]:
         found = self._lost_links()

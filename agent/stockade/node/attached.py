@@ -26,7 +26,7 @@ from stockade.policy import Policy, load_families
 from stockade.sandbox.joined import Joined
 from stockade.sandbox.launch import Sockets
 from stockade.sandbox.roster import PATH, Resolver, Roster
-from stockade.service.enforcement import lost_of
+from stockade.service.enforcement import Common, lost_of
 from stockade.service.governed import Governed
 from stockade.service.slots import Slot
 from stockade.service.station import Station
@@ -60,7 +60,7 @@ class PodAttachment(Attachment):
         joined: Joined,
         sockets: Sockets,
         gate: list[Link],
-        shared: list[Link],
+        shared: Common,
     ) -> None:
         super().__init__(station, slot, target, charged, joined, sockets)
         self._gate, self._all = gate, shared
@@ -108,12 +108,12 @@ class PodAttachment(Attachment):
         return []
 
     def _lost_links(self) -> list[str]:
-        return lost_of([*self._all, *self._gate])
+        return [*self._all.lost(), *lost_of(self._gate)]
 
-    def _lost(self, thoroughly: bool) -> list[str]:
-        """Its devices are looked at less often than what is on its cgroup: that takes a thread in its namespace."""
+    async def _look(self, thoroughly: bool) -> list[str]:
+        """Its devices are looked at less often than what is on its cgroup, which takes no thread and waits for nobody."""
         self._looks += 1
-        return self._lost_links() if self._looks % _DEVICES else super()._lost(thoroughly)
+        return self._lost_links() if self._looks % _DEVICES else await super()._look(thoroughly)
 
     async def _ended(self) -> int | None:
         """When the process ends that holds the pod's namespaces: whatever comes after it has others."""

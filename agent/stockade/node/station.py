@@ -27,6 +27,7 @@ from stockade.node.held import HeldPod
 from stockade.node.places import Places, of_a_file
 from stockade.node.pod import Listener, Standing, Wanted
 from stockade.sandbox.cgroup import Cgroup
+from stockade.service.enforcement import Common
 from stockade.service.settings import Settings
 from stockade.service.station import Station
 from stockade.service.workers import Workers
@@ -78,7 +79,7 @@ class Pods:
         stack.callback(lambda: kernel.close(unpin=not self._held))
         kernel.answer_origins(listeners().path)
         kernel.attach_tracepoints()
-        self.shared = list(kernel.links)
+        self.shared = Common(kernel.links)
         self.station = Station(NAME, settings, kernel, trail, self._workers, settings.configured.metrics.listen)
         await self.station.begin(stack)
         stack.push_async_callback(self._workers.end)
