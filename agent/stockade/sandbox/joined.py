@@ -84,17 +84,17 @@ class Joined:
         """The TCP ports that somebody there listens on at every address: nobody else can have them at one."""
         return self.do(lambda: _listening(_ANY))
 
-    def close(self) -> None:
-        """Take the agent's addresses out again."""
+    def close(self, *, take_out: bool = True) -> None:
+        """Take the agent's addresses out again, unless something leads there still."""
 
-        def take_out() -> None:
+        def taken_out() -> None:
             with _rtnetlink() as kernel:
                 for said in self._ours:
                     with contextlib.suppress(OSError):
                         netlink.ask(kernel, _RTM_DELADDR, 0, said)
 
-        if self._ours:
-            self.do(take_out)
+        if self._ours and take_out:
+            self.do(taken_out)
         os.close(self._namespace)
 
 

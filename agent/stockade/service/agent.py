@@ -157,6 +157,7 @@ class Agent:
                 )
         self._ring.close()
         self.landlocked.close()
+        self.trail.subscribers.remove(self._written_down)
 
     # the spine
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import sys
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,20 @@ class Station:
         self.agent.start()
         stack.push_async_callback(self.agent.close)
         self.patrol.begin(stack)
-        await self.workers.begin(self.agent)
+        await self.workers.begin()
+
+    def beside(self, settings: Settings, kernel: Kernel, stack: contextlib.AsyncExitStack) -> Station:
+        """For a sandbox with programs of its own: a kernel and an agent beside these, everything else is shared. The stack ends it."""
+        found = copy.copy(self)
+        found.settings, found.kernel = settings, kernel
+        found.agent = Agent(kernel, self.trail, settings.failures_every, settings.control, settings.first_sandbox_user)
+        found.agent.sinks, found.agent.own_ports = self.agent.sinks, self.agent.own_ports
+        stack.push_async_callback(found.agent.close)
+        return found
+
+    async def begin_beside(self, _stack: contextlib.AsyncExitStack) -> None:
+        """Its events are read when this returns; the worker is there for everybody."""
+        self.agent.start()
 
     def serve_metrics(self) -> None:
         """Answer whoever asks for them, from now on."""

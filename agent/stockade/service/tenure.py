@@ -90,7 +90,7 @@ class Tenure:
         self.desk = agent.desks[governed.number] = Desk(governed, table, self.generations, charge.kept.order.approved, agent.write)
         self.renewal = Renewal(governed, charge.kept.authority, station.settings.configured.ca, lambda: workers.current, agent.write)
         self.generations.prepare = self.renewal.prepare
-        await workers.serve(governed, charge.sockets, lambda: self.renewal.authority.signing, self._keep)
+        await workers.serve(agent, governed, charge.sockets, lambda: self.renewal.authority.signing, self._keep)
         stack.push_async_callback(workers.release, governed.number)
         stack.push_async_callback(self.generations.close)  # before the others: what is under way speaks of this number
         certificate = station.listen.certificate if station.listen is not None else None

@@ -16,6 +16,7 @@ from stockade.service.agent import Agent
 from stockade.service.governed import Governed
 from stockade.service.parked import Parked
 from stockade.service.settings import Settings
+from stockade.service.spines import Spines
 from stockade.types import Reason, StockadeError
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,10 @@ _PAUSES = (0.2, 1.0, 5.0, 30.0)  # seconds until another is started, when one co
 class _Place:
     """A sandbox that is served. listeners: for the next worker. changed: called when another one serves it.
 
-    signing: the key that signs at that moment.
+    agent: its own. signing: the key that signs at that moment.
     """
 
+    agent: Agent
     governed: Governed
     listeners: Parked
     signing: Callable[[], Signing]
@@ -44,6 +46,7 @@ class Workers:
         self.current = first
         self._fork = fork
         self._places: dict[int, _Place] = {}
+        self._spines = Spines()
         self._watching: asyncio.Task[None] | None = None
         self._reaping: asyncio.Task[None] | None = None  # of the worker before this one
         self._ready = False
@@ -62,24 +65,27 @@ class Workers:
         user = settings.proxy_user
         return Worker.fork(uid=user, gid=user, classifier_uid=settings.classifier_user, confine=seccomp.confinement(seccomp.WORKER))
 
-    async def begin(self, agent: Agent) -> None:
+    async def begin(self) -> None:
         """Returns when the first one is there. Raises StockadeError when it does not start."""
         try:
-            await self.current.connect(agent)
+            await self.current.connect(self._spines)
         except ConnectionError as error:
             raise _not_started(error) from None
         self._ready = True
-        self._watching = asyncio.create_task(self._watch(agent))
+        self._watching = asyncio.create_task(self._watch())
 
-    async def serve(self, governed: Governed, sockets: Sockets, signing: Callable[[], Signing], changed: Callable[[], None]) -> None:
+    async def serve(
+        self, agent: Agent, governed: Governed, sockets: Sockets, signing: Callable[[], Signing], changed: Callable[[], None]
+    ) -> None:
         """Hand its listeners over; when the worker dies, to the next one. Raises StockadeError when this one does not take them.
 
         The listeners among the sockets are closed here.
         """
         try:
-            place = self._places[governed.number] = _Place(governed, Parked(sockets[:_LISTENERS]), signing, changed)
+            place = self._places[governed.number] = _Place(agent, governed, Parked(sockets[:_LISTENERS]), signing, changed)
         except OSError as error:
             raise StockadeError(f"the sandbox's listeners cannot be kept: {error.strerror or error}", code="worker") from None
+        self._spines.agents[governed.number] = agent
         try:
             await self._hand(place)
         except BaseException as error:
@@ -111,18 +117,20 @@ class Workers:
         place.listeners.close()
         with contextlib.suppress(ConnectionError):
             await self.current.release(number)
+        if number not in self._places:
+            self._spines.forget(number)
 
-    async def _watch(self, agent: Agent) -> None:
+    async def _watch(self) -> None:
         failed = 0
         while True:
             await self.current.lost.wait()
             self._ready = False
             lost = self.current
             for place in list(self._places.values()):
-                if (ledger := agent.ledgers.get(place.governed.number)) is not None:
+                if (ledger := place.agent.ledgers.get(place.governed.number)) is not None:
                     ledger.worker_gone()
                 try:
-                    agent.lifecycle(place.governed, Reason.WORKER_LOST, {"pid": lost.pid})
+                    place.agent.lifecycle(place.governed, Reason.WORKER_LOST, {"pid": lost.pid})
                 except AuditError as error:
                     log.error("audit trail: %s", error)
             try:
@@ -130,7 +138,7 @@ class Workers:
                 self._reaping = asyncio.create_task(lost.close())  # which may take some seconds
                 for place in list(self._places.values()):
                     place.changed()
-                await self.current.connect(agent)
+                await self.current.connect(self._spines)
                 for place in list(self._places.values()):
                     await self._hand_again(place)
             except (ConnectionError, OSError, StockadeError) as error:
