@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from framework import containers
-from framework.attaching import CURL, POLICY, Several
+from framework.attaching import CURL, POLICY, TRIES, Several
 from framework.containers import Container, Place, attached
 from framework.internet import ECHO
 from framework.machine import Machine, Running, select, wait_for
@@ -71,34 +71,6 @@ def test_without_its_agent_it_reaches_nothing_and_another_agent_takes_over(conta
     with attached(machine, machine.room(), POLICY, "--container", container.id):
         assert container.do(url) == "0 200"
     assert container.do(f"tcp {network.host} {network.tcp}") == "outside"
-
-
-TRIES = """
-import contextlib, pathlib, socket, sys, threading, time
-host, tcp, udp = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-here = pathlib.Path(sys.argv[4])
-tried = {"tcp": 0, "udp": 0}
-def until_stopped(kind, attempt):
-    while not (here / "stop").exists():
-        with contextlib.suppress(OSError):
-            attempt()
-        tried[kind] += 1
-        time.sleep(0.001)
-def connect():
-    with socket.socket() as sock:
-        sock.settimeout(0.05)
-        sock.connect((host, tcp))
-        sock.sendall(b"stockade-leak")
-threads = [threading.Thread(target=until_stopped, args=("tcp", connect))]
-datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-threads.append(threading.Thread(target=until_stopped, args=("udp", lambda: datagrams.sendto(b"stockade-leak", (host, udp)))))
-for thread in threads:
-    thread.start()
-(here / "begun").touch()
-for thread in threads:
-    thread.join()
-print(*tried.values(), flush=True)
-"""
 
 
 def test_nothing_gets_out_while_another_agent_takes_over_on_the_hosts_network(

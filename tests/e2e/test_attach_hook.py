@@ -185,9 +185,10 @@ def test_who_names_no_policy_is_left_alone_unless_all_must(
 
 @pytest.mark.parametrize("runtime", ["runc", "podman", "containerd"])
 def test_what_a_runtime_must_be_told_is_printed(runtime: str) -> None:
-    done = subprocess.run([STOCKADE, "oci-hook", "--install", runtime, "--default", "web"], capture_output=True, text=True, check=True)
+    line = [str(STOCKADE), "oci-hook", "--install", runtime, "--default", "web", "--embedded"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
     said = json.loads(done.stdout)
     hook = said["hook"] if runtime == "podman" else said["hooks"]["createRuntime"][0]
-    assert hook["args"][1:] == ["oci-hook", "--default", "web"]
+    assert hook["args"][1:] == ["oci-hook", "--default", "web", "--embedded"]
     assert os.access(hook["path"], os.X_OK)
     assert Path(hook["path"]).parent == Path(sys.executable).parent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from framework.daemon import PYTHON, SETTINGS, SOCKET, TRAIL, Daemon, allowed, asked, fetch, name_of
+from framework.daemon import PYTHON, SETTINGS, SOCKET, TRAIL, Daemon, allowed, asked, fetch, is_nobodys, name_of
 from framework.internet import ECHO, H1
 from framework.machine import STOCKADE, read_records, select, wait_for
 from framework.terminal import Terminal
@@ -141,16 +140,6 @@ def pointed(path: Path) -> str:
     with contextlib.suppress(FileNotFoundError):
         return str(path.readlink())
     return ""
-
-
-def is_nobodys(path: Path) -> bool:
-    """Whether this is of a slot that no agent holds."""
-    with contextlib.suppress(FileNotFoundError), path.with_name(path.name.partition(".")[0]).open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return path.exists()
 
 
 def grown(before: dict[str, int], now: dict[str, int]) -> list[str]:

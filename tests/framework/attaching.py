@@ -21,11 +21,39 @@ POLICY = whole(
 CURL = "/usr/bin/curl -sS -k -o /dev/null -w %{http_code}"
 
 
+TRIES = """
+import contextlib, pathlib, socket, sys, threading, time
+host, tcp, udp = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+here = pathlib.Path(sys.argv[4])
+tried = {"tcp": 0, "udp": 0}
+def until_stopped(kind, attempt):
+    while not (here / "stop").exists():
+        with contextlib.suppress(OSError):
+            attempt()
+        tried[kind] += 1
+        time.sleep(0.001)
+def connect():
+    with socket.socket() as sock:
+        sock.settimeout(0.05)
+        sock.connect((host, tcp))
+        sock.sendall(b"stockade-leak")
+threads = [threading.Thread(target=until_stopped, args=("tcp", connect))]
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+threads.append(threading.Thread(target=until_stopped, args=("udp", lambda: datagrams.sendto(b"stockade-leak", (host, udp)))))
+for thread in threads:
+    thread.start()
+(here / "begun").touch()
+for thread in threads:
+    thread.join()
+print(*tried.values(), flush=True)
+"""
+
+
 class Several:
     """A cgroup of the test's own, with a process in each of these network namespaces, in this order."""
 
-    def __init__(self, place: Path, inside: dict[str, str], *networks: Path) -> None:
-        self.cgroup = mounted() / f"stockade-tests-{os.getpid()}-several"
+    def __init__(self, place: Path, inside: dict[str, str], *networks: Path, name: str = "several") -> None:
+        self.cgroup = mounted() / f"stockade-tests-{os.getpid()}-{name}"
         self.cgroup.mkdir()
         self.processes: list[subprocess.Popen[bytes]] = []
         self.containers: list[Container] = []

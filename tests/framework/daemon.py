@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -36,14 +38,15 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self._known = TRAIL.stat().st_size if TRAIL.exists() else 0
 
-    def start(self, package: Path | None = None) -> None:
+    def start(self, package: Path | None = None, *options: str | Path) -> None:
         """package: the directory of another version's."""
         command = [STOCKADE] if package is None else [sys.executable, "-P", "-m", "stockade"]
         environment = os.environ | ({"PYTHONPATH": str(package)} if package is not None else {})
         with self._log.open("ab") as log:
-            line = self._machine.wrap(["setpriv", "--bounding-set", AS_THE_UNIT, *command, "daemon"])
+            line = self._machine.wrap(["setpriv", "--bounding-set", AS_THE_UNIT, *command, "daemon", *options])
             self.process = subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
         wait_for(lambda: answers(SOCKET) and self.node(), "the daemon", 60)
+        assert self.node()["pid"] == self.pid, "another daemon serves this machine"
 
     def end(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -90,6 +93,16 @@ def asked(request: dict[str, Any]) -> dict[str, Any]:
         lines.flush()
         found: dict[str, Any] = json.loads(lines.readline())
         return found
+
+
+def is_nobodys(path: Path) -> bool:
+    """Whether this is of a slot that no agent holds."""
+    with contextlib.suppress(FileNotFoundError), path.with_name(path.name.partition(".")[0]).open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return path.exists()
 
 
 def name_of(request: pytest.FixtureRequest, number: int = 1) -> str:

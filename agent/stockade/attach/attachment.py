@@ -27,7 +27,6 @@ from stockade.attach.layers import Layered, layered
 from stockade.attach.running import Known, Running
 from stockade.attach.still import still
 from stockade.attach.target import Target, elsewhere
-from stockade.attach.volumes import refuse_writable
 from stockade.kernel.links import Link
 from stockade.policy import Policy, load_families
 from stockade.policy.summary import summary
@@ -81,8 +80,8 @@ class Standing:
     """What came of it, for people. unheld: by what it could get out, as far as that shows: capabilities, and network namespaces."""
 
     name: str
-    processes: tuple[Known, ...]
-    connections: tuple[Conversation, ...]
+    processes: tuple[str, ...]
+    connections: tuple[str, ...]
     device: str
     unheld: tuple[str, ...]
     missing: tuple[str, ...]
@@ -95,7 +94,10 @@ class Standing:
 
 
 class Attachment:
-    """joined: its network namespace. sockets: the agent's, in there."""
+    """joined: its network namespace. sockets: the agent's, in there.
+
+    kept: when this ends, what holds it stays, and nobody answers it: as after kill -9 of its agent.
+    """
 
     every = EVERY
 
@@ -109,6 +111,7 @@ class Attachment:
         self._shared = joined.inode == Path("/proc/self/ns/net").stat().st_ino  # the network is the host's: there is no device to close
         self._device = Closed(joined, self._cgroup)
         self.name = charged.order.name or target.called
+        self.kept = False
 
     async def begin(self, stack: contextlib.AsyncExitStack, serve: Serve) -> Standing:
         """Governed when this returns. What is to be undone goes onto the stack. Raises StockadeError: it is as it was, and not governed.
@@ -119,6 +122,7 @@ class Attachment:
         control = Control.take(station.settings.control, self.name)
         stack.callback(control.close)
         roster = await asyncio.to_thread(self._roster, policy)
+        stack.callback(roster.close)
         sandbox = Sandbox(uuid.uuid4().hex[:12], self.name, policy.name, policy.generation, dict(policy.labels))
         self.governed = governed = self._made(sandbox, roster)
         stack.push_async_callback(self._forget)
@@ -131,16 +135,26 @@ class Attachment:
         await tenure.begin(stack)
         # 3) the rules, and the devices beside them
         self._govern()
-        stack.callback(self._open_device)
+        stack.push_async_callback(asyncio.to_thread, self._open_device)  # others of a daemon's wait for the loop
         if not self._shared:
             await asyncio.to_thread(self._device.close)
             await asyncio.to_thread(self._device.admit, entrances(policy))
         # 4) what it had before
         connections = await asyncio.to_thread(self._connections)
-        # 5) last, what a dead agent left: until here it held the container, and still does where any of this failed
-        await asyncio.to_thread(self._sweep)
-        standing = Standing(self.name, tuple(processes), connections, self._device.by, tuple(self._unheld()), roster.missing, self._written)
+        standing = Standing(
+            self.name,
+            tuple(map(str, processes)),
+            tuple(map(str, connections)),
+            self._device.by,
+            tuple(self._unheld()),
+            roster.missing,
+            self._written,
+        )
         station.agent.lifecycle(governed, Reason.STARTED, self._said(standing, policy))
+        # 5) last, what a dead agent left: until here it held the container, and still does where any of this failed
+        self.kept = bool(self._predecessors())
+        await asyncio.to_thread(self._sweep)
+        self.kept = False
         every = verbs.of(governed, tenure.generations, tenure.desk, tenure.doors, tenure.observed, tenure.renewal)
         control.serve({**every, **self._charged.verbs})
         return standing
@@ -163,7 +177,8 @@ class Attachment:
         return Running(self.governed, self._kernel.maps).identify()
 
     def _open_device(self) -> None:
-        self._device.open()
+        if not self.kept and not self._predecessors():  # else somebody's programs hold it on, which see no frames
+            self._device.open()
 
     def _govern(self) -> None:
         self._own(lambda: self._kernel.govern(self.target.cgroup.path))
@@ -216,10 +231,15 @@ class Attachment:
 
     async def _forget(self) -> None:
         """Nothing in the kernel speaks of it any more; what runs there runs on as it did before."""
+        if self.kept:
+            return
+        await asyncio.to_thread(self._take_off)
+
+    def _take_off(self) -> None:
         for link in self._links:
             if link in self._kernel.links:
                 self._kernel.take_off(link)
-        await asyncio.to_thread(self._kernel.maps.release, self.governed.number, self._cgroup)
+        self._kernel.maps.release(self.governed.number, self._cgroup)
 
     def _charge(self, governed: Governed) -> Charge:
         charged, kernel = self._charged, self._kernel
@@ -230,9 +250,13 @@ class Attachment:
 
     def _sweep(self) -> None:
         """What an agent that died left on this cgroup. Beside it nothing gets through: each takes the other's address for a trick."""
-        for pins in self._kernel.pins.parent.glob(f"{berth.pins_of(self._cgroup)}*"):
-            if pins != self._kernel.pins:
-                shutil.rmtree(pins, ignore_errors=True)
+        for pins in self._predecessors():
+            shutil.rmtree(pins, ignore_errors=True)
+
+    def _predecessors(self) -> list[Path]:
+        """Where dead agents of this cgroup pinned what still holds it."""
+        pins = self._kernel.pins
+        return [each for each in berth.left_on(pins.parent, self._cgroup) if each != pins]
 
     def _connections(self) -> tuple[Conversation, ...]:
         """Those that lead out of the namespace, or on the host's, to anybody. Raises StockadeError when they cannot be listed."""
@@ -283,8 +307,8 @@ class Attachment:
             "attached": str(target.cgroup.path),
             "pid": target.init,
             **({"runtime": container.runtime} if container is not None else {}),
-            "processes": [str(each) for each in standing.processes],
-            "connections": [str(each) for each in standing.connections],
+            "processes": list(standing.processes),
+            "connections": list(standing.connections),
             "existing": charged.existing,
             "inbound": [f"{each.port} from {source}" for each in entrances(policy) for source in each.networks],
             "device": standing.device,
@@ -381,15 +405,3 @@ class Attachment:
             return await exited.status(init, self.target.init)
         finally:
             os.close(init)
-
-
-def load_for(order: Order, target: Target, prepared: Callable[[Policy, Target], Policy]) -> Load:
-    """The policy as it is read again for this target, which must not be able to write it."""
-
-    def load(generation: int, named: list[Path]) -> Policy:
-        found = order.policy(generation, named)
-        for source in (*named, *found.sources):
-            refuse_writable(source, target, "a policy source")
-        return prepared(found, target)
-
-    return load

@@ -22,14 +22,37 @@ def pins_of(cgroup: int) -> str:
     return f"attached-{cgroup}-"
 
 
+def left_on(bpffs: Path, cgroup: int) -> list[Path]:
+    """The directories of pins that hold it."""
+    return sorted(bpffs.glob(f"{pins_of(cgroup)}*"))
+
+
+def order_of(directory: Path, cgroup: int) -> Path:
+    """Where a daemon wrote down what it is to be held to, for the next one."""
+    return directory / f"{cgroup}.order"
+
+
+def ordered(directory: Path) -> dict[int, Path]:
+    """What daemons wrote down, by the ids of the cgroups."""
+    return {int(path.stem): path for path in directory.glob("*.order") if path.stem.isdecimal()}
+
+
+def authority_of(directory: Path, cgroup: int) -> Path:
+    """Where a daemon wrote down whose certificates it trusts."""
+    return directory / f"{cgroup}.authority"
+
+
 def bundles_of(directory: Path, cgroup: int) -> Path:
     """Where the trust bundles lie that are mounted in the container."""
     return directory / f"{cgroup}.trust"
 
 
 @contextlib.contextmanager
-def taken(directory: Path, bpffs: Path, cgroup: Cgroup, called: str) -> Iterator[None]:
-    """Sweep first, then hold the place of this cgroup. Raises StockadeError: it has an agent."""
+def taken(directory: Path, bpffs: Path, cgroup: Cgroup, called: str) -> Iterator[int]:
+    """Sweep first, then hold the place of this cgroup, whose id it gives. Raises StockadeError: it has an agent.
+
+    What was written down of it goes with the place, unless something holds it on that this agent leaves, or that it found.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     sweep(directory, bpffs)
     number = cgroup.id
@@ -39,9 +62,10 @@ def taken(directory: Path, bpffs: Path, cgroup: Cgroup, called: str) -> Iterator
         raise StockadeError(f"{called} is governed already", hint="stockade status says by which agent", code="attached")
     try:
         os.pwrite(lock, os.fsencode(cgroup.path), 0)
-        yield
+        yield number
     finally:
-        path.unlink(missing_ok=True)
+        if not left_on(bpffs, number):
+            _forget(directory, number)
         os.close(lock)
 
 
@@ -54,12 +78,23 @@ def sweep(directory: Path, bpffs: Path) -> None:
             place = Path(os.fsdecode(os.pread(lock, 65536, 0)))
             if not place.name or (place.is_dir() and place.stat().st_ino == int(path.name)):
                 continue
-            for pins in bpffs.glob(f"{pins_of(int(path.name))}*"):
+            for pins in left_on(bpffs, int(path.name)):
                 shutil.rmtree(pins, ignore_errors=True)
-            trust.remove(bundles_of(directory, int(path.name)))
-            path.unlink(missing_ok=True)
+            _forget(directory, int(path.name))
         finally:
             os.close(lock)
+
+
+def forget_order(directory: Path, cgroup: int) -> None:
+    for path in (order_of(directory, cgroup), authority_of(directory, cgroup), directory / f"{cgroup}.new"):
+        path.unlink(missing_ok=True)
+
+
+def _forget(directory: Path, cgroup: int) -> None:
+    """The place last: whoever sweeps finds by it what else there is."""
+    trust.remove(bundles_of(directory, cgroup))
+    forget_order(directory, cgroup)
+    (directory / str(cgroup)).unlink(missing_ok=True)
 
 
 def left(directory: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """`stockade oci-hook`: a container is governed before its first instruction, because its runtime asks for it and waits.
 
 Run by a runtime as a createRuntime hook (OCI runtime-spec, config.md: in the runtime's own namespaces, when the container's are there and
-its root is not yet its root). Reads the state from standard input, leaves an agent behind, and returns when that governs. Whatever fails
-ends with another status than 0, and then the container does not start.
+its root is not yet its root). Reads the state from standard input, has a daemon govern it or leaves an agent behind, and returns when that
+governs. Whatever fails ends with another status than 0, and then the container does not start.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from stockade.attach import berth, runtimes, target, trust
+from stockade.attach import runtimes, target
 from stockade.attach.attachment import Standing
 from stockade.attach.foreground import attach
 from stockade.attach.runtimes import Container
-from stockade.attach.target import Target
+from stockade.attach.wanted import Wanted
+from stockade.daemon.attaching import govern_by
 from stockade.sandbox.cgroup import Cgroup
 from stockade.service.control import running
+from stockade.service.listening import answers
 from stockade.service.order import Order
 from stockade.service.settings import Settings
 from stockade.types import StockadeError
@@ -106,7 +108,7 @@ def _words(annotations: dict[str, str], key: str) -> list[str]:
     return words
 
 
-def govern(text: bytes, choice: Choice, settings: Settings, settings_file: Path | None = None) -> str:
+def govern(text: bytes, choice: Choice, settings: Settings, settings_file: Path | None = None, *, embedded: bool = False) -> str:
     """Govern the container of this state. Returns what was done, in words. Raises StockadeError: it must not start."""
     if os.geteuid() != 0:
         raise StockadeError("stockade oci-hook needs root", hint="rootless containers cannot be governed", code="not_root")
@@ -117,11 +119,19 @@ def govern(text: bytes, choice: Choice, settings: Settings, settings_file: Path 
         return f"{container.called}: names no policy, and is not governed"
     policies, presets = chosen
     found = target.of_starting(container, f"/proc/{state.pid}/root{root}")
-    log = settings.log / f"{found.called}.log"
-    log.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     order = Order(command=(), policies=policies, presets=presets, settings=settings_file)
-    said = _detached(functools.partial(_serve, order, settings, found), log)
-    return f"{found.called}: {said}"
+    wanted = Wanted(order, found)
+    said = None
+    if settings_file is None and not embedded and answers(settings.daemon):
+        _wait_for_the_last(settings.control, found.called)
+        said = govern_by(settings.daemon, wanted, _SECONDS)
+    return f"{found.called}: {said or _by_its_own(wanted, settings)}"
+
+
+def _by_its_own(wanted: Wanted, settings: Settings) -> str:
+    log = settings.log / f"{wanted.name}.log"
+    log.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    return _detached(functools.partial(_serve, wanted, settings), log)
 
 
 def _container(state: State) -> tuple[Container, Path]:
@@ -136,7 +146,7 @@ def _container(state: State) -> tuple[Container, Path]:
     return container, (path if path.is_absolute() else state.bundle / path).resolve()
 
 
-def _serve(order: Order, settings: Settings, found: Target, done: int) -> int:
+def _serve(wanted: Wanted, settings: Settings, done: int) -> int:
     """The agent, in the process that stays."""
 
     def governed(standing: Standing) -> None:
@@ -144,13 +154,8 @@ def _serve(order: Order, settings: Settings, found: Target, done: int) -> int:
         os.write(done, _GOVERNED)
         os.close(done)
 
-    _wait_for_the_last(settings.control, found.called)
-    place = berth.bundles_of(settings.run / "attached", found.cgroup.id)
-    try:
-        given = functools.partial(trust.give, found.init, found.directory, place)
-        return attach(order, settings, found, governed, trust=given, stays=True)
-    finally:
-        trust.remove(place)
+    _wait_for_the_last(settings.control, wanted.name)
+    return attach(wanted, settings, governed, stays=True)
 
 
 def _wait_for_the_last(control: Path, name: str) -> None:

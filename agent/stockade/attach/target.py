@@ -6,6 +6,7 @@ Owns the spellings: a path, systemd's `slice:prefix:name`, a unit, a process, a 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from stockade.attach import runtimes
 from stockade.attach.runtimes import Container
 from stockade.sandbox.cgroup import PARENT, Cgroup, mounted
 from stockade.sandbox.joined import Joined
+from stockade.service.state import Process
 from stockade.types import StockadeError
 
 NET_RAW, SYS_PTRACE = 13, 19
@@ -127,6 +129,19 @@ def of_unit(unit: str) -> Target:
 def of_starting(container: Container, root: str) -> Target:
     """A container that its runtime has prepared and not started. root: of its files, before it is its root."""
     return Target(_checked(_outer(_cgroup_of(container.pid))), container.pid, container, root, starting=True)
+
+
+def known(target: Target, identity: int, init: Process) -> Target:
+    """One that somebody else looked up, or wrote down: as it is now. identity: of its cgroup. init: its first process then.
+
+    Raises StockadeError: it is gone, or nothing runs in it.
+    """
+    cgroup = _checked(target.cgroup.path)
+    if cgroup.id != identity:
+        raise StockadeError(f"{cgroup.path} is gone, and another has its name", code="no_cgroup")
+    if init.lives and init.pid in cgroup.processes():
+        return dataclasses.replace(target, cgroup=cgroup, init=init.pid)
+    return dataclasses.replace(target, cgroup=cgroup, init=_first(cgroup), root="", starting=False)  # others may outlive it
 
 
 def _of(cgroup: Cgroup) -> Target:

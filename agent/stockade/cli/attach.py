@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stockade.cli.ordered import add_order, order_of
+from stockade.cli.ordered import add_order, daemon_for, order_of
 from stockade.types import StockadeError
 
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 SUMMARY = (
     "Hold what runs already to a policy: a container of runc, podman, containerd or docker, a unit of systemd, or any cgroup. Its "
-    "processes are identified, its devices are closed, and what it asks for is decided as in `stockade run`. Until it ends (0, or the "
-    "status of the container), or a signal or --let-go comes, which lets go of it (0). 2 when it is not governed."
+    "processes are identified, its devices are closed, and what it asks for is decided as in `stockade run`, by the daemon where one runs. "
+    "Until it ends (0, or the status of the container), or a signal or --let-go comes, which lets go of it (0). 2 when it is not "
+    "governed; 70 when it stays held, and nobody answers it."
 )
 LETS_GO = 30.0  # seconds, in which the last records are written
 EXAMPLES = """\
@@ -49,6 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from stockade.attach import target
     from stockade.attach.foreground import attach
+    from stockade.attach.wanted import Wanted
     from stockade.service.settings import Settings
     from stockade.settings import configured
 
@@ -64,7 +66,13 @@ def run(args: argparse.Namespace) -> int:
         found = target.of_unit(args.systemd)
     else:
         found = target.of_process(args.pid)
-    return attach(order_of(args), Settings.of(configured(args.settings)), found, said, existing=args.existing)
+    wanted = Wanted(order_of(args), found, args.existing)
+    if (daemon := daemon_for(wanted.order, args.embedded)) is not None:
+        from stockade.daemon.attaching import attach_by
+
+        if (status := attach_by(daemon, wanted, said)) is not None:
+            return status
+    return attach(wanted, Settings.of(configured(args.settings)), said)
 
 
 def _let_go(control: Path, name: str) -> int:

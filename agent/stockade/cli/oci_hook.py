@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--default", metavar="NAME", help="for containers that name no policy (default: these are not governed)")
     which.add_argument("--require", action="store_true", help="let no container start that names no policy")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="the settings file (default: /etc/stockade/stockade.yaml, if there)")
+    parser.add_argument("--embedded", action="store_true", help="by an agent of its own, also where a daemon runs")
     parser.add_argument("--install", choices=("runc", "podman", "containerd"), help="print what a runtime must be told, and do nothing")
 
 
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from stockade.settings import configured
 
     choice = Choice(args.policies or DIRECTORY, args.default or "", args.require)
-    said = govern(sys.stdin.buffer.read(), choice, Settings.of(configured(args.settings)), args.settings)
+    settings = Settings.of(configured(args.settings))
+    said = govern(sys.stdin.buffer.read(), choice, settings, args.settings, embedded=args.embedded)
     print(said, file=sys.stderr)
     return 0
 
@@ -61,4 +63,4 @@ def _words(args: argparse.Namespace) -> list[str]:
     for name, value in (("--policies", args.policies), ("--default", args.default), ("--settings", args.settings)):
         if value is not None:
             words += [name, str(Path(value).absolute()) if isinstance(value, Path) else value]
-    return [*words, "--require"] if args.require else words
+    return [*words, *(f"--{name}" for name in ("require", "embedded") if getattr(args, name))]

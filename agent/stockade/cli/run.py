@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from stockade.cli.ordered import add_order, order_of
+from stockade.cli.ordered import add_order, daemon_for, order_of
 from stockade.types import StockadeError
 
 SUMMARY = "Run a command, and all it starts, held to a policy. Exits with the command's status; 125 when Stockade itself failed."
@@ -24,7 +23,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_order(parser, "the sandbox's name in every record")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="the writable directory (default: the current one)")
     parser.add_argument("--bind", action="append", default=[], metavar="SRC[:DST][:ro]", help="show a host path in the sandbox")
-    parser.add_argument("--embedded", action="store_true", help="by an agent of its own, also where a daemon runs")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
 
 
@@ -41,14 +39,10 @@ def run(args: argparse.Namespace) -> int:
         args.policy = [DEFAULT]
         print(f"stockade: no policy given, so {DEFAULT.name} is in force", file=sys.stderr)
     order = order_of(args, tuple(command), workdir=args.workdir, binds=tuple(_bind(bind) for bind in args.bind))
-    own = args.embedded or order.audit or order.settings or order.metrics or order.verbose  # what only an agent of its own can do
-    if not own and os.geteuid() == 0:
-        from stockade.service.listening import answers
+    if (daemon := daemon_for(order, args.embedded)) is not None:
+        from stockade.daemon.client import run as run_by_daemon
 
-        if answers(daemon := Settings().daemon):
-            from stockade.daemon.client import run as run_by_daemon
-
-            return run_by_daemon(order, daemon)
+        return run_by_daemon(order, daemon)
     return run_embedded(order, Settings.of(configured(args.settings)))
 
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from stockade.kernel.abi import Network
 from stockade.sandbox import launch, libc, loopback
+from stockade.sandbox.cgroup import Cgroup
 
 QUESTION = 4096  # octets of the longest
 _STDIO = 3
@@ -60,10 +61,10 @@ def _fork(channel: socket.socket, question: tuple[object, ...], descriptors: lis
 
             def life(theirs: socket.socket) -> NoReturn:
                 _work(theirs, user)
-        case ("sockets", Network() as network):
+        case ("sockets", Network() as network, Cgroup() | None as listeners):
 
             def life(theirs: socket.socket) -> NoReturn:
-                launch.listen_inside(theirs, descriptors[0], network, None)
+                launch.listen_inside(theirs, descriptors[0], network, listeners)
         case _:
             raise ValueError(f"not a question: {question!r}")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

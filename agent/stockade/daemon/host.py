@@ -19,6 +19,7 @@ from typing import Any
 
 from stockade import __version__
 from stockade.audit import AuditError, Trail
+from stockade.daemon.attachments import Attachments
 from stockade.daemon.nursery import Nursery
 from stockade.daemon.programs import NAME, Programs, populated
 from stockade.kernel.links import Link
@@ -61,7 +62,7 @@ class Hosted:
 
 
 class Host:
-    """The `Post` of every session. bpffs: where programs and maps are pinned."""
+    """The `Post` of every session. bpffs: where programs and maps are pinned. attachments: what it did not start, once it has begun."""
 
     def __init__(self, settings: Settings, nursery: Nursery, workers: Workers, programs: Programs, bpffs: Path) -> None:
         self._settings, self._nursery, self._workers, self.programs, self._bpffs = settings, nursery, workers, programs, bpffs
@@ -82,6 +83,7 @@ class Host:
         station.agent.expect(slot.number for slot in found)
         station.patrol.common = lambda: not self.programs.lost(now=True)
         await station.begin(stack)
+        self.attachments = Attachments(settings, self._nursery, station, self._bpffs)
         stack.push_async_callback(self._workers.end)
         stack.push_async_callback(self.keep_all)
         said = [await self._taken_over(slot, lost) for slot in found]
@@ -241,6 +243,7 @@ class Host:
             if hosted.session is not None:
                 hosted.session.kept = hosted.session.init is not None
         await self._workers.end()  # what is open gets its record now
+        await self.attachments.keep_all()
         tasks = [hosted.task for hosted in self.hosted.values()]
         for task in tasks:
             task.cancel()

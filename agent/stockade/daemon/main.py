@@ -12,6 +12,7 @@ import threading
 
 from stockade import __version__
 from stockade.daemon import notify
+from stockade.daemon.attend import attach
 from stockade.daemon.front import Front, Json, Spoken
 from stockade.daemon.host import Host
 from stockade.daemon.mounts import must_outlive
@@ -63,11 +64,14 @@ async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host)
     async def ran(arguments: Json, spoken: Spoken) -> None:
         await run(arguments, spoken, host, nursery, settings)
 
+    async def asked(arguments: Json, spoken: Spoken) -> None:
+        await attach(arguments, spoken, host.attachments)
+
     async def node(_arguments: Json, spoken: Spoken) -> None:
         spoken.say(ok=True, answer=host.node())
 
     def status() -> str:
-        number = len(host.hosted)
+        number = len(host.hosted) + len(host.attachments.held)
         return f"serves {number} sandbox{'' if number == 1 else 'es'}"
 
     one = asyncio.Lock()  # looks at a time, however many ask
@@ -81,13 +85,17 @@ async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host)
         notify.reloading()
         for hosted in host.hosted.values():
             hosted.reload()
+        for attached in host.attachments.held:
+            attached.reload()
         notify.tell("READY=1", f"STATUS={status()}")
 
     async with contextlib.AsyncExitStack() as stack:
         for line in await host.begin_all(stack):
             print(f"stockade: {line}", file=sys.stderr, flush=True)
         loop.add_signal_handler(signal.SIGHUP, reload)
-        front.serve({"run": ran, "node": node, "overview": overview})
+        front.serve({"run": ran, "attach": asked, "node": node, "overview": overview})
+        taking_up = asyncio.create_task(_take_up(host))
+        stack.callback(taking_up.cancel)
         awake = asyncio.create_task(notify.keep_awake(status))
         stack.callback(awake.cancel)
         notify.tell("READY=1", f"STATUS={status()}")
@@ -100,6 +108,12 @@ async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host)
             await host.emptied()
             said = "what holds every sandbox was taken away: they were killed"
             raise StockadeError(said, hint="the next daemon begins anew", code="enforcement_lost")
+
+
+async def _take_up(host: Host) -> None:
+    """What it did not start, while others ask already: each is held until it is its turn."""
+    async for line in host.attachments.take_up():
+        print(f"stockade: {line}", file=sys.stderr, flush=True)
 
 
 def _give_up() -> None:

@@ -50,9 +50,10 @@ class Nursery:
         pid, channel = await self._ask(("worker",), ())
         return Worker(pid, channel, self._settings.proxy_user, self._settings.classifier_user)
 
-    async def sockets(self, init: int, network: Network) -> Sockets:
-        """The agent's, in the network namespace of a sandbox that runs. init: a pidfd."""
-        pid, channel = await self._ask(("sockets", network), (init,))
+    async def sockets(self, init: int, network: Network, listeners: Cgroup | None = None) -> Sockets:
+        """The agent's, in the network namespace of a sandbox that runs. init: a pidfd. listeners: where ORIGIN is answered by other
+        programs than everybody's."""
+        pid, channel = await self._ask(("sockets", network, listeners), (init,))
         try:
             return await asyncio.to_thread(launch.sockets_of, channel)
         finally:

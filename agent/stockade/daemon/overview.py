@@ -15,7 +15,7 @@ from stockade import __version__
 from stockade.attach import berth
 from stockade.daemon.front import GROUP
 from stockade.kernel.load import mounted_bpffs
-from stockade.sandbox.cgroup import HOSTED, mounted
+from stockade.sandbox.cgroup import HOSTED, Cgroup, mounted
 from stockade.service.control import ANSWER, VERSION, ask, running
 from stockade.service.listening import answers
 from stockade.service.orphans import orphans
@@ -105,6 +105,8 @@ def _held(settings: Settings, daemon: bool) -> list[Json]:
             found.append({"sandbox": orphan.name, "problem": f"held, without an agent{why}: {what}"})
     for cgroup in berth.left(settings.run / "attached"):
         what = f"stockade attach --cgroup /{cgroup.relative_to(mounted())} --policy FILE"
+        if berth.order_of(settings.run / "attached", Cgroup(cgroup).id).exists():
+            what = f"the daemon takes it over, or its log says why not: {what}" if daemon else f"start the daemon, or {what}"
         found.append({"sandbox": cgroup.name, "problem": f"held, without an agent: {what}"})
     return found
 

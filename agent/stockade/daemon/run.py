@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stockade.daemon import ordered
 from stockade.daemon.front import Json, Spoken
 from stockade.daemon.host import Host
 from stockade.daemon.nursery import Nursery
+from stockade.daemon.ordered import text
 from stockade.policy import Policy
 from stockade.service.blueprint import Surroundings
 from stockade.service.order import Order
@@ -25,49 +27,20 @@ SIGNALS = frozenset(
     (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
 )
 _STREAMS = 3
-_PATHS = ("workdir", "approvals")
 
 
 def said(order: Order, around: Surroundings) -> Json:
     """An order as it is sent. Paths are absolute: the daemon is somewhere else."""
-    found = {
-        "command": list(order.command),
-        "policies": [str(path.absolute()) for path in order.policies],
-        "presets": list(order.presets),
-        "name": order.name,
-        "labels": [list(label) for label in order.labels],
-        "binds": [list(bind) for bind in order.binds],
-        "observe": order.observe,
-        "verbose": order.verbose,
-        "directory": str(around.directory),
-        "home": str(around.home),
-        "environment": dict(around.environment),
-    }
-    for name in _PATHS:
-        path = getattr(order, name)
-        found[name] = str(path.absolute()) if path is not None else None
-    return found
+    return ordered.said(order) | {"directory": str(around.directory), "home": str(around.home), "environment": dict(around.environment)}
 
 
 def heard(said: Mapping[str, Any]) -> tuple[Order, Surroundings]:
     """Raises ValueError, KeyError, TypeError for what `said` never makes."""
-    paths = {name: Path(_text(said[name])) if said[name] is not None else None for name in _PATHS}
-    order = Order(
-        command=_texts(said["command"]),
-        policies=tuple(map(Path, _texts(said["policies"]))),
-        presets=_texts(said["presets"]),
-        name=_text(said["name"]) if said["name"] is not None else None,
-        labels=tuple((_text(key), _text(value)) for key, value in said["labels"]),
-        binds=tuple((_text(source), _text(target), bool(writable)) for source, target, writable in said["binds"]),
-        observe=bool(said["observe"]),
-        verbose=bool(said["verbose"]),
-        workdir=paths["workdir"],
-        approvals=paths["approvals"],
-    )
+    order = ordered.heard(said)
     if not order.command:
         raise ValueError("no command")
-    environment = {_text(name): _text(value) for name, value in said["environment"].items()}
-    return order, Surroundings(Path(_text(said["directory"])), Path(_text(said["home"])), environment)
+    environment = {text(name): text(value) for name, value in said["environment"].items()}
+    return order, Surroundings(Path(text(said["directory"])), Path(text(said["home"])), environment)
 
 
 async def run(arguments: Json, spoken: Spoken, host: Host, nursery: Nursery, settings: Settings) -> None:
@@ -122,15 +95,3 @@ async def _listen(spoken: Spoken, session: Session) -> None:
             if number in SIGNALS:
                 session.forward(int(number))
     session.forward(signal.SIGHUP)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise TypeError("a text is wanted")
-    return value
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError("a list is wanted")
-    return tuple(map(_text, value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ def left(tmp_path: Path) -> tuple[Path, Path, Cgroup]:
     bundles = berth.bundles_of(tmp_path / "attached", cgroup.id)
     bundles.mkdir()
     (bundles / "0").touch()
+    berth.order_of(tmp_path / "attached", cgroup.id).touch()
+    berth.authority_of(tmp_path / "attached", cgroup.id).touch()
     return tmp_path / "attached", tmp_path / "bpf", cgroup
 
 
@@ -33,7 +36,11 @@ def test_there_is_one_agent_at_a_time(left: tuple[Path, Path, Cgroup]) -> None:
         with pytest.raises(StockadeError, match="web is governed already"), berth.taken(directory, bpffs, cgroup, "web"):
             pass
         assert (directory / str(cgroup.id)).read_text() == str(cgroup.path)
-    assert not (directory / str(cgroup.id)).exists()
+    assert (directory / str(cgroup.id)).exists(), "what a dead agent left still holds it"
+    with berth.taken(directory, bpffs, cgroup, "web"):
+        for pins in berth.left_on(bpffs, cgroup.id):
+            shutil.rmtree(pins)
+    assert not list(directory.iterdir())
     with berth.taken(directory, bpffs, cgroup, "web"):
         pass
 
@@ -42,7 +49,7 @@ def test_what_holds_a_container_that_lives_stays(left: tuple[Path, Path, Cgroup]
     directory, bpffs, _ = left
     berth.sweep(directory, bpffs)
     assert len(list(bpffs.iterdir())) == 1
-    assert len(list(directory.iterdir())) == 2
+    assert len(list(directory.iterdir())) == 4
 
 
 def test_what_is_left_of_one_that_ended_goes(left: tuple[Path, Path, Cgroup]) -> None:

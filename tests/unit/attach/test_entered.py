@@ -8,8 +8,8 @@ import pickle
 from pathlib import Path
 
 from stockade.attach.entered import entrances
-from stockade.attach.foreground import prepared
 from stockade.attach.target import Target
+from stockade.attach.wanted import prepared
 from stockade.policy import Policy, load
 from stockade.proxy.parcel import pack
 from stockade.sandbox.cgroup import Cgroup, mounted
