@@ -367,7 +367,11 @@ def test_what_cannot_be_recorded_does_not_let_go_of_it(
             assert container.do("run /usr/bin/sleep 0").startswith(("-9", "failed"))
             assert serving.node()["pid"] == serving.pid
             (full / "filler").unlink()
+            again = Client(machine.room(), policy(ECHO), "--container", container.id)  # by the daemon that kept it
+            assert len(berth.left_on(SETTINGS.run / "bpf", cgroup_of(container).id)) == 1
+            assert out(container, network) == []
             serving.end(signal.SIGTERM)
+            assert again.end() == 70
         finally:
             if serving.process is not None and serving.process.poll() is None:
                 serving.end(signal.SIGKILL)

@@ -146,7 +146,7 @@ class Attachment:
             tuple(map(str, processes)),
             tuple(map(str, connections)),
             self._device.by,
-            tuple(self._unheld()),
+            tuple(await asyncio.to_thread(self._unheld)),  # it asks of every process
             roster.missing,
             self._written,
         )

@@ -76,13 +76,20 @@ def sweep(directory: Path, bpffs: Path) -> None:
             continue
         try:
             place = Path(os.fsdecode(os.pread(lock, 65536, 0)))
-            if not place.name or (place.is_dir() and place.stat().st_ino == int(path.name)):
+            if not place.name or _is(place, int(path.name)):
                 continue
             for pins in left_on(bpffs, int(path.name)):
                 shutil.rmtree(pins, ignore_errors=True)
             _forget(directory, int(path.name))
         finally:
             os.close(lock)
+
+
+def _is(place: Path, number: int) -> bool:
+    try:
+        return place.stat().st_ino == number
+    except OSError:
+        return False
 
 
 def forget_order(directory: Path, cgroup: int) -> None:

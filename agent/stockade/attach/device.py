@@ -180,8 +180,9 @@ class Closed:
         return self._names("chain", table, inside=inside)
 
     def _names(self, kind: str, table: str, *, inside: bool) -> set[str]:
+        words = ("-j", "-t", "list", "table", "netdev", table)  # without what is in its sets
         try:
-            said = json.loads(self.say("", inside=inside, words=("-j", "list", "table", "netdev", table)))
+            said = json.loads(self.say("", inside=inside, words=words))
         except ValueError as error:
             raise StockadeError(f"nft says no JSON: {error}", code="device") from None
         return {entry[kind]["name"] for entry in said["nftables"] if kind in entry}

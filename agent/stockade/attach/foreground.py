@@ -50,6 +50,7 @@ def attach(wanted: Wanted, settings: Settings, done: Callable[[Standing], None],
     bpffs = mounted_bpffs(settings.run / "bpf")
     with contextlib.ExitStack() as stack:
         cgroup = stack.enter_context(berth.taken(settings.run / "attached", bpffs, target.cgroup, target.called))
+        again = bool(berth.left_on(bpffs, cgroup))
         slot = Slot.take(settings, bpffs)
         stack.callback(slot.release)
         workers = Workers.of(settings)
@@ -57,7 +58,7 @@ def attach(wanted: Wanted, settings: Settings, done: Callable[[Standing], None],
         stack.callback(lambda: joined.close(take_out=not berth.left_on(bpffs, cgroup)))
         network = addresses.choose(joined, settings.network)
         settings = dataclasses.replace(settings, network=network)
-        joined.add_addresses(network)
+        joined.add_addresses(network, again=again)
         init = os.pidfd_open(target.init)
         try:
             sockets = listen_again(init, network, slot.listeners)

@@ -21,6 +21,7 @@ from pathlib import Path
 from stockade import signing
 from stockade.attach import addresses, berth
 from stockade.attach.attachment import Attachment, Standing
+from stockade.attach.target import Target
 from stockade.attach.volumes import refuse_writable
 from stockade.attach.wanted import Wanted
 from stockade.audit import AuditError
@@ -31,6 +32,7 @@ from stockade.kernel.load import Kernel
 from stockade.node.authority import keep, kept
 from stockade.sandbox.joined import Joined
 from stockade.sandbox.launch import Sockets
+from stockade.service.orphans import BUSY
 from stockade.service.settings import Settings
 from stockade.service.slots import Slot
 from stockade.service.station import Station
@@ -45,7 +47,8 @@ BEGINS = 4.0  # seconds in which one that is being attached is governed, or is n
 class Attached:
     """leave: set by whoever lets go of it. governed: settled when it is, or cannot be. again: by what a daemon before this one wrote down.
 
-    attachment: once there is one. life: its task. Returns the status of a container that ended, if that is known.
+    attachment: once there is one. cgroup: its id, once its place is taken. life: its task. Returns the status of a container that ended,
+    if that is known.
     """
 
     wanted: Wanted
@@ -53,6 +56,7 @@ class Attached:
     governed: asyncio.Future[Standing]
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     attachment: Attachment | None = None
+    cgroup: int | None = None
     life: asyncio.Task[int | None] | None = None
 
     @property
@@ -71,7 +75,6 @@ class Attachments:
     def __init__(self, settings: Settings, nursery: Nursery, station: Station, bpffs: Path) -> None:
         self._settings, self._nursery, self._station, self._bpffs = settings, nursery, station, bpffs
         self._directory = settings.run / "attached"
-        self._life = f"{os.getpid()}-{secrets.token_hex(4)}"  # names what this daemon pins: one that died may have had its number
         self._turn = asyncio.Lock()  # addresses and ports of a network namespace are chosen by one at a time
         self.held: set[Attached] = set()
         self._keeping = False
@@ -120,7 +123,10 @@ class Attachments:
             async with contextlib.AsyncExitStack() as stack:
                 standing = await self._attach(stack, attached)
                 attached.governed.set_result(standing)
-                return await self._hold(attached)
+                status = await self._hold(attached)
+                assert attached.cgroup is not None
+                berth.forget_order(self._directory, attached.cgroup)  # at once: from here on no daemon is to take it over
+                return status
         except Exception as error:
             if not attached.governed.done():
                 attached.governed.set_exception(error)
@@ -158,16 +164,19 @@ class Attachments:
         target = wanted.target
         read = await asyncio.to_thread(wanted.read)
         await asyncio.to_thread(refuse_writable, self._station.trail.path.absolute(), target, "the audit trail")
-        cgroup = stack.enter_context(berth.taken(self._directory, self._bpffs, target.cgroup, target.called))
+        attached.cgroup = cgroup = await self._taken(stack, target)
+        if attached.again and not berth.order_of(self._directory, cgroup).exists():
+            raise StockadeError(f"{target.called} was let go of meanwhile", code="let_go")
         held = bool(berth.left_on(self._bpffs, cgroup))  # by what a dead agent left
         slot = await asyncio.to_thread(Slot.take, settings, self._bpffs)
         stack.push_async_callback(asyncio.to_thread, slot.release)
         joined = Joined(target.init)
         stack.push_async_callback(asyncio.to_thread, lambda: joined.close(take_out=not berth.left_on(self._bpffs, cgroup)))
-        network, sockets = await self._listening(joined, target.init, slot)
+        network, sockets = await self._listening(joined, target.init, slot, again=held)
         for each in sockets:  # whoever serves one closes it before; else the next attempt would find its port taken
             stack.callback(each.close)
-        kernel = await self._kernel(network, self._bpffs / f"{berth.pins_of(cgroup)}{self._life}")
+        pins = self._bpffs / f"{berth.pins_of(cgroup)}{os.getpid()}-{secrets.token_hex(4)}"  # one that died, or was kept, had others
+        kernel = await self._kernel(network, pins)
         stack.push_async_callback(asyncio.to_thread, lambda: kernel.close(unpin=not attached.kept))
         file, order = berth.authority_of(self._directory, cgroup), berth.order_of(self._directory, cgroup)
         authority = await asyncio.to_thread(kept, file, wanted.name)
@@ -175,6 +184,7 @@ class Attachments:
             wanted = dataclasses.replace(wanted, trusted=await asyncio.to_thread(handed.trusted, order))
         else:
             authority = await asyncio.to_thread(signing.begin, wanted.name, settings.configured.ca, read.policy)
+            wanted = dataclasses.replace(wanted, trusted="")  # whatever it was given is another's
         trusted = await asyncio.to_thread(wanted.give, berth.bundles_of(self._directory, cgroup), authority)
         station = self._station.beside(dataclasses.replace(settings, network=network), kernel, stack)
         charged = wanted.charged(read, authority, trusted, attached.leave)
@@ -192,12 +202,23 @@ class Attachments:
             raise
         return standing
 
-    async def _listening(self, joined: Joined, init: int, slot: Slot) -> tuple[Network, Sockets]:
+    async def _taken(self, stack: contextlib.AsyncExitStack, target: Target) -> int:
+        """The id of the cgroup. Waits for who only looks, or sweeps. Raises StockadeError."""
+        until = time.monotonic() + BUSY
+        while True:
+            try:
+                return stack.enter_context(berth.taken(self._directory, self._bpffs, target.cgroup, target.called))
+            except StockadeError as error:
+                if error.code != "attached" or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(0.02)
+
+    async def _listening(self, joined: Joined, init: int, slot: Slot, *, again: bool) -> tuple[Network, Sockets]:
         descriptor = os.pidfd_open(init)
         try:
             async with self._turn:
                 network = await asyncio.to_thread(addresses.choose, joined, self._settings.network)
-                await asyncio.to_thread(joined.add_addresses, network)
+                await asyncio.to_thread(joined.add_addresses, network, again=again)
                 return network, await self._nursery.sockets(descriptor, network, slot.listeners)
         finally:
             os.close(descriptor)

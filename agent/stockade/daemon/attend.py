@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 
+from stockade.attach.attachment import Standing
 from stockade.daemon import handed
 from stockade.daemon.attachments import Attached, Attachments
 from stockade.daemon.front import Json, Spoken
@@ -22,7 +23,7 @@ async def attach(arguments: Json, spoken: Spoken, attachments: Attachments) -> N
     attached = attachments.begin(wanted)
     listening = asyncio.create_task(_listen(spoken, attached))
     try:
-        spoken.say(governed=dataclasses.asdict(await asyncio.shield(attached.governed)))
+        spoken.say(governed=dataclasses.asdict(await _governed(attached)))
         assert attached.life is not None
         if arguments.get("stays") is True:
             await asyncio.wait({listening, attached.life}, return_when=asyncio.FIRST_COMPLETED)
@@ -33,6 +34,18 @@ async def attach(arguments: Json, spoken: Spoken, attachments: Attachments) -> N
         await asyncio.wait({listening})  # or it would stop, in its last turn, whoever hears next
 
 
+async def _governed(attached: Attached) -> Standing:
+    """Raises StockadeError."""
+    try:
+        return await asyncio.shield(attached.governed)
+    except OSError as error:
+        raise _failed(attached, error) from None
+
+
+def _failed(attached: Attached, error: OSError) -> StockadeError:
+    return StockadeError(f"{attached.wanted.name}: {error.strerror or error}", hint="is it running still?", code="attach")
+
+
 def _status(attached: Attached, life: asyncio.Task[int | None]) -> int:
     """As a command that attaches ends with. Raises StockadeError."""
     name = attached.wanted.name
@@ -40,6 +53,8 @@ def _status(attached: Attached, life: asyncio.Task[int | None]) -> int:
     if attached.kept:
         said = f"{error}; what holds {name} stays" if error is not None else f"the daemon ended, and what holds {name} stays"
         raise StockadeError(f"{said}; the next daemon takes it over", code=LEFT_HELD)
+    if isinstance(error, OSError):
+        raise _failed(attached, error)
     if error is not None:
         raise error
     status = life.result()

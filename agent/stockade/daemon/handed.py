@@ -97,9 +97,12 @@ def _container_heard(said: Mapping[str, Any]) -> Container:
 
 
 def write_down(path: Path, wanted: Wanted, trusted: str) -> None:
-    """For the next daemon, whole or not at all: under the name that it has, and with what it was given. Raises StockadeError."""
-    order = dataclasses.replace(wanted.order, name=wanted.name)
-    found = dataclasses.replace(wanted, order=order, trusted=trusted, target=dataclasses.replace(wanted.target, root="", starting=False))
+    """For the next daemon, whole or not at all: under the name that it has, and with what it was given. Raises StockadeError.
+
+    Connections that were kept are cut then, as of whatever was held meanwhile: the policy may have come to refuse what they lead to.
+    """
+    order, there = dataclasses.replace(wanted.order, name=wanted.name), dataclasses.replace(wanted.target, root="", starting=False)
+    found = dataclasses.replace(wanted, order=order, trusted=trusted, target=there, existing="cut")
     new = path.with_suffix(".new")
     try:
         new.unlink(missing_ok=True)

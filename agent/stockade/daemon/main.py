@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import resource
 import signal
@@ -27,6 +28,8 @@ from stockade.service.settings import Settings
 from stockade.service.state import build
 from stockade.service.workers import Workers
 from stockade.types import StockadeError
+
+log = logging.getLogger(__name__)
 
 ENDS = 15.0  # seconds in which it has ended, once it is told to: sandboxes have no egress meanwhile, and the unit gives it 20
 _FAILED = 70  # EX_SOFTWARE (sysexits.h)
@@ -112,8 +115,11 @@ async def _serve(settings: Settings, front: Front, nursery: Nursery, host: Host)
 
 async def _take_up(host: Host) -> None:
     """What it did not start, while others ask already: each is held until it is its turn."""
-    async for line in host.attachments.take_up():
-        print(f"stockade: {line}", file=sys.stderr, flush=True)
+    try:
+        async for line in host.attachments.take_up():
+            print(f"stockade: {line}", file=sys.stderr, flush=True)
+    except Exception:  # each stays held
+        log.exception("what daemons before this one held was not taken over")
 
 
 def _give_up() -> None:

@@ -48,15 +48,19 @@ class Joined:
         with ThreadPoolExecutor(1, "joined", initializer=os.setns, initargs=(self._namespace, libc.CLONE_NEWNET)) as thread:
             return thread.submit(work).result()
 
-    def add_addresses(self, network: Network) -> None:
-        """The agent's, on lo, which comes up if it is down. Raises StockadeError: another agent may have them."""
+    def add_addresses(self, network: Network, *, again: bool = True) -> None:
+        """The agent's, on lo, which comes up if it is down. Raises StockadeError: another agent may have them.
+
+        again: an address that is there already was left by an agent of the same place, and goes with this one. Else what leads there may
+        be of somebody who is held, and whose agent is dead: it stays.
+        """
         try:
-            self.do(lambda: self._add(network))
+            self.do(lambda: self._add(network, again=again))
         except OSError as error:
             said = f"cannot give lo of the container {network.agent4} and {network.agent6}: {error.strerror}"
             raise StockadeError(said, hint="is it governed by another agent?", code="netns") from None
 
-    def _add(self, network: Network) -> None:
+    def _add(self, network: Network, *, again: bool) -> None:
         with contextlib.suppress(OSError):  # a host without IPv6 has no such file; the address is refused below
             Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("0")
         with _rtnetlink() as kernel:
@@ -64,8 +68,11 @@ class Joined:
             for family, packed in ((socket.AF_INET, network.agent4.packed), (socket.AF_INET6, network.agent6.packed)):
                 said = _IFADDR.pack(family, 8 * len(packed), _IFA_F_NODAD, 0, _LOOPBACK)
                 said += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
-                with contextlib.suppress(FileExistsError):  # left by an agent that died: `spoken_for` says whether somebody uses it
+                try:
                     netlink.ask(kernel, _RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, said)
+                except FileExistsError:  # left by an agent that died: `spoken_for` says whether somebody uses it
+                    if not again:
+                        continue
                 self._ours.append(said)
 
     def has(self, network: Network) -> bool:

@@ -23,12 +23,15 @@ class Spines:
 
     def __init__(self) -> None:
         self.agents: dict[int, Agent] = {}
-        self._begun: dict[int, tuple[int, Agent]] = {}  # by the token of a request: whose it is, and who wrote it ahead
+        self._begun: dict[int, Agent] = {}  # by the token of a request: who wrote it ahead
 
     def forget(self, number: int) -> None:
-        """It has ended, and all that it had open is on record, or the worker that had it is gone."""
+        """The sandbox has ended. What it had open the worker says to its end."""
         self.agents.pop(number, None)
-        self._begun = {token: whose for token, whose in self._begun.items() if whose[0] != number}
+
+    def lost(self) -> None:
+        """The worker is gone, and says nothing more of what it had begun."""
+        self._begun.clear()
 
     async def identify(self, origin: Origin) -> Caller:
         return await self.agents[origin.sandbox].identify(origin)
@@ -49,15 +52,14 @@ class Spines:
         agent = self.agents[sandbox]
         begun = await agent.begin(sandbox, record)
         if begun is not None:
-            self._begun[begun.token] = sandbox, agent
+            self._begun[begun.token] = agent
         return begun
 
     async def approval(self, sandbox: int, identifier: str) -> dict[str, Any] | None:
         return await self.agents[sandbox].approval(sandbox, identifier)
 
     async def finish(self, token: int, http: Http | None, effect: Effect, reason: Reason, detail: Detail | None = None) -> str:
-        _, agent = self._begun.pop(token)
-        return await agent.finish(token, http, effect, reason, detail)
+        return await self._begun.pop(token).finish(token, http, effect, reason, detail)
 
     def figures(self, sandbox: int, figures: Figures) -> None:
         self.agents[sandbox].figures(sandbox, figures)

@@ -126,6 +126,7 @@ class Workers:
             await self.current.lost.wait()
             self._ready = False
             lost = self.current
+            self._spines.lost()
             for place in list(self._places.values()):
                 if (ledger := place.agent.ledgers.get(place.governed.number)) is not None:
                     ledger.worker_gone()

@@ -64,12 +64,13 @@ def test_it_arrives_as_it_was_sent(wanted: tuple[Wanted, list[subprocess.Popen[b
 def test_it_is_written_down_under_its_name_and_as_one_that_has_started(
     wanted: tuple[Wanted, list[subprocess.Popen[bytes]]], tmp_path: Path
 ) -> None:
-    nameless = dataclasses.replace(wanted[0], order=dataclasses.replace(wanted[0].order, name=None))
+    nameless = dataclasses.replace(wanted[0], order=dataclasses.replace(wanted[0].order, name=None), existing="keep")
     handed.write_down(tmp_path / "7.order", nameless, "a bundle")
     assert (tmp_path / "7.order").stat().st_mode & 0o777 == 0o600
     found = handed.read(tmp_path / "7.order")
     assert (found.name, found.target.starting, found.trusted, found.target.root) == (nameless.name, False, "a bundle", "")
     assert found.target.container == nameless.target.container
+    assert found.existing == "cut", "the policy may have come to refuse what was kept"
     assert handed.trusted(tmp_path / "7.order") == "a bundle"
 
 
