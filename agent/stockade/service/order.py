@@ -57,12 +57,10 @@ class Order:
     def policy(self, generation: int, named: list[Path]) -> Policy:
         """Read it from disk. named takes up every path that was looked for. Raises PolicyError, StockadeError: anybody may write it."""
         found = load(self.policies, presets=self.presets, generation=generation, named=named, thorough=False)
-        for source in found.sources:
-            if source.stat().st_mode & stat.S_IWOTH:
-                said = f"{source} may be written by anybody on this machine, so it holds nobody"
-                raise StockadeError(said, hint=f"chmod o-w {source}, or a copy of it where that does not last", code="policy_writable")
         if self.approved is not None:
             found = self.approved.beside(found, named)
+        for source in found.sources:
+            _kept_from_others(source)
         labels = found.labels | dict(self.labels)
         return dataclasses.replace(found, labels=labels, mode="observe" if self.observe else found.mode)
 
@@ -74,3 +72,14 @@ class Order:
         settings = self.settings.absolute() if self.settings is not None else None
         found = dataclasses.replace(self, policies=policies, approvals=approvals, workdir=workdir, settings=settings)
         return dataclasses.replace(found, audit=audit.absolute(), verbose=False)
+
+
+def _kept_from_others(source: Path) -> None:
+    """Raises StockadeError."""
+    try:
+        open_to_all = source.stat().st_mode & stat.S_IWOTH
+    except OSError as error:
+        raise StockadeError(f"cannot look at {source}: {error.strerror}", hint="it was there a moment ago", code="policy_gone") from None
+    if open_to_all:
+        said = f"{source} may be written by anybody on this machine, so it holds nobody"
+        raise StockadeError(said, hint=f"chmod o-w {source}, or a copy of it where that does not last", code="policy_writable")

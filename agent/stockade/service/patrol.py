@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 EVERY = 0.5  # seconds between two looks at what holds the sandboxes; 25 links are looked at in a third of a millisecond
 AT_ONCE = 32  # sandboxes, some 20 µs each: then whoever else waits for the loop has a turn
 PATIENCE = 5.0  # seconds for a look at files: those of a network mount whose server is gone never answer
+AGAIN = 15.0  # seconds after its answer in which such a file is not looked at: it may be as slow the next time, and the others go first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +110,7 @@ class Patrol:
     def answers(self, path: Path) -> None:
         """At last. In the thread that waited for it."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._unstuck, path)
+            self._loop.call_soon_threadsafe(self._loop.call_later, AGAIN, self._unstuck, path)
 
     def _told(self, changed: Iterable[Beat]) -> None:
         for beat in changed:
@@ -121,6 +122,8 @@ class Patrol:
         if (stuck := self._reader.leave_behind()) is not None:
             self._stuck |= {stuck}
             log.error("%s does not answer; policies that it is part of are not looked at until it does", stuck)
+            self._read()
+        elif not self._reader.is_alive():  # no other could be started then
             self._read()
 
     def _unstuck(self, path: Path) -> None:
@@ -144,7 +147,7 @@ class _Reader(threading.Thread):
             self._turn = turn, time.monotonic()
             changed = turn.look()
             self._turn = None
-            if changed and not turn.over:
+            if changed:
                 self._patrol.tell(changed)
         if self._behind is not None:
             self._patrol.answers(self._behind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from weakref import WeakValueDictionary
 SECONDS = 0.5  # between two looks
 
 # The file that a name leads to: device, inode, change of content in ns, size. None: there is none.
-Signature = tuple[int, int, int, int] | None
+Signature = tuple[int, int, int, int, int] | None
 
 _TICK = 10_000_000  # ns: a file system stamps with a clock that is up to this much late
 
@@ -114,4 +115,4 @@ def signature(path: Path) -> Signature:
         state = os.stat(path)  # noqa: PTH116 (a third of the time of Path's)
     except OSError:
         return None
-    return state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
+    return state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size, state.st_mode & stat.S_IWOTH  # which service/order.py asks for

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -166,6 +167,7 @@ def test_a_file_of_many_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_file_system_that_does_not_answer_keeps_nobody_else_from_being_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "AGAIN", 0.05)
     dead, answers = old(tmp_path / "dead"), threading.Event()
     boxes = [Box(dead), Box(dead), *(Box(old(tmp_path / f"{number}")) for number in range(4))]
 
@@ -183,6 +185,29 @@ def test_a_file_system_that_does_not_answer_keeps_nobody_else_from_being_looked_
         dead.write_text("b")
         answers.set()
         await seen(lambda: all(box.changes == 1 for box in boxes))
+
+    walk([box.beat() for box in boxes], until)
+
+
+def test_a_file_that_answers_too_late_again_and_again_does_not_keep_the_others_from_being_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "SECONDS", 0.2)
+    late = old(tmp_path / "late")
+    boxes = [Box(late), *(Box(old(tmp_path / f"{number}")) for number in range(4))]
+
+    def dawdles(path: Path) -> Signature:
+        if path == late:
+            time.sleep(0.1)  # too long; and it has answered before the next reader's first turn
+        return signature(path)
+
+    monkeypatch.setattr(module, "signature", dawdles)
+
+    async def until(_patrol: Patrol) -> None:
+        for box in boxes[1:]:
+            box.paths[0].write_text("b")
+        await seen(lambda: all(box.changes == 1 for box in boxes[1:]))
 
     walk([box.beat() for box in boxes], until)
 
