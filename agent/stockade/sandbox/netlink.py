@@ -28,6 +28,17 @@ def dump(kernel: socket.socket, kind: int, said: bytes) -> Iterator[bytes]:
             answer = answer[length + -length % 4 :]
 
 
+def one(kernel: socket.socket, kind: int, said: bytes) -> bytes:
+    """The body of an answer that is one message. Raises OSError."""
+    kernel.send(HEADER.pack(HEADER.size + len(said), kind, REQUEST, 1, 0) + said)
+    answer = kernel.recv(65536)
+    _, message, *_ = HEADER.unpack_from(answer)
+    if message == _ERROR:
+        error = -struct.unpack_from("=i", answer, HEADER.size)[0]
+        raise OSError(error, os.strerror(error))
+    return answer[HEADER.size :]
+
+
 def ask(kernel: socket.socket, kind: int, flags: int, said: bytes) -> None:
     """Have something done. Raises OSError when it is refused."""
     kernel.send(HEADER.pack(HEADER.size + len(said), kind, REQUEST | ACK | flags, 1, 0) + said)

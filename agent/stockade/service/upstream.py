@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import os
 import socket
+import struct
 from urllib.parse import urlsplit
 
 from stockade.policy import Policy, refused_range
 from stockade.policy.own import is_own
 from stockade.proxy import Resolved
 from stockade.proxy.spine import Local
+from stockade.sandbox import netlink
 from stockade.types import Binary
 
 LOCALHOST = "localhost"
+
+_RTM_GETROUTE, _RTA_DST, _RTN_LOCAL = 26, 1, 2
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, length of the destination, …, type, flags; rtnetlink(7)
+_NOWHERE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}  # no route, and those of ip-route(8) that lead nowhere
 
 
 async def resolve(host: str, port: int, policy: Policy, binary: Binary | None) -> Resolved:
@@ -46,13 +53,21 @@ def but_for_own(found: Resolved, port: int) -> Resolved:
 
 
 def _leads_here(address: str) -> bool:
-    """Whether this machine would dial itself: then the source is the destination. Nothing is sent, and no route leads elsewhere."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect((address, 9))
-        except OSError:
-            return False
-        return str(sock.getsockname()[0]) == address
+    """Whether this machine would dial itself, by its routes: every address that it has, and what else it takes for its own.
+
+    The source that it would take is another one of its own for a second address, and it binds to any with net.ipv4.ip_nonlocal_bind.
+    """
+    dialled = ipaddress.ip_address(address)
+    if isinstance(dialled, ipaddress.IPv6Address) and dialled.ipv4_mapped is not None:
+        dialled = dialled.ipv4_mapped
+    octets, family = dialled.packed, socket.AF_INET6 if dialled.version == 6 else socket.AF_INET
+    said = _ROUTE.pack(family, len(octets) * 8, 0, 0, 0, 0, 0, 0, 0) + struct.pack("=HH", 4 + len(octets), _RTA_DST) + octets
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+            route = _ROUTE.unpack_from(netlink.one(kernel, _RTM_GETROUTE, said))
+    except OSError as error:
+        return error.errno not in _NOWHERE  # what cannot be asked counts as own
+    return bool(route[7] == _RTN_LOCAL)
 
 
 def _is_ours(address: str) -> bool:

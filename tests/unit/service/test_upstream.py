@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import os
 import shutil
@@ -46,6 +47,9 @@ ZONE = {
     "exact.example.com": ["10.0.0.1"],
     "own.example.com": ["192.0.2.1", "2001:db8::1"],
     "named.example.com": ["192.0.2.1", "2001:db8::1"],
+    "second.example.com": ["192.0.2.130"],
+    "mapped-own.example.com": ["::ffff:192.0.2.130"],
+    "beside.example.com": ["192.0.2.131"],
     "here.example.com": ["127.0.0.1", "::1"],
     "zero.example.com": ["0.0.0.0", "::"],
     "mapped.example.com": ["::ffff:169.254.169.254"],
@@ -72,6 +76,9 @@ LEADS = {
     "exact.example.com": (["10.0.0.1"], None),
     "own.example.com": ([], "192.0.2.1 is this machine's own 192.0.2.1, 2001:db8::1 is this machine's own 2001:db8::1"),
     "named.example.com": (["192.0.2.1", "2001:db8::1"], None),
+    "second.example.com": ([], "192.0.2.130 is this machine's own 192.0.2.130"),
+    "mapped-own.example.com": ([], f"::ffff:192.0.2.130 is this machine's own {ipaddress.ip_address('::ffff:192.0.2.130')}"),
+    "beside.example.com": (["192.0.2.131"], None),
     "here.example.com": ([], "127.0.0.1 is loopback 127.0.0.0/8, ::1 is loopback ::1"),
     "zero.example.com": ([], "0.0.0.0 is unspecified 0.0.0.0, :: is unspecified ::"),
     "mapped.example.com": ([], "::ffff:169.254.169.254 is metadata 169.254.169.254"),
@@ -138,6 +145,9 @@ def led(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str], 
     (directory / "nsswitch.conf").write_text("hosts: dns\n")
     script = (
         "ip link set lo up && ip address add 192.0.2.1/32 dev lo && ip -6 address add 2001:db8::1/128 dev lo && "  # for AI_ADDRCONFIG
+        "ip link add wire type veth peer name far && ip link set wire up && ip link set far up && "
+        "ip address add 192.0.2.129/25 dev wire && ip address add 192.0.2.130/25 dev wire && "  # dialled from the first
+        "echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind && "  # any address can be bound to
         f"mount --bind {directory}/resolv.conf /etc/resolv.conf && mount --bind {directory}/nsswitch.conf /etc/nsswitch.conf && "
         'exec "$@"'
     )
