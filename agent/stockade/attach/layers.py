@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from stockade.attach.mounts import Mount, mount_of, mounts
+from stockade.attach.mounts import Mount, mount_of, mounts, named
 from stockade.sandbox import libc
 from stockade.sandbox.root import Foreign
 from stockade.types import StockadeError
@@ -72,22 +72,26 @@ class Layered(Foreign):
 
 
 @contextlib.contextmanager
-def layered(directory: int, pid: int, root: str, runtime: Path = Path("/")) -> Iterator[Foreign]:
+def layered(directory: int, pid: int, root: str, runtime: Path = Path("/"), *, arriving: bool = False) -> Iterator[Foreign]:
     """A root to look names up in. directory: of it, the caller's. root: the same as the mount namespace of this process calls it.
-    runtime: the root that its runtime sees, by which layers are named.
+    runtime: the root that its runtime sees, by which layers are named. arriving: that process is its runtime's still, and stands where the
+    root before may not be taken away yet: the container will not have it.
 
     Raises StockadeError when it has a layer of its own that is not to be seen from here: nobody could say what the container has written.
     """
     there = mounts(pid)
-    own = next((mount for mount in reversed(there) if mount.point == root), None)  # the last one on a mount point is the one that shows
+    if arriving:
+        there = named(there)
+    # the last one on a mount point is the one that shows
+    own = next((mount for mount in reversed(named(there)) if mount.point == root), None)
     if own is None or own.kind != "overlay":
         yield Foreign(directory)
         return
-    named = next((option.partition("=")[2] for option in own.options if option.startswith("upperdir=")), None)
-    if named is None:
+    upperdir = next((option.partition("=")[2] for option in own.options if option.startswith("upperdir=")), None)
+    if upperdir is None:
         yield Layered(directory, None, there)
         return
-    upper = _seen(Path(named), runtime)
+    upper = _seen(Path(upperdir), runtime)
     try:
         yield Layered(directory, upper, there)
     finally:

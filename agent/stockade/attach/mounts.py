@@ -23,16 +23,17 @@ class Mount(NamedTuple):
 
 
 def mounts(pid: int) -> tuple[Mount, ...]:
-    """In the order in which they were made. Nothing for a process that is gone.
-
-    Without those of the root before, which lies upon the new one until whoever changed it takes it away (pivot_root(2),
-    `pivot_root(".", ".")`): a container may be stopped in that moment.
-    """
+    """In the order in which they were made. Nothing for a process that is gone."""
     try:
         lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     except OSError:
         return ()
-    there = tuple(map(_mount, lines))
+    return tuple(map(_mount, lines))
+
+
+def named(there: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    """Those that a name in the root leads to: without what lies upon the root itself, and is reached by `/..` alone. There a runtime has
+    the root before, until it takes it away (pivot_root(2), `pivot_root(".", ".")`): who has begun and still has it can go there."""
     ids = {mount.id for mount in there}
     left = {mount.id for mount in there if mount.point == "/" and mount.above in ids - {mount.id}}
     while left and (more := {mount.id for mount in there if mount.above in left} - left):

@@ -1,8 +1,8 @@
 """Files of this machine that a container could write, through what is mounted in it: its own policy must not be among them.
 
 Compares file systems, not paths: a file is shown when some mount of the container shows a directory of the same file system that it is
-below. A mount that hides another is not taken into account, which refuses too much and never too little. Who has the machine's own root, as
-most units of systemd, sees its files anyway: there modes and owners say who writes what.
+below. A mount that hides another is not taken into account, and one that is only left by `/..` is, which refuses too much and never too
+little. Who has the machine's own root, as most units of systemd, sees its files anyway: there modes and owners say who writes what.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from stockade.attach.mounts import Mount, mounts, namespace_of
+from stockade.attach.mounts import Mount, mounts, named, namespace_of
 from stockade.attach.target import Target
 from stockade.types import StockadeError
 
@@ -43,8 +43,8 @@ def _views(target: Target) -> Iterable[tuple[Mount, ...]]:
             yield found
 
 
-def _root(found: Iterable[Mount]) -> tuple[str, str] | None:
-    return next(((mount.device, mount.root) for mount in found if mount.point == "/"), None)
+def _root(found: tuple[Mount, ...]) -> tuple[str, str] | None:
+    return next(((mount.device, mount.root) for mount in named(found) if mount.point == "/"), None)
 
 
 def shown_as(path: Path, there: Iterable[Mount], here: Iterable[Mount], root: str = "/") -> str | None:

@@ -44,6 +44,11 @@ class Arrival:
     def waits(self) -> bool:
         return waits(self.process.pid)
 
+    @property
+    def arriving(self) -> bool:
+        """Whether it stands still, and is its runtime's yet."""
+        return self.stopped and not self.process.begun
+
     def thaw(self) -> None:
         """May be called twice."""
         if self.stopped:

@@ -215,7 +215,7 @@ def _drawn(policy: Policy, arrival: Arrival, written: set[str]) -> Roster:
     directory = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         search = ":".join(dict.fromkeys((*filter(None, arrival.bundle.search.split(":")), *PATH.split(":"))))
-        with still(arrival.cgroup), layered(directory, pid, "/", arrival.process.root) as root:
+        with still(arrival.cgroup), layered(directory, pid, "/", arrival.process.root, arriving=arrival.arriving) as root:
             resolver = Resolver(policy, load_families(), search, weak=True, root=root)
             roster = resolver.roster(arrival.bundle.command[0] if arrival.bundle.command else None)
             if isinstance(root, Layered):

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from stockade.attach.mounts import mounts
+from stockade.attach.mounts import mounts, named
 from stockade.attach.target import FATAL, PTRACE, PTRACE_WITHIN, Target, is_ours
 from stockade.node.arriving import Arrival
 from stockade.node.container import sockets_in
@@ -43,9 +43,11 @@ def _fatal(told: Collection[str], *, ours: bool) -> list[str]:
 
 def _writable(arrival: Arrival) -> list[str]:
     """Where pods are held, as far as it may write there: it moves itself to a cgroup that nobody holds, or unpins what holds it. Whoever
-    shows it a directory above may do so without knowing: a mount below one that is read-only is not."""
-    found = []
-    for mount in mounts(arrival.process.pid):
+    shows it a directory above may do so without knowing: a mount below one that is read-only is not.
+    Where one that arrives stands, the root before may be there still, which its runtime takes away."""
+    found, arriving = [], arrival.arriving  # asked before: whoever begins meanwhile has what he has then
+    there = mounts(arrival.process.pid)
+    for mount in named(there) if arriving else there:
         if mount.writable and "ro" not in mount.options:
             if mount.kind == "bpf":
                 found.append(f"{mount.point}, where what holds it is pinned")

@@ -67,6 +67,35 @@ sys.stdin.readline()
 """
 
 
+KEEPS = """
+import ctypes, os, sys
+from stockade.sandbox import libc
+os.unshare(libc.CLONE_NEWNS)
+libc.mount("none", "/", "", libc.MS_REC | libc.MS_PRIVATE)
+libc.mount("none", sys.argv[1], "tmpfs")
+os.chdir(sys.argv[1])
+assert ctypes.CDLL(None).pivot_root(b".", b".") == 0
+print("up", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a mount namespace")
+def test_the_root_before_counts_where_it_was_never_taken_away(tmp_path: Path) -> None:
+    """It lies upon the new one, and `/..` leads there."""
+    (tmp_path / "root").mkdir()
+    (policy := tmp_path / "policy.yaml").touch()
+    with subprocess.Popen([sys.executable, "-c", KEEPS, tmp_path / "root"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        assert Path(f"/proc/{process.pid}/root/../{policy}").exists()
+        (tmp_path / "cgroup.procs").write_text(f"{process.pid}\n")
+        with pytest.raises(StockadeError, match="can be written") as caught:
+            refuse_writable(policy, Target(Cgroup(tmp_path), process.pid), "a policy source")
+        process.communicate(b"\n")
+    assert caught.value.code == "writable_source"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a mount namespace")
 def test_each_mount_namespace_of_the_cgroup_is_asked(tmp_path: Path) -> None:
     """The first process has none of the volumes that the second has."""

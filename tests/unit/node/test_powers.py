@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from stockade.attach.mounts import mounts
+from stockade.attach.mounts import mounts, named
 from stockade.attach.target import PTRACE, PTRACE_WITHIN, Target
 from stockade.node.arriving import Arrival
 from stockade.node.container import Bundle, First, bundle_of, sockets_in
@@ -57,9 +57,9 @@ def apart() -> Iterator[int]:
         process.kill()
 
 
-def arrived(pid: int, *capabilities: str, cgroup: Path = Path("/nowhere")) -> Arrival:
+def arrived(pid: int, *capabilities: str, cgroup: Path = Path("/nowhere"), begun: bool = False) -> Arrival:
     """Prepared, and not begun."""
-    process: Any = SimpleNamespace(pid=pid, begun=False)
+    process: Any = SimpleNamespace(pid=pid, begun=begun)
     bundle = Bundle("main", capabilities=frozenset(capabilities))
     return Arrival("ab" * 32, Cgroup(cgroup), process, 0.0, 0.0, stopped=True, bundle=bundle)
 
@@ -198,15 +198,18 @@ time.sleep(60)
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of pivot_root")
 def test_the_root_before_is_not_the_containers(tmp_path: Path) -> None:
-    """As a runtime leaves it for a moment, in which the container may be stopped."""
+    """As a runtime leaves it for a moment, in which the container may be stopped. Who runs and still has it goes there by `/..`."""
+    (tmp_path / "cgroup.procs").touch()
     for kept, said in (((), []), (("kept",), ["/kept, by which it can leave what holds it"])):
         with subprocess.Popen([sys.executable, "-c", PIVOTS, tmp_path, *kept], stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout is not None and process.stdout.readline() == b"\n"
-                lines = Path(f"/proc/{process.pid}/mountinfo").read_text().splitlines()
-                assert [line.split()[4] for line in lines].count("/") == 2
-                assert [each.point for each in mounts(process.pid)] == ["/", *(f"/{each}" for each in kept)]
+                there = mounts(process.pid)
+                assert [each.point for each in there].count("/") == 2
+                assert [each.point for each in named(there)] == ["/", *(f"/{each}" for each in kept)]
                 fatal = powers(arrived(process.pid)).fatal
                 assert [each for each in fatal if each.startswith("/")] == said
+                fatal = powers(arrived(process.pid, cgroup=tmp_path, begun=True)).fatal
+                assert f"{mounted()}, by which it can leave what holds it" in fatal
             finally:
                 process.kill()
