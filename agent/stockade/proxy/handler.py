@@ -176,9 +176,10 @@ class Handler(server.LiveConnectionHandler):
         """
         await super().drain_writers()  # type: ignore[no-untyped-call]
         from_client = asyncio.current_task() is self._client_reader()
-        message = self.unfinished()
-        if message > self.settings.message_bytes:
-            _log.warning("a WebSocket message for %s is longer than %d octets: closed", self.host, self.settings.message_bytes)
+        message, fragments = self.unfinished()
+        if message > self.settings.message_bytes or fragments > self.settings.message_fragments:
+            most = f"{self.settings.message_bytes} octets or {self.settings.message_fragments} fragments"
+            _log.warning("a WebSocket message for %s is longer than %s: closed", self.host, most)
             self.interrupt()
             return
         if message > _SMALL and self._unfinished_of_all() > self.settings.messages_bytes:
@@ -195,13 +196,13 @@ class Handler(server.LiveConnectionHandler):
                     await self._moved.wait()
                     self._moved.clear()
 
-    def unfinished(self) -> int:
-        """Octets of the WebSocket messages that are still coming in here."""
-        return self._http.unfinished() if self._http is not None else 0
+    def unfinished(self) -> tuple[int, int]:
+        """Octets that the WebSocket messages take that are still coming in here, and how many fragments they have."""
+        return self._http.unfinished() if self._http is not None else (0, 0)
 
     def _unfinished_of_all(self) -> int:
         others = (connection.live for connection in self.connection.served.connections)
-        return sum(other.unfinished() for other in others if isinstance(other, Handler))
+        return sum(other.unfinished()[0] for other in others if isinstance(other, Handler))
 
     def _client_reader(self) -> asyncio.Task[None] | None:
         io = self.transports.get(self.client)

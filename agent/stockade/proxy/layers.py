@@ -49,11 +49,10 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 from mitmproxy.proxy.layers.http._http2 import Http2Connection, Http2Server
-from mitmproxy.proxy.layers.websocket import WebsocketConnection, WebsocketLayer
 
 from stockade.proxy.settings import Settings
 from stockade.proxy.upstream_http1 import ServerHttp1
-from stockade.proxy.websocket import GovernedWebsocket
+from stockade.proxy.websocket import GovernedWebsocket, Incoming
 
 Commands = layer.CommandGenerator[Any]
 
@@ -181,18 +180,19 @@ class GovernedHttp(HttpLayer):
                     held += sum(len(chunk.data) for chunks in facing.h2_conn.stream_buffers.values() for chunk in chunks)
         return held
 
-    def unfinished(self) -> int:
-        """Octets of the WebSocket messages that are still coming in."""
-        return sum(sum(map(len, side.frame_buf)) for side in self._sides())
+    def unfinished(self) -> tuple[int, int]:
+        """Octets that the WebSocket messages take that are still coming in, and how many fragments they have."""
+        messages = self._incoming()
+        return sum(message.octets for message in messages), sum(message.fragments for message in messages)
 
     def forget(self) -> None:
         """Keep nothing of them: what is left of a connection waits for the garbage collector, which goes by numbers and not by sizes."""
-        for side in self._sides():
-            side.frame_buf[:] = [b""]
+        for message in self._incoming():
+            message.forget()
 
-    def _sides(self) -> list[WebsocketConnection]:
-        sockets = [stream.child_layer for stream in self.streams.values() if isinstance(stream.child_layer, WebsocketLayer)]
-        return [side for each in sockets if hasattr(each, "server_ws") for side in (each.client_ws, each.server_ws)]
+    def _incoming(self) -> list[Incoming]:
+        sockets = [stream.child_layer for stream in self.streams.values() if isinstance(stream.child_layer, GovernedWebsocket)]
+        return [message for each in sockets for message in each.incoming]
 
     def answer(self, stream_id: int) -> Answer | None:
         """What we answer ourselves on a stream."""

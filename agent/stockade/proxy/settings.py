@@ -38,6 +38,7 @@ class Settings:
     discard_bytes: int = 1 << 30  # body of refused requests read and thrown away before the connection is reset
     pipeline_bytes: int = 1 << 20  # sent ahead of an answer that is still under way
     message_bytes: int = 64 << 20  # of one WebSocket message, which is put together before it is passed on
+    message_fragments: int = 64 * 1024  # of one such message: each goes on by itself when the last has come, and empty ones cost as much
     messages_bytes: int = 256 << 20  # of all that are still coming in, per sandbox: compressed, 64 MiB are 64 KiB on the wire
     window_bytes: int = 1 << 20  # held for an HTTP/2 peer that does not open its window
     window_seconds: float = 5.0  # how long one read waits for that window; then 64 KiB more are taken

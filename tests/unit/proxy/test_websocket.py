@@ -71,7 +71,8 @@ def test_pings_pongs_and_the_reason_for_closing_carry_nothing_out(proxied) -> No
         writer.write(frame(CLOSE, b"\x03\xe8" + SECRET))
         assert (await heard(reader))[1][:2] == b"\x03\xe8"
         await world.spine.settled()
-        assert [payload for first, payload in server.frames if first == PONG] == [b"there"], "one answer for one question"
+        pongs = [payload for first, payload in server.frames if first == PONG]
+        assert pongs == [b"", b"there", b""], "one answer for one question; what nobody asked for shows that the client is there"
         assert server.frames[-1] == (CLOSE, b"\x03\xe8")
         assert len([first for first, _ in server.frames if first == PING]) == 2
         assert not any(SECRET in payload for _, payload in server.frames)
@@ -102,6 +103,50 @@ def test_a_protocol_that_nobody_asked_for_is_not_switched_to(proxied, more: str)
     proxied(scenario)
 
 
+async def websocket(world: World, server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Upgraded, with what the server asks first read."""
+    number = world.name("ws.example", await world.server(server))
+    reader, writer = await world.dial(number, tls=False)
+    writer.write(UPGRADE.replace("{host}", f"ws.example:{world.port_of(number)}").encode())
+    await reader.readuntil(b"\r\n\r\n")
+    assert await heard(reader) == (PING, b"there")
+    return reader, writer
+
+
+@pytest.mark.parametrize("limit", [{"message_bytes": 1 << 20}, {"messages_bytes": 1 << 20}, {"message_fragments": 16384}])
+def test_a_message_of_empty_fragments_is_not_kept(proxied, limit: dict[str, int]) -> None:  # type: ignore[no-untyped-def]
+    async def scenario(world: World) -> None:
+        server = Server()
+        reader, writer = await websocket(world, server)
+        with contextlib.suppress(ConnectionError):
+            writer.write(frame(0x02, b"") + frame(0x00, b"") * 40_000)
+            await writer.drain()
+            writer.write(frame(PING, b""))
+            assert await reader.read() == b"", "the ping behind them has no answer"
+        await world.spine.settled()
+        (record,) = world.spine.of(Action.WEBSOCKET)
+        assert server.frames == [] and (record.effect, record.reason) == (Effect.CUT, Reason.INTERRUPTED)
+
+    proxied(scenario, **limit)
+
+
+def test_messages_of_many_fragments_go_on(proxied) -> None:  # type: ignore[no-untyped-def]
+    """Each is counted by itself, on both sides."""
+
+    async def scenario(world: World) -> None:
+        server, fragments = Server(), [frame(0x01, b"x"), *[frame(0x00, b"y")] * 4998, frame(0x80, b"z")]
+        reader, writer = await websocket(world, server)
+        for _ in range(3):
+            writer.write(b"".join(fragments))
+            back = [await heard(reader) for _ in fragments]
+            assert back[0] == (0x01, b"x") and back[-1] == (0x80, b"z")
+            assert b"".join(payload for _, payload in back) == b"x" + b"y" * 4998 + b"z"
+        assert len(server.frames) == 3 * len(fragments)
+        assert [record.effect for record in world.spine.of(Action.WEBSOCKET)] == [Effect.PASS]
+
+    proxied(scenario, message_fragments=6000, message_bytes=1 << 20, messages_bytes=1 << 20)
+
+
 def test_what_nobody_answers_is_not_kept() -> None:
     control = Control()
     sent = [control.of_client(Ping(payload=b"%d" % number)) for number in range(OUTSTANDING + 1)]
@@ -111,7 +156,7 @@ def test_what_nobody_answers_is_not_kept() -> None:
     assert control.of_server(Pong(payload=numbers[1])) == Pong(payload=b"1")
     for number in range(OUTSTANDING + 1):
         control.of_server(Ping(payload=b"%d" % number))
-    assert control.of_client(Pong(payload=b"0")) is None
+    assert control.of_client(Pong(payload=b"0")) == Pong(payload=b"")
     assert control.of_client(Pong(payload=b"1")) == Pong(payload=b"1")
 
 
