@@ -6,23 +6,29 @@ dissolve its connection and make it anew to anywhere, under no program of ours. 
 handed on as they are: they carry no code, and lead nowhere else.
 
 They are no part of the agent, so that they outlive one that is killed: the command goes on reading and writing, and is adopted. They end
-with the last process that holds the other end, know nothing, and decide nothing.
+with the last process that holds the other end, know nothing, and decide nothing. Once the sandbox has ended, they wait for a peer as
+long as it takes something now and then: whoever takes nothing more holds no agent up.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
 import socket
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from stockade.sandbox import libc
 
 _CHUNK = 1 << 16
+_STUCK = 10.0  # seconds in which a peer takes nothing, once the sandbox has ended
+_SILENT = 5.0  # seconds more, until whoever should have given it up is killed
+_TICK = 0.5  # seconds between two tries: a socket says that there is room only when there is much
 _IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # the agent's business
 
 
@@ -34,7 +40,7 @@ class Stdio:
         self._ours: list[int] = []  # ends that only the sandbox may hold
         self._fed: int | None = None
         self._feeder: int | None = None  # PID
-        self._copier: tuple[int, int] | None = None  # PID, and what tells it that the sandbox has ended
+        self._copier: tuple[int, socket.socket] | None = None  # PID, and what tells it that the sandbox has ended
         self.given = (self._input(), *self._outputs())
 
     def _input(self) -> int:
@@ -71,55 +77,97 @@ class Stdio:
             self._feeder = _fork({fed}, lambda: _feed(fed))
             os.close(fed)
         if self._pipes:
-            told, tell = os.pipe()
-            self._copier = _fork({told, *self._pipes}, lambda: self._copy(told)), tell
-            for descriptor in (told, *self._pipes):
+            tell, told = socket.socketpair()
+            with told:
+                self._copier = _fork({told.fileno(), *self._pipes}, _Copier(self._pipes, told).run), tell
+            for descriptor in self._pipes:
                 os.close(descriptor)
 
     def finish(self) -> None:
-        """What the sandbox wrote before it ended, after it did."""
+        """What the sandbox wrote before it ended, after it did. Waits for as long as somebody takes it."""
         if self._feeder is not None:
             os.kill(self._feeder, signal.SIGKILL)
             os.waitpid(self._feeder, 0)
         if self._copier is not None:
             pid, tell = self._copier
-            with contextlib.suppress(BrokenPipeError):  # it has seen the end by itself
-                os.write(tell, b".")
-            os.waitpid(pid, 0)
-            os.close(tell)
+            with tell:
+                tell.settimeout(_STUCK + _SILENT)
+                try:
+                    tell.send(b".")
+                    while tell.recv(_CHUNK):
+                        pass
+                except TimeoutError:
+                    os.kill(pid, signal.SIGKILL)
+                except OSError:  # it has seen the end by itself
+                    pass
+                os.waitpid(pid, 0)
 
-    def _copy(self, told: int) -> None:
-        """The copier's whole life: until the sandbox holds no other end, or whoever started it says that it has ended."""
+
+class _Copier:
+    """pipes: read end → the file or socket behind it. told: who says there that the sandbox has ended hears from then on of what went."""
+
+    def __init__(self, pipes: dict[int, int], told: socket.socket) -> None:
+        self._pipes, self._told = pipes, told
+        self._ended = False
+
+    def run(self) -> None:
+        """Its whole life: until the sandbox holds no other end, or whoever started it says that it has ended."""
         poll = select.poll()
-        for descriptor in (told, *self._pipes):
+        for descriptor in (self._told.fileno(), *self._pipes):
             poll.register(descriptor, select.POLLIN)
-        while self._pipes:
+        while self._pipes and not self._ended:
             for descriptor, _ in poll.poll():
-                if descriptor == told:
-                    poll.unregister(told)
-                    if os.read(told, 1):  # else the agent is no more, and the sandbox may live on
-                        for read in self._pipes:
-                            with contextlib.suppress(BlockingIOError):
-                                while self._pass(read):
-                                    pass
-                        return
+                if descriptor == self._told.fileno():
+                    poll.unregister(descriptor)
+                    self._hear()
                 elif not self._pass(descriptor):
                     poll.unregister(descriptor)
                     os.close(descriptor)
                     del self._pipes[descriptor]
+        for read in self._pipes:
+            with contextlib.suppress(BlockingIOError):
+                while self._pass(read):
+                    pass
+
+    def _hear(self) -> None:
+        self._ended = bool(self._told.recv(1))  # else the agent is no more, and the sandbox may live on
 
     def _pass(self, read: int) -> bool:
         """Whether there may be more. Raises BlockingIOError when there is nothing now."""
         data = os.read(read, _CHUNK)
         try:
             while data:
-                data = data[_write(self._pipes[read], data) :]
+                data = data[self._write(self._pipes[read], data) :]
                 if not data:
                     return True
         except OSError as error:  # a full disk: the command gets EPIPE where it would have got that
             with contextlib.suppress(OSError):  # standard error may be on the same disk
-                os.write(2, f"stockade: standard output: {error.strerror}\n".encode())
+                _send(2, f"stockade: standard output: {error.strerror}\n".encode())
         return False
+
+    def _write(self, descriptor: int, data: bytes) -> int:
+        """Raises TimeoutError for a peer that takes nothing more."""
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        if not self._ended:
+            poll.register(self._told, select.POLLIN)
+        until = time.monotonic() + _STUCK
+        try:
+            while True:
+                try:
+                    return _send(descriptor, data)
+                except BlockingIOError:
+                    if self._ended and time.monotonic() > until:
+                        raise TimeoutError(errno.ETIMEDOUT, "its reader takes nothing more, and the command has ended") from None
+                for ready, _ in poll.poll(_TICK * 1000 if self._ended else None):
+                    if ready == self._told.fileno():
+                        poll.unregister(self._told)
+                        self._hear()
+                        until = time.monotonic() + _STUCK
+        finally:
+            if self._ended:
+                with contextlib.suppress(OSError):
+                    self._told.send(b".")
 
 
 def _fork(kept: set[int], life: Callable[[], None]) -> int:
@@ -160,30 +208,37 @@ def _stays(descriptor: int) -> bool:
 
 
 def _feed(write: int) -> None:
+    """Until there is no more, or nobody who would read it."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    poll.register(write, 0)  # POLLERR: no process holds the other end
     with contextlib.suppress(OSError):
-        while data := _read(0):
+        while write not in dict(poll.poll()):
+            try:
+                data = _receive(0)
+            except BlockingIOError:  # somebody else has taken it
+                continue
+            if not data:
+                return
             while data:
                 data = data[os.write(write, data) :]
 
 
-def _read(descriptor: int) -> bytes:
-    """What comes next, empty at the end. A socket may be one that does not wait, and is its owner's to change."""
-    while True:
-        try:
-            return os.read(descriptor, _CHUNK)
-        except BlockingIOError:
-            _wait(descriptor, select.POLLIN)
+def _receive(descriptor: int) -> bytes:
+    """What is there, empty at the end. Whether a socket waits is its owner's to say, so it is asked each time not to. Raises OSError."""
+    if not _is_socket(descriptor):
+        return os.read(descriptor, _CHUNK)
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        return sock.recv(_CHUNK, socket.MSG_DONTWAIT)
 
 
-def _write(descriptor: int, data: bytes) -> int:
-    while True:
-        try:
-            return os.write(descriptor, data)
-        except BlockingIOError:
-            _wait(descriptor, select.POLLOUT)
+def _send(descriptor: int, data: bytes) -> int:
+    """How much of it went, at once. Raises OSError."""
+    if not _is_socket(descriptor):
+        return os.write(descriptor, data)
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        return sock.send(data, socket.MSG_DONTWAIT)
 
 
-def _wait(descriptor: int, event: int) -> None:
-    poll = select.poll()
-    poll.register(descriptor, event)
-    poll.poll()
+def _is_socket(descriptor: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(descriptor).st_mode)

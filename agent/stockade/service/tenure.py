@@ -125,7 +125,7 @@ class Tenure:
             if lost:
                 await workers.release(governed.number)  # before the rest: what is open must not outlive what held it
             status = await ended
-            finish()
+            await asyncio.to_thread(finish)  # somebody may take what was written slowly
             await self.doors.close()
             await workers.release(governed.number)
             await agent.settle()
