@@ -8,6 +8,7 @@ import gzip
 
 import pytest
 
+from stockade.proxy.upstream_http1 import INTERIM
 from stockade.types import Action, Effect, Outcome, Reason, Record
 
 from .conftest import FakePolicy, Seen, World, read_answer, refusal
@@ -369,6 +370,7 @@ def test_a_body_that_trickles_holds_up_nobody_else(proxied):
 def test_what_a_server_says_before_its_answer_is_not_its_answer(proxied, size):
     said = (
         b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" * 2
+        + b"HTTP/1.1  103 Early Hints\r\n\r\nHTTP/1.1 \t100\tContinue\r\n\r\n" * (INTERIM // 2 - 2)  # as mitmproxy takes a status line
         + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     )
 
@@ -386,6 +388,23 @@ def test_what_a_server_says_before_its_answer_is_not_its_answer(proxied, size):
             assert await world.exchange(number, reader, writer, GET + "\r\n") == (200, b"ok")
         await world.spine.settled()
         assert [record.http.status for record in world.spine.of(Action.HTTP) if record.http is not None] == [200, 200]
+
+    proxied(scenario)
+
+
+def test_a_server_that_never_comes_to_its_answer_is_not_waited_for(proxied):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * (INTERIM + 1) + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+
+    async def scenario(world: World) -> None:
+        number = world.name("a.example", await world.server(answer))
+        status, body = await world.ask(number, GET + "\r\n", tls=False)
+        assert status == 403 and refusal(body)["reason"] == "upstream_error" and "interim answers" in refusal(body)["error"], body
+        await world.spine.settled()
+        assert [record.reason for record in world.spine.of(Action.HTTP)] == [Reason.UPSTREAM_ERROR]
 
     proxied(scenario)
 
