@@ -56,7 +56,7 @@ from stockade.proxy.websocket import GovernedWebsocket, Incoming
 
 Commands = layer.CommandGenerator[Any]
 
-EMPTY_FRAMES = 1000  # of one HTTP/2 connection: no flow control counts them, and each costs as much as a full one (CVE-2019-9518)
+EMPTY_FRAMES = 1000  # of an HTTP/2 connection beyond the others: no flow control counts them, each costs as much as a full one (CVE-2019-9518)
 ANSWER = "stockade.answer"  # in flow.metadata: the Answer that we give ourselves
 HANG_UP = "stockade.hang_up"  # the head cannot be trusted to say where it ends: close after the answer
 HOLDING = "stockade.holding"  # the Holding of a body that is read before it is passed on
@@ -389,7 +389,9 @@ class ClientHttp2(Http2Server):
             if any(value != b"0" for value in lengths):
                 yield from self.protocol_error("content-length of a request without a body")
                 return True
-        if isinstance(event, h2.events.DataReceived) and not event.data and not event.stream_ended:
+        if isinstance(event, h2.events.DataReceived) and event.data:
+            self._empty = max(0, self._empty - 1)
+        elif isinstance(event, h2.events.DataReceived) and not event.stream_ended:
             self._empty += 1
             if self._empty > EMPTY_FRAMES:
                 yield from self.protocol_error("too many empty frames", h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)

@@ -304,6 +304,23 @@ def test_an_empty_frame_does_not_end_a_body_on_an_http1_server(proxied):
     proxied(scenario, policy=FakePolicy(allow=(("POST", "/ok"),)))
 
 
+def test_empty_frames_among_others_end_nothing(proxied):
+    """A channel that is open for days has some: what counts is more of them than of the others."""
+
+    async def scenario(world: World) -> None:
+        number, seen = await world.echo("a.example")
+        client, here = await h2_client(world, number), f"a.example:{world.port_of(number)}"
+        stream = client.open("POST", here, "/ok", end=False)
+        for _ in range(EMPTY_FRAMES + 1):
+            client.send(stream, b"x")
+            client.send(stream, b"")
+        client.send(stream, b"", end=True)
+        assert (await client.answer(stream))[0] == 200
+        assert seen.body == EMPTY_FRAMES + 1
+
+    proxied(scenario, policy=FakePolicy(allow=(("POST", "/ok"),)))
+
+
 def test_empty_frames_without_end_are_not_listened_to(proxied):
     async def scenario(world: World) -> None:
         number, _ = await world.echo("a.example")
