@@ -56,7 +56,7 @@ from stockade.proxy.websocket import GovernedWebsocket, Incoming
 
 Commands = layer.CommandGenerator[Any]
 
-EMPTY_FRAMES = 1000  # of an HTTP/2 connection beyond the others: no flow control counts them, each costs as much as a full one (CVE-2019-9518)
+EMPTY_FRAMES = 1000  # of an HTTP/2 connection beyond the others: no flow control counts them, each costs as much as one (CVE-2019-9518)
 ANSWER = "stockade.answer"  # in flow.metadata: the Answer that we give ourselves
 HANG_UP = "stockade.hang_up"  # the head cannot be trusted to say where it ends: close after the answer
 HOLDING = "stockade.holding"  # the Holding of a body that is read before it is passed on
