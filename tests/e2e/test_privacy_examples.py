@@ -109,4 +109,4 @@ def test_a_bank_in_the_eu_processes_its_customers_data_there(machine: Machine, i
     assert europe.count(b"cloud-credential-1") == 1  # of the call that the agent itself sent there
     assert records[2]["destination"]["host"] == OPENAI
     trail = result.audit.read_text()
-    assert not [secret for secret in ("Lindqvist", "0532") if secret in trail]
+    assert not [secret for secret in ("Lindqvist", "0044 0532") if secret in trail]  # four digits alone may be a part of a hash
