@@ -244,7 +244,10 @@ ORDINARY = [
         outcome = os.copy_file_range(a, b, 100, 0) - 100""",
     ),
     ("job control", "import signal; os.setpgid(0, 0); signal.signal(signal.SIGTTOU, signal.SIG_IGN); outcome = 0"),
-    ("a timer", "import signal; signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(0, 0.01); signal.pause(); outcome = 0"),
+    (
+        "a timer",
+        "import signal; signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(0, 0.01, 0.01); signal.pause(); outcome = 0",
+    ),
     ("a ruleset of Landlock", "outcome = 0 if call(444, 0, 0, 1) in (0, 95) else 1"),
     ("placement of memory", "outcome = 0 if call(239, 0, 0, 0, 0, 0) in (0, 38) else 1"),
     ("a pidfd", "os.pidfd_open(os.getpid()); outcome = 0"),
