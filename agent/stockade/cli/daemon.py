@@ -6,7 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-SUMMARY = "Serve every sandbox of this machine from one process, which `stockade run` then asks. Ends with SIGTERM, and leaves them held."
+SUMMARY = (
+    "Serve every sandbox of this machine from one process, which `stockade run`, `stockade attach` and `stockade oci-hook` then ask. Ends "
+    "with SIGTERM, and leaves them held."
+)
 EXAMPLES = """\
   stockade daemon                        # in the foreground
   stockade daemon --unit > /etc/systemd/system/stockade.service         # as `install.sh --service` does

@@ -21,6 +21,7 @@ from pathlib import Path
 from stockade import signing
 from stockade.attach import addresses, berth
 from stockade.attach.attachment import Attachment, Standing
+from stockade.attach.authority import keep, kept
 from stockade.attach.target import Target
 from stockade.attach.volumes import refuse_writable
 from stockade.attach.wanted import Wanted
@@ -29,7 +30,6 @@ from stockade.daemon import handed
 from stockade.daemon.nursery import Nursery
 from stockade.kernel.abi import Network
 from stockade.kernel.load import Kernel
-from stockade.node.authority import keep, kept
 from stockade.sandbox.joined import Joined
 from stockade.sandbox.launch import Sockets
 from stockade.service.orphans import BUSY

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from stockade import signing
 from stockade.attach.attachment import Charged
+from stockade.attach.authority import forget, keep, kept
 from stockade.attach.entered import Entered
 from stockade.attach.target import Target
 from stockade.node import trust, ungoverned
 from stockade.node.addresses import IPNetwork, gateways
 from stockade.node.arriving import Arrival, arrival
 from stockade.node.attached import Joining, PodAttachment
-from stockade.node.authority import forget, keep, kept
 from stockade.node.closure import Closure
 from stockade.node.container import First
 from stockade.node.pod import Standing, State, Wanted

@@ -1,6 +1,6 @@
-"""The authority of a pod's sandbox, for the agent that comes after this one: programs in the pod have read its root, and keep to it.
+"""The authority of what was attached to, for the agent that comes after this one: programs in there have read its root, and keep to it.
 
-A file of root's for each pod, gone with the pod; what cannot be read is no authority, and the pod gets a new one.
+A file of root's for each container or pod, gone with it; what cannot be read is no authority, and it gets a new one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FORMAT = 1
 
 
 def keep(path: Path, authority: Authority) -> None:
-    """Whole or not at all; without it the next agent's pod has another root."""
+    """Whole or not at all; without it another root comes with the next agent."""
     said = {
         "format": _FORMAT,
         "name": authority.name,

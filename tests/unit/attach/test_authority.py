@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stockade.node.authority import forget, keep, kept
+from stockade.attach.authority import forget, keep, kept
 from stockade.proxy import Authority, Signing
 
 AUTHORITY = Authority("app-1", b"ROOT", Signing(b"CERTIFICATE", b"KEY", b"", time.time(), time.time() + 3600), b"ROOT KEY")
